@@ -1,0 +1,107 @@
+"""Typed configuration: the base model, TOML files, ``key=value`` overrides, and errors that name the field and the fix."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from streamchar.errors import ConfigurationError
+
+Tree = dict[str, Any]
+M = TypeVar("M", bound=BaseModel)
+
+
+class Configuration(BaseModel):
+    """A frozen group of settings. Unknown names are refused; every field has a description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+
+    def with_overrides(self, *overrides: str) -> Self:
+        """Return a copy with ``dotted.name=value`` settings applied, validated as a whole."""
+        tree = self.model_dump()
+        for text in overrides:
+            merge(tree, parse_override(text))
+        return validate(type(self), tree, "override")
+
+
+def parse_override(text: str) -> Tree:
+    """Read ``dotted.name=value``; the value is TOML, or a bare string when it is not.
+
+    >>> parse_override("detection.threshold_value=4.5")
+    {'detection': {'threshold_value': 4.5}}
+    """
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip():
+        raise ConfigurationError.at(text, "an override reads name=value, for example detection.threshold_value=4.5")
+    try:
+        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in reversed(name.strip().split(".")):
+        parsed = {part: parsed}
+    tree: Tree = parsed
+    return tree
+
+
+def read_toml(path: Path) -> Tree:
+    """Read a TOML file into a tree of settings."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigurationError.at(str(path), f"cannot be read: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError.at(str(path), f"is not valid TOML: {error}") from error
+
+
+def merge(into: Tree, changes: Mapping[str, Any]) -> Tree:
+    """Merge ``changes`` into the nested tree ``into`` (which is modified) and return it."""
+    for name, value in changes.items():
+        present = into.get(name)
+        if isinstance(value, Mapping) and isinstance(present, dict):
+            merge(present, value)
+        else:
+            into[name] = value
+    return into
+
+
+def validate(model: type[M], tree: Mapping[str, Any], where: str) -> M:
+    """Build ``model`` from a tree of settings, turning the first problem into one clear sentence.
+
+    Raises
+    ------
+    ConfigurationError
+        Names the field, what is wrong with it and, for an unknown name, the nearest known one.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigurationError.at(where, _explain(model, error)) from error
+
+
+def _explain(model: type[BaseModel], error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    location = [str(part) for part in problem["loc"]]
+    name = ".".join(location)
+    if problem["type"] != "extra_forbidden":
+        return f"'{name}': {problem['msg']} (got {problem.get('input')!r})"
+    known = list(_fields_at(model, location[:-1]))
+    nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.4)
+    hint = f"; did you mean '{'.'.join([*location[:-1], nearest[0]])}'?" if nearest else f"; known are {', '.join(known)}"
+    return f"'{name}' is not a setting{hint}"
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[str]) -> Mapping[str, Any]:
+    for part in path:
+        field = model.model_fields.get(part)
+        candidates = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        inner = [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not inner:
+            return {}
+        model = inner[0]
+    return model.model_fields

@@ -1,0 +1,4 @@
+"""Compiled loops: arrays in, arrays out, no policy inside.
+
+Each kernel is one C++ file beside this one; its NumPy twin in ``tests/unit/kernels`` defines what it must return.
+"""
