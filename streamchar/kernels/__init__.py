@@ -2,3 +2,7 @@
 
 Each kernel is one C++ file beside this one; its NumPy twin in ``tests/unit/kernels`` defines what it must return.
 """
+
+from streamchar.kernels._kernels import or_spans, paint_spans
+
+__all__ = ["or_spans", "paint_spans"]

@@ -2,9 +2,10 @@
 #include "arrays.hpp"
 
 namespace streamchar {
-// Each kernel file defines register_<file>(module); declare and call it here.
+void register_spans(nb::module_ &m);
 } // namespace streamchar
 
 NB_MODULE(_kernels, m) {
   m.doc() = "Compiled loops of streamchar: arrays in, arrays out, no policy.";
+  streamchar::register_spans(m);
 }

@@ -1,0 +1,4 @@
+"""The science: pure functions and small tasks over an Exposure.
+
+Knows nothing of files, Kafka, event loops or metrics.
+"""

@@ -1,0 +1,110 @@
+"""The base of every task: a name in a tree, a configuration, timers and metadata."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from streamchar.configuration import Configuration
+
+C = TypeVar("C", bound=Configuration)
+T = TypeVar("T", bound="Task[Any]")
+Metadata = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long one run of a timed step took.
+
+    Attributes
+    ----------
+    name
+        Full name of the task and the step.
+    cpu
+        CPU seconds of the process (user and system).
+    wall
+        Elapsed seconds.
+    """
+
+    name: str
+    cpu: float
+    wall: float
+
+
+class Task(Generic[C]):
+    """A step of the characterization with its configuration and its place in the task tree.
+
+    Parameters
+    ----------
+    config
+        Settings; the defaults of ``config_class`` when omitted.
+    name
+        Name in the tree; ``default_name`` when omitted.
+    parent
+        Task that runs this one; timings and metadata are found through it.
+    """
+
+    config_class: ClassVar[type[Configuration]]
+    default_name: ClassVar[str]
+
+    def __init__(
+        self, config: C | None = None, *, name: str | None = None, parent: Task[Any] | None = None
+    ) -> None:
+        self.config: C = config if config is not None else self.config_class()  # type: ignore[assignment]
+        self.metadata: Metadata = {}
+        self._name = name or self.default_name
+        self._parent = parent
+        self._subtasks: dict[str, Task[Any]] = {}
+        self._timings: list[Timing] = []
+
+    def make_subtask(self, kind: type[T], config: Configuration, name: str | None = None) -> T:
+        """Build a task below this one in the tree."""
+        task = kind(config, name=name, parent=self)
+        self._subtasks[task.get_name()] = task
+        return task
+
+    def get_name(self) -> str:
+        """Return the task's own name."""
+        return self._name
+
+    def get_full_name(self) -> str:
+        """Return the dotted name from the top of the tree."""
+        return self._name if self._parent is None else f"{self._parent.get_full_name()}.{self._name}"
+
+    def get_task_dict(self) -> dict[str, Task[Any]]:
+        """Return this task and all tasks below it by full name."""
+        found: dict[str, Task[Any]] = {self.get_full_name(): self}
+        for task in self._subtasks.values():
+            found.update(task.get_task_dict())
+        return found
+
+    def get_full_metadata(self) -> dict[str, Metadata]:
+        """Return the metadata of this task and all tasks below it by full name."""
+        return {name: dict(task.metadata) for name, task in self.get_task_dict().items()}
+
+    def empty_metadata(self) -> None:
+        """Forget metadata and timings of this task and all tasks below it."""
+        for task in self.get_task_dict().values():
+            task.metadata.clear()
+            task._timings.clear()
+
+    def record(self, name: str, value: Any) -> None:
+        """Append a value to the task's metadata; repeated runs make a list."""
+        self.metadata.setdefault(name, []).append(value)
+
+    @contextmanager
+    def timer(self, step: str) -> Iterator[None]:
+        """Time a step; see :meth:`timings`."""
+        cpu, wall = time.process_time(), time.perf_counter()
+        try:
+            yield
+        finally:
+            name = f"{self.get_full_name()}.{step}"
+            self._timings.append(Timing(name, time.process_time() - cpu, time.perf_counter() - wall))
+
+    def timings(self) -> list[Timing]:
+        """Timings of this task and all tasks below it, in no particular order."""
+        return [timing for task in self.get_task_dict().values() for timing in task._timings]

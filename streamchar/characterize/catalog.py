@@ -1,0 +1,155 @@
+"""The source catalogue: columns known by name, dtype, unit and meaning before any pixel is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+    from streamchar.characterize.footprints import Footprints
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the catalogue.
+
+    Attributes
+    ----------
+    name
+        The reference's own column name.
+    dtype
+        NumPy dtype string: ``"<i8"``, ``"<i4"``, ``"<f8"``, ``"<f4"`` or ``"?"`` for a flag.
+    unit
+        FITS notation, empty when the column has none.
+    doc
+        What it means, in one sentence without the final stop.
+    """
+
+    name: str
+    dtype: str
+    unit: str
+    doc: str
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether the column is a flag."""
+        return self.dtype == "?"
+
+    @property
+    def initial(self) -> float | int | bool:
+        """Value before measurement: NaN, 0 or false."""
+        return float("nan") if "f" in self.dtype else 0 if "i" in self.dtype else False
+
+
+def flag(name: str, doc: str) -> Column:
+    """Describe a flag column."""
+    return Column(name, "?", "", doc)
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Ordered columns and the aliases (slots) that point at them.
+
+    An alias is a prefix: with ``{"slot_Centroid": "base_SdssCentroid"}`` the name ``slot_Centroid_x`` means
+    ``base_SdssCentroid_x``.
+    """
+
+    columns: tuple[Column, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        repeated = {name for name in names if names.count(name) > 1}
+        if repeated:
+            raise ValueError(f"columns declared twice: {sorted(repeated)}")
+
+    def __iter__(self) -> Iterator[Column]:
+        return iter(self.columns)
+
+    def __contains__(self, name: str) -> bool:
+        return any(column.name == self.resolve(name) for column in self.columns)
+
+    def __getitem__(self, name: str) -> Column:
+        resolved = self.resolve(name)
+        for column in self.columns:
+            if column.name == resolved:
+                return column
+        raise KeyError(f"no column '{name}' in the catalogue")
+
+    def resolve(self, name: str) -> str:
+        """Follow the longest alias that is a prefix of ``name``, repeatedly."""
+        for _ in range(len(self.aliases) + 1):
+            matches = [alias for alias in self.aliases if name == alias or name.startswith(alias + "_")]
+            if not matches:
+                break
+            alias = max(matches, key=len)
+            name = self.aliases[alias] + name[len(alias) :]
+        return name
+
+    def extended(self, columns: Iterable[Column], aliases: Mapping[str, str] | None = None) -> Schema:
+        """Return a schema with further columns and aliases."""
+        return Schema((*self.columns, *columns), {**self.aliases, **(aliases or {})})
+
+
+class SourceCatalog:
+    """Sources of one exposure, column by column.
+
+    Parameters
+    ----------
+    schema
+        The columns; each starts with NaN, 0 or false.
+    length
+        Number of sources.
+    footprints
+        The pixels and peaks of each source, in catalogue order.
+    """
+
+    def __init__(self, schema: Schema, length: int, footprints: Footprints | None = None) -> None:
+        self.schema = schema
+        self.footprints = footprints
+        self.metadata: dict[str, Any] = {}
+        self._length = length
+        self._data: dict[str, NDArray[Any]] = {
+            column.name: np.full(length, column.initial, dtype=column.dtype) for column in schema
+        }
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __contains__(self, name: str) -> bool:
+        return self.schema.resolve(name) in self._data
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """The column's own array (not a copy): writing into it changes the catalogue."""
+        try:
+            return self._data[self.schema.resolve(name)]
+        except KeyError:
+            raise KeyError(f"no column '{name}' in the catalogue") from None
+
+    def __setitem__(self, name: str, values: Any) -> None:
+        self[name][...] = values
+
+    def __repr__(self) -> str:
+        return f"SourceCatalog({self._length} sources x {len(self._data)} columns)"
+
+    @property
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """Arrays by column name, in schema order."""
+        return dict(self._data)
+
+    def to_table(self) -> QTable:
+        """Return an astropy ``QTable`` with units and descriptions."""
+        from astropy.table import Column as TableColumn
+        from astropy.table import QTable
+
+        table = QTable(meta=dict(self.metadata))
+        for column in self.schema:
+            values = TableColumn(self._data[column.name], description=column.doc, unit=column.unit or None)
+            table[column.name] = values
+        return table

@@ -1,0 +1,110 @@
+"""Footprints: the connected pixels of detected sources as row spans, with their peaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Footprints:
+    """Spans and peaks of n footprints, stored one after the other.
+
+    The spans of footprint ``i`` are rows ``span_start[i]:span_start[i + 1]`` of the span arrays, ordered by (y, x);
+    its peaks are ``peak_start[i]:peak_start[i + 1]`` of the peak arrays, brightest first.
+
+    Attributes
+    ----------
+    shape
+        Height and width of the exposure.
+    span_y, span_x0, span_x1
+        int32 (spans): row, first and last column (inclusive).
+    span_start
+        int64 (n + 1).
+    peak_x, peak_y
+        int32 (peaks): pixel of the peak.
+    peak_value
+        float32 (peaks): smoothed pixel value there.
+    peak_significance
+        float64 (peaks): value over its standard deviation.
+    peak_start
+        int64 (n + 1); every footprint has at least one peak.
+    """
+
+    shape: tuple[int, int]
+    span_y: NDArray[np.int32]
+    span_x0: NDArray[np.int32]
+    span_x1: NDArray[np.int32]
+    span_start: NDArray[np.int64]
+    peak_x: NDArray[np.int32]
+    peak_y: NDArray[np.int32]
+    peak_value: NDArray[np.float32]
+    peak_significance: NDArray[np.float64]
+    peak_start: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.span_start) - 1
+
+    def __repr__(self) -> str:
+        return f"Footprints({len(self)} footprints, {len(self.span_y)} spans, {len(self.peak_x)} peaks)"
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int]) -> Footprints:
+        """No footprint on an exposure of ``shape``."""
+        none, start = np.empty(0, np.int32), np.zeros(1, np.int64)
+        significance = np.empty(0, np.float64)
+        return cls(shape, none, none, none, start, none, none, none.astype(np.float32), significance, start)
+
+    @property
+    def area(self) -> NDArray[np.int64]:
+        """Pixels of each footprint, int64 (n)."""
+        return _sum_by_start(self.span_x1.astype(np.int64) - self.span_x0 + 1, self.span_start)
+
+    @property
+    def boxes(self) -> NDArray[np.int32]:
+        """Bounding boxes, int32 (n, 4): x0, y0, x1, y1, all inclusive."""
+        if len(self) == 0:
+            return np.empty((0, 4), np.int32)
+        first = self.span_start[:-1]
+        return np.stack(
+            [
+                np.minimum.reduceat(self.span_x0, first),
+                self.span_y[first],
+                np.maximum.reduceat(self.span_x1, first),
+                self.span_y[self.span_start[1:] - 1],
+            ],
+            axis=1,
+        ).astype(np.int32)
+
+    @property
+    def peak_count(self) -> NDArray[np.int64]:
+        """Peaks of each footprint, int64 (n)."""
+        return np.diff(self.peak_start)
+
+    @property
+    def span_footprint(self) -> NDArray[np.int64]:
+        """Footprint number of each span, int64 (spans)."""
+        return np.repeat(np.arange(len(self)), np.diff(self.span_start))
+
+    def label_image(self) -> NDArray[np.int32]:
+        """Paint the footprints: 0 outside, footprint number + 1 inside; later footprints win overlaps."""
+        from streamchar.kernels import paint_spans
+
+        labels = np.zeros(self.shape, np.int32)
+        numbers = (self.span_footprint + 1).astype(np.int32)
+        paint_spans(labels, self.span_y, self.span_x0, self.span_x1, numbers)
+        return labels
+
+    def set_bits(self, mask: NDArray[np.int32], bits: int) -> None:
+        """Set ``bits`` of ``mask`` (in place) on every pixel of every footprint."""
+        from streamchar.kernels import or_spans
+
+        or_spans(mask, self.span_y, self.span_x0, self.span_x1, bits)
+
+
+def _sum_by_start(values: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[np.int64]:
+    total = np.concatenate([np.zeros(1, np.int64), np.cumsum(values)])
+    result: NDArray[np.int64] = total[start[1:]] - total[start[:-1]]
+    return result

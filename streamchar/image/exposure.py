@@ -1,0 +1,233 @@
+"""What an exposure is: three planes of pixels, what their bits mean, where they look, and who took them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamchar.image.errors import InvalidExposureError
+from streamchar.image.field import Field
+from streamchar.image.mask import MaskPlanes
+from streamchar.image.psf import Psf
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+    from streamchar.image.fits import ReadOptions
+
+Image = NDArray[np.float32]
+Mask = NDArray[np.int32]
+
+MIN_DIMENSION = 32
+"""Smallest side of an exposure in pixels: below it no background bin and no PSF stamp fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which exposure of which detector this is.
+
+    Attributes
+    ----------
+    instrument
+        Name of the camera.
+    exposure
+        Exposure (visit) number, not negative.
+    detector
+        Detector number within the camera, not negative.
+    band
+        Filter band, empty when unknown.
+    """
+
+    instrument: str = "unknown"
+    exposure: int = 0
+    detector: int = 0
+    band: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.instrument}/{self.exposure}/{self.detector}"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """How the pixels were taken. ``None`` means unknown.
+
+    Attributes
+    ----------
+    exposure_time
+        Seconds.
+    mid_time
+        Middle of the exposure, MJD (TAI or UTC as the instrument gives it).
+    gain
+        Electrons per image unit.
+    read_noise
+        Electrons.
+    saturation
+        Level in image units above which pixels are not linear.
+    unit
+        Unit of the image plane, in FITS notation.
+    """
+
+    exposure_time: float | None = None
+    mid_time: float | None = None
+    gain: float | None = None
+    read_noise: float | None = None
+    saturation: float | None = None
+    unit: str = "adu"
+
+
+@dataclass(slots=True)
+class Exposure:
+    """One detector's exposure with instrument signature removed.
+
+    Attributes
+    ----------
+    image
+        float32 (height, width), in ``observation.unit``. Modified in place by characterization.
+    mask
+        int32 of the same shape; bits named by ``planes``.
+    variance
+        float32 of the same shape, image unit squared.
+    planes
+        Meaning of the mask bits.
+    wcs
+        Celestial coordinates, or ``None``.
+    psf
+        Point-spread function, once known.
+    aperture_corrections
+        Multiplicative flux corrections by flux column name, once measured.
+    identity, observation
+        Who and how.
+    metadata
+        Header-like values added by the tasks (``BGMEAN`` and so on).
+    source
+        Where it was read from, for error messages.
+    """
+
+    image: Image
+    mask: Mask
+    variance: Image
+    planes: MaskPlanes = field(default_factory=MaskPlanes)
+    wcs: WCS | None = None
+    psf: Psf | None = None
+    aperture_corrections: dict[str, Field] | None = None
+    identity: Identity = field(default_factory=Identity)
+    observation: Observation = field(default_factory=Observation)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    source: str = "exposure"
+
+    @classmethod
+    def read(cls, path: str | Path, options: ReadOptions | None = None) -> Exposure:
+        """Read a FITS file; see :func:`streamchar.image.fits.read_exposure`."""
+        from streamchar.image.fits import read_exposure
+
+        return read_exposure(path, options)
+
+    @classmethod
+    def from_image(cls, image: NDArray[Any], *, gain: float, read_noise: float, **attributes: Any) -> Self:
+        """Make an exposure from bare pixels: empty mask, variance from photon and read noise.
+
+        Parameters
+        ----------
+        image
+            Pixels with their sky, any real dtype.
+        gain
+            Electrons per image unit, positive.
+        read_noise
+            Electrons, not negative.
+        **attributes
+            Further attributes of the exposure.
+        """
+        pixels = np.ascontiguousarray(image, dtype=np.float32)
+        variance = np.maximum(pixels, 0, dtype=np.float32) / np.float32(gain) + np.float32(
+            (read_noise / gain) ** 2
+        )
+        planes = attributes.pop("planes", None) or MaskPlanes()
+        observation = replace(attributes.pop("observation", Observation()), gain=gain, read_noise=read_noise)
+        mask = np.zeros(pixels.shape, np.int32)
+        return cls(pixels, mask, variance, planes=planes, observation=observation, **attributes)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.image.shape
+        return height, width
+
+    @property
+    def pixel_scale(self) -> float | None:
+        """Arcseconds per pixel at the reference point, or ``None`` without coordinates."""
+        if self.wcs is None:
+            return None
+        matrix = self.wcs.pixel_scale_matrix
+        return float(np.sqrt(abs(np.linalg.det(matrix))) * 3600.0)
+
+    def bits(self, *names: str) -> int:
+        """Mask value with the named planes' bits set."""
+        return self.planes.value(*names)
+
+    def set_plane(self, name: str, where: NDArray[np.bool_]) -> None:
+        """Set one plane on the pixels where ``where`` is true."""
+        self.mask[where] |= self.bits(name)
+
+    def clear_planes(self, *names: str) -> None:
+        """Clear the named planes on all pixels; names the exposure does not have are ignored."""
+        present = self.bits(*(name for name in names if name in self.planes))
+        np.bitwise_and(self.mask, np.int32(~present), out=self.mask)
+
+    def copy(self) -> Exposure:
+        """Return an exposure with planes of its own; PSF and coordinates are shared (they are immutable)."""
+        return replace(
+            self,
+            image=self.image.copy(),
+            mask=self.mask.copy(),
+            variance=self.variance.copy(),
+            metadata=dict(self.metadata),
+        )
+
+    def check(self, *, max_bad_fraction: float = 0.9) -> None:
+        """Refuse pixels that cannot be those of an exposure, before anything is measured on them.
+
+        Parameters
+        ----------
+        max_bad_fraction
+            Largest tolerated fraction of pixels that are not finite or have no positive variance, 0 to 1.
+
+        Raises
+        ------
+        InvalidExposureError
+            Says which plane, what is wrong with it and the values.
+        """
+        for problem in self._problems(max_bad_fraction):
+            raise InvalidExposureError(path=self.source, detail=problem)
+
+    def _problems(self, max_bad_fraction: float) -> Any:
+        if self.image.ndim != 2:
+            yield f"the image has {self.image.ndim} dimensions, not 2"
+        if min(self.image.shape) < MIN_DIMENSION:
+            height, width = self.image.shape
+            yield f"the image is {width} x {height} pixels; at least {MIN_DIMENSION} x {MIN_DIMENSION} are needed"
+        for name, plane, dtype in (
+            ("image", self.image, np.float32),
+            ("mask", self.mask, np.int32),
+            ("variance", self.variance, np.float32),
+        ):
+            if plane.dtype != dtype:
+                yield f"the {name} plane has dtype {plane.dtype}, not {np.dtype(dtype)}"
+            if plane.shape != self.image.shape:
+                yield f"the {name} plane has shape {plane.shape}, the image {self.image.shape}"
+        usable = np.isfinite(self.image)
+        if not usable.any():
+            yield "no pixel of the image is finite"
+        usable &= np.isfinite(self.variance) & (self.variance > 0)
+        fraction = 1.0 - usable.mean()
+        if fraction > max_bad_fraction:
+            yield (
+                f"{fraction:.0%} of the pixels are not finite or have no positive variance "
+                f"(at most {max_bad_fraction:.0%} may)"
+            )
+        values = self.image[usable]
+        if values.min() == values.max():
+            yield f"every usable pixel has the same value, {values[0]:g}"

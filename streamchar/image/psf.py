@@ -1,0 +1,93 @@
+"""What every point-spread-function model can do: be drawn anywhere on the exposure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Second moments in pixel²; scalars or equal-length arrays.
+
+    Attributes
+    ----------
+    xx, yy, xy
+        Moments about the centroid.
+    """
+
+    xx: NDArray[np.float64]
+    yy: NDArray[np.float64]
+    xy: NDArray[np.float64]
+
+    @property
+    def determinant_radius(self) -> NDArray[np.float64]:
+        """(xx·yy − xy²)^¼, the sigma of the Gaussian of equal area, in pixels."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray((self.xx * self.yy - self.xy * self.xy) ** 0.25)
+
+    @property
+    def trace_radius(self) -> NDArray[np.float64]:
+        """√((xx + yy)/2) in pixels."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.sqrt(0.5 * (self.xx + self.yy)))
+
+    @property
+    def e1(self) -> NDArray[np.float64]:
+        """(xx − yy)/(xx + yy), elongation along x (positive) or y (negative)."""
+        return np.asarray((self.xx - self.yy) / (self.xx + self.yy))
+
+    @property
+    def e2(self) -> NDArray[np.float64]:
+        """2 xy/(xx + yy), elongation along the diagonals."""
+        return np.asarray(2.0 * self.xy / (self.xx + self.yy))
+
+
+@dataclass(frozen=True, slots=True)
+class PsfStamps:
+    """PSF images placed on the exposure's pixel grid.
+
+    Attributes
+    ----------
+    images
+        float64 (n, height, width), each of unit sum.
+    x0, y0
+        int64 (n): exposure pixel of each stamp's first pixel.
+    """
+
+    images: NDArray[np.float64]
+    x0: NDArray[np.int64]
+    y0: NDArray[np.int64]
+
+
+@runtime_checkable
+class Psf(Protocol):
+    """A point-spread function over the exposure. Positions are pixels, (0, 0) the centre of the first pixel.
+
+    All methods take one position or arrays of positions and return arrays with a leading axis of their length.
+    """
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels, both odd."""
+        ...
+
+    @property
+    def average_position(self) -> tuple[float, float]:
+        """Mean position (x, y) of the stars it was made from, or the centre of its validity."""
+        ...
+
+    def kernel_images(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+        """Images centred on the middle pixel, unit sum: float64 (n, height, width)."""
+        ...
+
+    def images(self, x: ArrayLike, y: ArrayLike) -> PsfStamps:
+        """Images shifted to the sub-pixel position of each (x, y), unit sum."""
+        ...
+
+    def shapes(self, x: ArrayLike, y: ArrayLike) -> Moments:
+        """Adaptive moments of the kernel images: arrays of length n."""
+        ...

@@ -1,0 +1,45 @@
+// Painting row spans into planes.
+#include "arrays.hpp"
+#include <stdexcept>
+
+namespace streamchar {
+namespace {
+
+using Index = Vector<const std::int32_t>;
+
+void check(std::size_t height, std::size_t width, const Index &y, const Index &x0, const Index &x1) {
+  if (x0.shape(0) != y.shape(0) || x1.shape(0) != y.shape(0)) throw std::invalid_argument("span arrays differ in length");
+  for (std::size_t i = 0; i < y.shape(0); ++i)
+    if (y(i) < 0 || std::size_t(y(i)) >= height || x0(i) < 0 || x1(i) < x0(i) - 1 || std::size_t(x1(i) + 1) > width)
+      throw std::invalid_argument("span outside the plane");
+}
+
+void paint_spans(Plane<std::int32_t> plane, Index y, Index x0, Index x1, Index value) {
+  check(plane.shape(0), plane.shape(1), y, x0, x1);
+  if (value.shape(0) != y.shape(0)) throw std::invalid_argument("span arrays differ in length");
+  nb::gil_scoped_release release;
+  for (std::size_t i = 0; i < y.shape(0); ++i) {
+    std::int32_t *row = plane.data() + std::size_t(y(i)) * plane.shape(1);
+    for (std::int32_t x = x0(i); x <= x1(i); ++x) row[x] = value(i);
+  }
+}
+
+void or_spans(Plane<std::int32_t> plane, Index y, Index x0, Index x1, std::int32_t bits) {
+  check(plane.shape(0), plane.shape(1), y, x0, x1);
+  nb::gil_scoped_release release;
+  for (std::size_t i = 0; i < y.shape(0); ++i) {
+    std::int32_t *row = plane.data() + std::size_t(y(i)) * plane.shape(1);
+    for (std::int32_t x = x0(i); x <= x1(i); ++x) row[x] |= bits;
+  }
+}
+
+} // namespace
+
+void register_spans(nb::module_ &m) {
+  m.def("paint_spans", &paint_spans, nb::arg("plane"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("value"),
+        "Write value[i] into plane (int32, in place) on columns x0[i]..x1[i] of row y[i]; later spans win.");
+  m.def("or_spans", &or_spans, nb::arg("plane"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("bits"),
+        "Set bits of plane (int32, in place) on columns x0[i]..x1[i] of row y[i].");
+}
+
+} // namespace streamchar
