@@ -142,9 +142,8 @@ class Exposure:
             Further attributes of the exposure.
         """
         pixels = np.ascontiguousarray(image, dtype=np.float32)
-        variance = np.maximum(pixels, 0, dtype=np.float32) / np.float32(gain) + np.float32(
-            (read_noise / gain) ** 2
-        )
+        photons = np.maximum(pixels, 0) / np.float32(gain)
+        variance = np.asarray(photons + np.float32((read_noise / gain) ** 2), np.float32)
         planes = attributes.pop("planes", None) or MaskPlanes()
         observation = replace(attributes.pop("observation", Observation()), gain=gain, read_noise=read_noise)
         mask = np.zeros(pixels.shape, np.int32)
