@@ -1,0 +1,99 @@
+"""The configuration tree of the whole characterization, and its presets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from streamchar.characterize.aperture_correction import (
+    ApplyApertureCorrectionsConfig,
+    MeasureApertureCorrectionsConfig,
+    NormalizedCalibrationFluxConfig,
+)
+from streamchar.characterize.background import BackgroundConfig
+from streamchar.characterize.classification import CatalogCalculationConfig
+from streamchar.characterize.detection import DetectionConfig
+from streamchar.characterize.identifiers import IdGeneratorConfig
+from streamchar.characterize.measurement import MeasurementConfig
+from streamchar.characterize.psf.measure import MeasurePsfConfig
+from streamchar.characterize.psf.simple import InstallSimplePsfConfig
+from streamchar.characterize.repair import RepairConfig
+from streamchar.characterize.summary import SummaryConfig
+from streamchar.configuration import Configuration, Tree, merge, parse_override, validate
+
+Preset = Literal["best", "reference"]
+
+REFERENCE_PRESET: Tree = {
+    "measure_psf": {"reserve": {"fraction": 0.0}},
+}
+"""What the reference task does by default where ``best`` deviates."""
+
+
+class CharacterizeImageConfig(Configuration):
+    """Settings of :class:`~streamchar.characterize.task.CharacterizeImage`, named as in the reference in snake_case."""
+
+    do_measure_psf: bool = True
+    """Fit the PSF; otherwise keep the one the exposure brings, or install a simple one."""
+    psf_iterations: int = Field(default=2, ge=1)
+    """Rounds of detecting, measuring and fitting the PSF."""
+    use_simple_psf: bool = True
+    """Start every round from a Gaussian as wide as the present PSF."""
+    require_cr_for_psf: bool = False
+    """Fail when the cosmic-ray finder overflows; otherwise go on with a reason code."""
+    do_normalized_calibration: bool = True
+    """Measure the normalised calibration flux."""
+    do_ap_corr: bool = True
+    """Measure and apply aperture corrections."""
+    do_compute_summary_stats: bool = True
+    """Compute summary statistics."""
+    max_bad_fraction: float = Field(default=0.9, ge=0, le=1)
+    """Largest tolerated fraction of pixels that are not finite or have no variance."""
+    background: BackgroundConfig = BackgroundConfig()
+    """Initial background."""
+    install_simple_psf: InstallSimplePsfConfig = InstallSimplePsfConfig()
+    """The starting PSF."""
+    repair: RepairConfig = RepairConfig()
+    """Cosmic rays and defects."""
+    detection: DetectionConfig = DetectionConfig()
+    """Sources to measure the PSF on, and the background around them."""
+    measurement: MeasurementConfig = MeasurementConfig()
+    """What is measured on every source."""
+    measure_psf: MeasurePsfConfig = MeasurePsfConfig()
+    """Stars and the PSF model."""
+    normalized_calibration_flux: NormalizedCalibrationFluxConfig = NormalizedCalibrationFluxConfig()
+    """The flux that aperture corrections refer to."""
+    measure_ap_corr: MeasureApertureCorrectionsConfig = MeasureApertureCorrectionsConfig()
+    """Aperture corrections over the detector."""
+    apply_ap_corr: ApplyApertureCorrectionsConfig = ApplyApertureCorrectionsConfig()
+    """Which fluxes are corrected."""
+    catalog_calculation: CatalogCalculationConfig = CatalogCalculationConfig()
+    """Columns computed from other columns."""
+    compute_summary_stats: SummaryConfig = SummaryConfig()
+    """Statistics of the whole exposure."""
+    id_generator: IdGeneratorConfig = IdGeneratorConfig()
+    """How source ids are made."""
+
+    @classmethod
+    def preset(cls, name: Preset = "best", overrides: Sequence[str] = ()) -> CharacterizeImageConfig:
+        """Build a preset with ``dotted.name=value`` overrides.
+
+        Parameters
+        ----------
+        name
+            ``best`` (our default) or ``reference`` (what the reference task does by default).
+        overrides
+            Applied in order.
+
+        Raises
+        ------
+        ConfigurationError
+            When a name or value is not valid.
+        """
+        tree: dict[str, Any] = cls().model_dump()
+        if name == "reference":
+            merge(tree, REFERENCE_PRESET)
+        for text in overrides:
+            merge(tree, parse_override(text))
+        return validate(cls, tree, "characterize")

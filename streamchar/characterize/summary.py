@@ -1,0 +1,322 @@
+"""Summary statistics of one exposure: PSF, stars, background, noise, coordinates (reference: summary-stats.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from streamchar.characterize.background import BackgroundList
+from streamchar.characterize.base import Task
+from streamchar.characterize.catalog import SourceCatalog
+from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
+from streamchar.characterize.psf.measure import PsfMeasurement
+from streamchar.characterize.repair import CosmicRays
+from streamchar.characterize.statistics import clipped
+from streamchar.configuration import Configuration
+from streamchar.image import Exposure, Moments, Psf
+
+Array = NDArray[np.float64]
+NAN = float("nan")
+MAD_TO_SIGMA = 1.4826
+GRID_BAD_PLANES = ("BAD", "CR", "EDGE", "INTRP", "NO_DATA", "SAT", "SUSPECT")
+
+
+class SummaryConfig(Configuration):
+    """How the summary statistics are sampled."""
+
+    psf_grid_sampling: int = Field(default=192, ge=1)
+    """Spacing of the grid on which the PSF model's variation is judged, in pixels."""
+    psf_distance_sampling: int = Field(default=32, ge=1)
+    """Spacing of the grid on which the distance to the nearest PSF star is judged, in pixels."""
+    star_signal_to_noise_min: float = Field(default=50.0, ge=0)
+    """Stars with a lower PSF-flux signal to noise are left out of the residuals."""
+    star_signal_to_noise_max: float = Field(default=1000.0, gt=0)
+    """Stars with a higher PSF-flux signal to noise are left out of the residuals."""
+
+
+def _figure(unit: str, doc: str) -> float:
+    value: float = field(default=NAN, metadata={"unit": unit, "doc": doc})
+    return value
+
+
+def _count(doc: str) -> int:
+    value: int = field(default=0, metadata={"unit": "", "doc": doc})
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Statistics of one exposure; NaN where they cannot be had. Each field's unit and meaning is in its metadata.
+
+    Star statistics with the prefix ``psf_star_`` are of reserved stars (those the fit has not seen) when there are
+    any, else of the used ones; those with ``psf_used_star_`` are of the used ones.
+    """
+
+    psf_sigma: float = _figure("pixel", "determinant radius of the PSF at the centre")
+    psf_fwhm: float = _figure("pixel", "effective FWHM at the centre: that of the Gaussian of equal effective area")
+    psf_fwhm_arcsec: float = _figure("arcsec", "the same on the sky")
+    psf_e1: float = _figure("", "(Ixx - Iyy)/(Ixx + Iyy) of the PSF at the centre")
+    psf_e2: float = _figure("", "2 Ixy/(Ixx + Iyy) of the PSF at the centre")
+    psf_ixx: float = _figure("pixel2", "second moment of the PSF at the centre")
+    psf_iyy: float = _figure("pixel2", "second moment of the PSF at the centre")
+    psf_ixy: float = _figure("pixel2", "second moment of the PSF at the centre")
+    psf_area: float = _figure("pixel", "effective area of the PSF at the centre, 1 / sum of squares")
+    psf_trace_radius_delta: float = _figure("pixel", "range of the PSF's trace radius over the detector")
+    psf_ap_flux_delta: float = _figure("", "range of the PSF's flux within three sigma over the detector")
+    psf_ap_corr_sigma_scaled_delta: float = _figure(
+        "pixel-1", "range of the PSF aperture correction over the PSF sigma"
+    )
+    n_psf_candidate: int = _count("stars the selector found")
+    n_psf_star: int = _count("stars used in the PSF fit")
+    n_psf_reserved: int = _count("stars kept out of the fit")
+    psf_star_delta_e1_median: float = _figure("", "median of star minus model e1")
+    psf_star_delta_e1_scatter: float = _figure("", "scatter of star minus model e1")
+    psf_star_delta_e2_median: float = _figure("", "median of star minus model e2")
+    psf_star_delta_e2_scatter: float = _figure("", "scatter of star minus model e2")
+    psf_star_delta_size_median: float = _figure("pixel", "median of star minus model trace radius")
+    psf_star_delta_size_scatter: float = _figure("pixel", "scatter of star minus model trace radius")
+    psf_star_scaled_delta_size_scatter: float = _figure(
+        "", "that scatter over the median trace radius of the stars"
+    )
+    psf_used_star_delta_e1_median: float = _figure("", "median of star minus model e1, stars of the fit")
+    psf_used_star_delta_e1_scatter: float = _figure("", "scatter of star minus model e1, stars of the fit")
+    psf_used_star_delta_e2_median: float = _figure("", "median of star minus model e2, stars of the fit")
+    psf_used_star_delta_e2_scatter: float = _figure("", "scatter of star minus model e2, stars of the fit")
+    psf_used_star_delta_size_median: float = _figure(
+        "pixel", "median of star minus model radius, stars of the fit"
+    )
+    psf_used_star_delta_size_scatter: float = _figure(
+        "pixel", "scatter of star minus model radius, stars of the fit"
+    )
+    star_e_median: float = _figure("", "median ellipticity of the stars, all used and reserved")
+    star_un_normalized_e_median: float = _figure("pixel2", "median of the moments' unnormalised ellipticity")
+    max_dist_to_nearest_psf: float = _figure(
+        "pixel", "largest distance of a good pixel to the nearest PSF star"
+    )
+    ra: float = _figure("deg", "right ascension of the centre")
+    dec: float = _figure("deg", "declination of the centre")
+    ra_corners: tuple[float, ...] = field(
+        default=(NAN,) * 4,
+        metadata={
+            "unit": "deg",
+            "doc": "right ascension of the corners, counter-clockwise from the first pixel",
+        },
+    )
+    dec_corners: tuple[float, ...] = field(
+        default=(NAN,) * 4,
+        metadata={"unit": "deg", "doc": "declination of the corners, counter-clockwise from the first pixel"},
+    )
+    pixel_scale: float = _figure("arcsec", "size of a pixel")
+    exp_time: float = _figure("s", "exposure time")
+    sky_bg: float = _figure("adu", "sky level, sum of the medians of the background models")
+    sky_noise: float = _figure("adu", "clipped standard deviation of the background-subtracted image")
+    mean_var: float = _figure("adu2", "clipped mean of the variance plane")
+    cosmic_ray_count: int = _count("cosmic rays found in the last repair")
+    cosmic_ray_pixel_fraction: float = _figure("", "fraction of pixels in cosmic rays")
+    source_count: int = _count("sources in the catalogue")
+
+    @classmethod
+    def units(cls) -> dict[str, str]:
+        """Unit of every field, empty where it has none."""
+        return {item.name: item.metadata["unit"] for item in fields(cls)}
+
+
+class ComputeSummary(Task[SummaryConfig]):
+    """Compute the summary statistics from whatever products there are."""
+
+    config_class = SummaryConfig
+    default_name = "compute_summary_stats"
+
+    def run(
+        self,
+        exposure: Exposure,
+        background: BackgroundList,
+        catalog: SourceCatalog | None,
+        psf_measurement: PsfMeasurement | None,
+        cosmic_rays: CosmicRays | None,
+    ) -> Summary:
+        """Compute them; figures whose ingredients are missing stay NaN."""
+        with self.timer("run"):
+            found: dict[str, Any] = {
+                **self._noise(exposure, background, cosmic_rays),
+                **_coordinates(exposure),
+                "source_count": 0 if catalog is None else len(catalog),
+            }
+            if exposure.psf is not None:
+                found.update(self._psf_model(exposure, exposure.psf))
+            if catalog is not None and psf_measurement is not None:
+                found.update(self._stars(exposure, catalog, psf_measurement))
+            return replace(Summary(), **found)
+
+    def _noise(
+        self, exposure: Exposure, background: BackgroundList, cosmic_rays: CosmicRays | None
+    ) -> dict[str, Any]:
+        good = (exposure.mask & exposure.bits("NO_DATA", "SUSPECT")) == 0
+        noise = clipped(exposure.image[good], iterations=2).standard_deviation if good.any() else NAN
+        found: dict[str, Any] = {
+            "exp_time": NAN
+            if exposure.observation.exposure_time is None
+            else exposure.observation.exposure_time,
+            "sky_bg": background.sky_level if len(background) else NAN,
+            "sky_noise": noise,
+            "mean_var": clipped(exposure.variance[good], iterations=2).mean if good.any() else NAN,
+        }
+        if cosmic_rays is not None:
+            found["cosmic_ray_count"] = cosmic_rays.count
+            found["cosmic_ray_pixel_fraction"] = cosmic_rays.pixels / exposure.image.size
+        return found
+
+    def _psf_model(self, exposure: Exposure, psf: Psf) -> dict[str, float]:
+        height, width = exposure.shape
+        x, y = 0.5 * (width - 1), 0.5 * (height - 1)
+        shape = psf.shapes(x, y)
+        sigma = float(shape.determinant_radius[0])
+        kernel = psf.kernel_images(x, y)[0]
+        area = float(kernel.sum() ** 2 / np.square(kernel).sum())
+        fwhm = SIGMA_TO_FWHM * float(np.sqrt(area / (4.0 * np.pi)))
+        found = {
+            "psf_sigma": sigma,
+            "psf_fwhm": fwhm,
+            "psf_fwhm_arcsec": fwhm * (exposure.pixel_scale or NAN),
+            "psf_e1": float(shape.e1[0]),
+            "psf_e2": float(shape.e2[0]),
+            "psf_ixx": float(shape.xx[0]),
+            "psf_iyy": float(shape.yy[0]),
+            "psf_ixy": float(shape.xy[0]),
+            "psf_area": area,
+        }
+        grid_x, grid_y = _good_grid(exposure, self.config.psf_grid_sampling)
+        if not len(grid_x):
+            return found
+        radius = psf.shapes(grid_x, grid_y).trace_radius
+        aperture = psf.kernel_images(grid_x, grid_y).reshape(len(grid_x), -1) @ circle_weights(
+            max(2.0, 3.0 * sigma), psf.size
+        ).reshape(-1)
+        found["psf_trace_radius_delta"] = float(np.ptp(radius))
+        found["psf_ap_flux_delta"] = float(np.ptp(aperture)) if (aperture >= 0).all() else NAN
+        correction = (exposure.aperture_corrections or {}).get("base_PsfFlux_instFlux")
+        if correction is not None:
+            found["psf_ap_corr_sigma_scaled_delta"] = (
+                float(np.ptp(correction.evaluate(grid_x, grid_y))) / sigma
+            )
+        return found
+
+    def _stars(
+        self, exposure: Exposure, catalog: SourceCatalog, measurement: PsfMeasurement
+    ) -> dict[str, Any]:
+        used, reserved = catalog["calib_psf_used"], catalog["calib_psf_reserved"]
+        found: dict[str, Any] = {
+            "n_psf_candidate": int(catalog["calib_psf_candidate"].sum()),
+            "n_psf_star": int(used.sum()),
+            "n_psf_reserved": int(reserved.sum()),
+        }
+        with np.errstate(invalid="ignore", divide="ignore"):
+            signal_to_noise = catalog["slot_PsfFlux_instFlux"] / catalog["slot_PsfFlux_instFluxErr"]
+        good = (
+            ~catalog["slot_Shape_flag"]
+            & ~catalog["slot_PsfFlux_flag"]
+            & (signal_to_noise > self.config.star_signal_to_noise_min)
+            & (signal_to_noise < self.config.star_signal_to_noise_max)
+        )
+        used, reserved = used & good, reserved & good
+        if used.any():
+            found.update(_residuals("psf_used_star", catalog, used, measurement.psf))
+        tested = reserved if reserved.any() else used
+        if tested.any():
+            found.update(_residuals("psf_star", catalog, tested, measurement.psf))
+            scatter = found["psf_star_delta_size_scatter"]
+            found["psf_star_scaled_delta_size_scatter"] = scatter / float(
+                np.median(_shapes(catalog, tested).trace_radius)
+            )
+        everything = used | reserved
+        if everything.any():
+            shapes = _shapes(catalog, everything)
+            found["star_e_median"] = float(np.median(np.hypot(shapes.e1, shapes.e2)))
+            found["star_un_normalized_e_median"] = float(
+                np.median(np.hypot(shapes.xx - shapes.yy, 2 * shapes.xy))
+            )
+            found["max_dist_to_nearest_psf"] = self._largest_distance(exposure, catalog, everything)
+        return found
+
+    def _largest_distance(
+        self, exposure: Exposure, catalog: SourceCatalog, stars: NDArray[np.bool_]
+    ) -> float:
+        from scipy.spatial import KDTree
+
+        x, y = _good_grid(exposure, self.config.psf_distance_sampling)
+        if not len(x):
+            return NAN
+        tree = KDTree(
+            np.stack([catalog["slot_Centroid_x"][stars], catalog["slot_Centroid_y"][stars]], axis=1)
+        )
+        distance, _ = tree.query(np.stack([x, y], axis=1))
+        return float(np.max(distance))
+
+
+def circle_weights(radius: float, size: tuple[int, int], oversampling: int = 11) -> Array:
+    """Fraction of every pixel inside a circle about the middle pixel's centre, to about 1/oversampling².
+
+    Parameters
+    ----------
+    radius
+        Pixels.
+    size
+        Height and width of the result.
+    oversampling
+        Points along each side of a pixel.
+    """
+    fine = (np.arange(oversampling) + 0.5) / oversampling - 0.5
+
+    def squared(length: int) -> Array:
+        centres = np.arange(length) - length // 2
+        return np.asarray((centres[:, None] + fine) ** 2)
+
+    rows, columns = squared(size[0]), squared(size[1])
+    inside = rows[:, None, :, None] + columns[None, :, None, :] <= radius * radius
+    return np.asarray(inside.mean(axis=(2, 3)))
+
+
+def _good_grid(exposure: Exposure, sampling: int) -> tuple[Array, Array]:
+    good = (exposure.mask[::sampling, ::sampling] & exposure.bits(*GRID_BAD_PLANES)) == 0
+    y, x = np.nonzero(good)
+    return x.astype(np.float64) * sampling, y.astype(np.float64) * sampling
+
+
+def _shapes(catalog: SourceCatalog, which: NDArray[np.bool_]) -> Moments:
+    return Moments(*(catalog[f"slot_Shape_{name}"][which] for name in ("xx", "yy", "xy")))
+
+
+def _residuals(prefix: str, catalog: SourceCatalog, which: NDArray[np.bool_], psf: Psf) -> dict[str, float]:
+    stars = _shapes(catalog, which)
+    model = psf.shapes(catalog["slot_Centroid_x"][which], catalog["slot_Centroid_y"][which])
+    found = {}
+    for name, residual in (
+        ("e1", stars.e1 - model.e1),
+        ("e2", stars.e2 - model.e2),
+        ("size", stars.trace_radius - model.trace_radius),
+    ):
+        median = float(np.median(residual))
+        found[f"{prefix}_delta_{name}_median"] = median
+        found[f"{prefix}_delta_{name}_scatter"] = MAD_TO_SIGMA * float(np.median(np.abs(residual - median)))
+    return found
+
+
+def _coordinates(exposure: Exposure) -> dict[str, Any]:
+    if exposure.wcs is None:
+        return {}
+    height, width = exposure.shape
+    left, bottom, right, top = -0.5, -0.5, width - 0.5, height - 0.5
+    x = [left, right, right, left, 0.5 * (left + right)]
+    y = [bottom, bottom, top, top, 0.5 * (bottom + top)]
+    ra, dec = exposure.wcs.all_pix2world(x, y, 0)
+    return {
+        "ra": float(ra[4]),
+        "dec": float(dec[4]),
+        "ra_corners": tuple(map(float, ra[:4])),
+        "dec_corners": tuple(map(float, dec[:4])),
+        "pixel_scale": exposure.pixel_scale,
+    }

@@ -1,0 +1,317 @@
+"""The characterization of one exposure, step by step as in the reference (README.md section 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from streamchar.characterize.aperture_correction import (
+    ApplyApertureCorrections,
+    MeasureApertureCorrections,
+    NormalizedCalibrationFlux,
+)
+from streamchar.characterize.background import BackgroundList, SubtractBackground
+from streamchar.characterize.base import Metadata, Task, Timing
+from streamchar.characterize.catalog import Column, Schema, SourceCatalog
+from streamchar.characterize.classification import CatalogCalculation
+from streamchar.characterize.config import CharacterizeImageConfig
+from streamchar.characterize.detection import DetectSources
+from streamchar.characterize.errors import (
+    ApertureCorrectionError,
+    CharacterizationError,
+    NormalizationError,
+    PsfWidthError,
+    TooManyCosmicRaysError,
+)
+from streamchar.characterize.identifiers import IdGenerator
+from streamchar.characterize.measurement import SingleFrameMeasurement
+from streamchar.characterize.psf.measure import MeasurePsf, PsfMeasurement
+from streamchar.characterize.psf.simple import InstallSimplePsf
+from streamchar.characterize.reasons import Reason
+from streamchar.characterize.repair import CosmicRays, Repair
+from streamchar.characterize.summary import ComputeSummary, Summary
+from streamchar.image import Exposure
+from streamchar.image.field import Field
+
+Outcome = Literal["succeeded", "degraded", "failed"]
+
+SOURCE_COLUMNS = (
+    Column("id", "<i8", "", "unique source identifier"),
+    Column("coord_ra", "<f8", "rad", "right ascension of the centroid"),
+    Column("coord_dec", "<f8", "rad", "declination of the centroid"),
+    Column("parent", "<i8", "", "identifier of the parent source, 0 for none"),
+)
+
+
+@dataclass(slots=True)
+class CharacterizationResult:
+    """Everything the characterization of one exposure made, up to the step that failed if one did.
+
+    Attributes
+    ----------
+    exposure
+        Background subtracted, cosmic rays replaced; mask, PSF and aperture corrections attached.
+    background
+        The models that were subtracted, in order.
+    catalog
+        The measured sources, or ``None`` when nothing was detected yet.
+    psf_measurement
+        The PSF model with its stars, or ``None`` before the first fit.
+    cosmic_rays
+        What the last repair found.
+    aperture_corrections
+        Correction fields by flux column name, or ``None``.
+    summary
+        Statistics of the whole exposure.
+    reasons
+        Why the result is degraded; empty when it is not.
+    error
+        The expected failure that ended the run early, or ``None``.
+    timings
+        CPU and elapsed seconds of every step.
+    metadata
+        Values the tasks recorded, by full task name.
+    """
+
+    exposure: Exposure
+    background: BackgroundList
+    catalog: SourceCatalog | None = None
+    psf_measurement: PsfMeasurement | None = None
+    cosmic_rays: CosmicRays | None = None
+    aperture_corrections: dict[str, Field] | None = None
+    summary: Summary = field(default_factory=Summary)
+    reasons: tuple[Reason, ...] = ()
+    error: CharacterizationError | None = None
+    timings: tuple[Timing, ...] = ()
+    metadata: dict[str, Metadata] = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> Outcome:
+        """``succeeded``, ``degraded`` (with reasons) or ``failed`` (with an error)."""
+        if self.error is not None:
+            return "failed"
+        return "degraded" if self.reasons else "succeeded"
+
+    def raise_if_failed(self) -> CharacterizationResult:
+        """Raise the error that ended the run early, else return the result itself."""
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def __repr__(self) -> str:
+        sources = 0 if self.catalog is None else len(self.catalog)
+        return (
+            f"CharacterizationResult({self.exposure.identity}: {self.outcome}, {sources} sources, "
+            f"PSF FWHM {self.summary.psf_fwhm:.2f} px)"
+        )
+
+
+class CharacterizeImage(Task[CharacterizeImageConfig]):
+    """Measure the PSF, the background and the bright sources of an exposure, and repair its cosmic rays.
+
+    Parameters
+    ----------
+    config
+        Settings; preset ``best`` when omitted.
+
+    Examples
+    --------
+    >>> from streamchar.image import Exposure
+    >>> from streamchar.characterize import CharacterizeImage
+    >>> result = CharacterizeImage().run(Exposure.read("exposure.fits"))  # doctest: +SKIP
+    >>> result.summary.psf_fwhm  # doctest: +SKIP
+    """
+
+    config_class = CharacterizeImageConfig
+    default_name = "characterize_image"
+
+    def __init__(self, config: CharacterizeImageConfig | None = None, **place: Any) -> None:
+        super().__init__(config, **place)
+        config = self.config
+        self.background = self.make_subtask(SubtractBackground, config.background, "background")
+        self.install_simple_psf = self.make_subtask(
+            InstallSimplePsf, config.install_simple_psf, "install_simple_psf"
+        )
+        self.repair = self.make_subtask(Repair, config.repair, "repair")
+        self.detection = self.make_subtask(DetectSources, config.detection, "detection")
+        self.measurement = self.make_subtask(SingleFrameMeasurement, config.measurement, "measurement")
+        self.measure_psf = self.make_subtask(MeasurePsf, config.measure_psf, "measure_psf")
+        self.normalized_calibration_flux = self.make_subtask(
+            NormalizedCalibrationFlux, config.normalized_calibration_flux, "normalized_calibration_flux"
+        )
+        self.measure_ap_corr = self.make_subtask(
+            MeasureApertureCorrections, config.measure_ap_corr, "measure_ap_corr"
+        )
+        self.apply_ap_corr = self.make_subtask(
+            ApplyApertureCorrections, config.apply_ap_corr, "apply_ap_corr"
+        )
+        self.catalog_calculation = self.make_subtask(
+            CatalogCalculation, config.catalog_calculation, "catalog_calculation"
+        )
+        self.compute_summary_stats = self.make_subtask(
+            ComputeSummary, config.compute_summary_stats, "compute_summary_stats"
+        )
+        self.schema = self._make_schema()
+
+    def run(
+        self,
+        exposure: Exposure,
+        background: BackgroundList | None = None,
+        id_generator: IdGenerator | None = None,
+    ) -> CharacterizationResult:
+        """Characterize one exposure.
+
+        Parameters
+        ----------
+        exposure
+            Instrument signature removed, sky kept. Its planes are modified in place.
+        background
+            Models already subtracted from it; those subtracted here are appended.
+        id_generator
+            Makes the source ids; by default from the exposure's identity.
+
+        Returns
+        -------
+        CharacterizationResult
+            With ``error`` set, and the products of the steps before it, when a step failed in an expected way.
+
+        Raises
+        ------
+        InvalidExposureError
+            When the pixels cannot be those of an exposure.
+        """
+        exposure.check(max_bad_fraction=self.config.max_bad_fraction)
+        self.empty_metadata()
+        ids = id_generator or IdGenerator.for_exposure(exposure.identity, self.config.id_generator)
+        result = CharacterizationResult(exposure, background or BackgroundList())
+        with self.timer("run"):
+            try:
+                self._characterize(result, ids)
+            except CharacterizationError as error:
+                result.error = error
+            if self.config.do_compute_summary_stats:
+                result.summary = self.compute_summary_stats.run(
+                    exposure, result.background, result.catalog, result.psf_measurement, result.cosmic_rays
+                )
+        result.timings = tuple(self.timings())
+        result.metadata = self.get_full_metadata()
+        return result
+
+    def _characterize(self, result: CharacterizationResult, ids: IdGenerator) -> None:
+        exposure = result.exposure
+        with self._unusable_pixels_masked(result):
+            self.background.run(exposure, result.background)
+        if exposure.psf is None and not self.config.do_measure_psf:
+            self.install_simple_psf.run(exposure)
+
+        for _ in range(self.config.psf_iterations if self.config.do_measure_psf else 1):
+            self.detect_measure_and_estimate_psf(result, ids)
+
+        result.cosmic_rays = self._repair(result, keep_crs=None)
+        assert result.catalog is not None
+        self.measurement.run(result.catalog, exposure, exposure_id=ids.catalog_id)
+        self._correct_apertures(result)
+        self.catalog_calculation.run(result.catalog)
+        self._fill_coordinates(result.catalog, exposure)
+
+    def detect_measure_and_estimate_psf(self, result: CharacterizationResult, ids: IdGenerator) -> None:
+        """Run one round: mask cosmic rays, detect, measure, fit the PSF. Updates ``result`` in place."""
+        exposure = result.exposure
+        if exposure.psf is None or (self.config.do_measure_psf and self.config.use_simple_psf):
+            self.install_simple_psf.run(exposure)
+        result.cosmic_rays = self._repair(result, keep_crs=True)
+
+        detection = self.detection.run(exposure, background=result.background)
+        catalog = SourceCatalog(self.schema, len(detection.footprints), detection.footprints)
+        catalog["id"] = ids.source_ids(len(catalog))
+        result.catalog = catalog
+
+        self.measurement.run(catalog, exposure, exposure_id=ids.catalog_id)
+        if self.config.do_measure_psf:
+            result.psf_measurement = self.measure_psf.run(exposure, catalog, exposure_id=ids.catalog_id)
+            _replace_reasons(result, "psf_", "no_psf", new=result.psf_measurement.reasons)
+        self._check_psf(exposure)
+
+    def _repair(self, result: CharacterizationResult, *, keep_crs: bool | None) -> CosmicRays | None:
+        try:
+            cosmic_rays = self.repair.run(result.exposure, keep_crs=keep_crs)
+        except TooManyCosmicRaysError as error:
+            if self.config.require_cr_for_psf:
+                raise
+            _replace_reasons(result, "too_many_cosmic_rays", "cosmic_ray_", new=(Reason.from_error(error),))
+            return None
+        _replace_reasons(result, "too_many_cosmic_rays", "cosmic_ray_", new=cosmic_rays.reasons)
+        return cosmic_rays
+
+    def _check_psf(self, exposure: Exposure) -> None:
+        assert exposure.psf is not None
+        sigma = float(exposure.psf.shapes(*exposure.psf.average_position).determinant_radius[0])
+        self.record("psf_sigma", sigma)
+        if not np.isfinite(sigma):
+            raise PsfWidthError(sigma=sigma)
+
+    def _correct_apertures(self, result: CharacterizationResult) -> None:
+        exposure, catalog = result.exposure, result.catalog
+        assert catalog is not None
+        corrections: dict[str, Field] = {}
+        if self.config.do_normalized_calibration:
+            try:
+                corrections.update(self.normalized_calibration_flux.run(catalog, exposure))
+            except NormalizationError as error:
+                result.reasons += (Reason.from_error(error),)
+        if self.config.do_ap_corr:
+            try:
+                corrections.update(self.measure_ap_corr.run(catalog, exposure))
+            except ApertureCorrectionError as error:
+                result.reasons += (Reason.from_error(error),)
+            else:
+                self.apply_ap_corr.run(catalog, corrections)
+        result.aperture_corrections = exposure.aperture_corrections = corrections or None
+
+    @contextmanager
+    def _unusable_pixels_masked(self, result: CharacterizationResult) -> Iterator[None]:
+        """Mask pixels without a finite value and positive variance, and leave the sky model's value in them."""
+        exposure = result.exposure
+        unusable = ~np.isfinite(exposure.image) | ~(np.isfinite(exposure.variance) & (exposure.variance > 0))
+        count = int(unusable.sum())
+        if not count:
+            yield
+            return
+        exposure.set_plane("NO_DATA", unusable)
+        exposure.variance[unusable] = np.median(exposure.variance[~unusable])
+        yield
+        exposure.image[unusable] = 0.0
+        fraction = count / unusable.size
+        values = {"pixels": count, "fraction": fraction}
+        result.reasons += (
+            Reason("unusable_pixels", f"{count} pixels ({fraction:.2%}) hold no usable value", values),
+        )
+
+    def _fill_coordinates(self, catalog: SourceCatalog, exposure: Exposure) -> None:
+        if exposure.wcs is None or not len(catalog):
+            return
+        ra, dec = exposure.wcs.all_pix2world(catalog["slot_Centroid_x"], catalog["slot_Centroid_y"], 0)
+        catalog["coord_ra"] = np.radians(ra)
+        catalog["coord_dec"] = np.radians(dec)
+
+    def _make_schema(self) -> Schema:
+        columns = [*SOURCE_COLUMNS, *self.measure_psf.columns, *self.measurement.columns]
+        if self.config.do_normalized_calibration:
+            columns += self.normalized_calibration_flux.columns
+        if self.config.do_ap_corr:
+            columns += [*self.measure_ap_corr.columns, *self.apply_ap_corr.columns]
+        columns += self.catalog_calculation.columns
+        aliases = {**self.measurement.aliases}
+        if self.config.do_normalized_calibration:
+            aliases.update(self.normalized_calibration_flux.aliases)
+        return Schema(tuple(columns), aliases)
+
+
+def _replace_reasons(result: CharacterizationResult, *prefixes: str, new: tuple[Reason, ...]) -> None:
+    # A later round judges anew: only what still holds at the end is a reason.
+    kept = tuple(reason for reason in result.reasons if not reason.code.startswith(prefixes))
+    result.reasons = kept + tuple(new)

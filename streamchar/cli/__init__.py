@@ -1,0 +1,65 @@
+"""The command line: one module per command, registered here."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+from rich.console import Console
+
+from streamchar.errors import StreamcharError
+
+_COMMANDS = {
+    "run": ("streamchar.cli.run", "run"),
+    "serve": ("streamchar.cli.serve", "serve"),
+    "demo": ("streamchar.cli.demo", "demo"),
+    "telescope": ("streamchar.cli.telescope", "telescope"),
+    "broker": ("streamchar.cli.broker", "broker"),
+    "watch": ("streamchar.cli.watch", "watch"),
+}
+_GROUPS = {
+    "config": ("streamchar.cli.config", "app"),
+    "schema": ("streamchar.cli.schema", "app"),
+}
+
+
+def build(arguments: list[str]) -> typer.Typer:
+    """Assemble the application; only the command that is named is imported, so that each starts fast."""
+    app = typer.Typer(
+        name="streamchar",
+        help="Characterize every astronomical exposure the moment it lands: PSF, cosmic rays, background and sources.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_version)
+    named = next((word for word in arguments if word in {**_COMMANDS, **_GROUPS}), None)
+    for name, (module, attribute) in _COMMANDS.items():
+        if named in (None, name):
+            app.command(name)(getattr(importlib.import_module(module), attribute))
+    for name, (module, attribute) in _GROUPS.items():
+        if named in (None, name):
+            app.add_typer(getattr(importlib.import_module(module), attribute), name=name)
+    return app
+
+
+def _version(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> None:
+    if version:
+        from streamchar import __version__
+
+        typer.echo(f"streamchar {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; expected failures become one sentence and exit code 2."""
+    try:
+        build(sys.argv[1:])()
+    except StreamcharError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False)
+        sys.exit(2)

@@ -1,0 +1,57 @@
+"""``streamchar config``: show and explain the settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel
+
+app = typer.Typer(help="Show and explain the settings.", no_args_is_help=True)
+
+
+@app.command()
+def show(
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("-c", help="Override one setting, as name=value; may be repeated.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Write what each setting means above it.")] = False,
+) -> None:
+    """Print the settings in force, as TOML that --config reads back.
+
+    Example: streamchar config show --config night.toml -c workers.count=4 --explain
+    """
+    from streamchar.stream.settings import load_settings
+
+    settings = load_settings(config, override or [])
+    typer.echo("\n".join(_lines(settings, (), explain)))
+
+
+def _lines(group: BaseModel, path: tuple[str, ...], explain: bool) -> list[str]:
+    lines: list[str] = []
+    inner: list[str] = []
+    for name, field in type(group).model_fields.items():
+        value = getattr(group, name)
+        if isinstance(value, BaseModel):
+            inner += _lines(value, (*path, name), explain)
+            continue
+        if explain and field.description:
+            lines += [f"# {line}" for line in field.description.splitlines()]
+        lines.append(f"# {name} is not set" if value is None else f"{name} = {_toml(value)}")
+    header = [f"\n[{'.'.join(path)}]"] if path and lines else []
+    return [*header, *lines, *inner]
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml(str(key))} = {_toml(item)}" for key, item in value.items()) + " }"
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

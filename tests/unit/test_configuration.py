@@ -1,0 +1,90 @@
+"""Settings: overrides, TOML, and errors that name the field and the fix."""
+
+import pytest
+from pydantic import Field
+
+from streamchar.configuration import Configuration, merge, parse_override, read_toml, validate
+from streamchar.errors import ConfigurationError
+
+
+class Inner(Configuration):
+    threshold_value: float = Field(default=5.0, gt=0)
+    """Threshold."""
+
+
+class Outer(Configuration):
+    detection: Inner = Inner()
+    """Detection."""
+    names: tuple[str, ...] = ("a",)
+    """Names."""
+
+
+@pytest.mark.parametrize(
+    ("text", "tree"),
+    [
+        ("a=1", {"a": 1}),
+        ("a.b.c=2.5", {"a": {"b": {"c": 2.5}}}),
+        ("a=true", {"a": True}),
+        ("a=word", {"a": "word"}),
+        ('a="quoted"', {"a": "quoted"}),
+        ("a=[1, 2]", {"a": [1, 2]}),
+        ("a=host:9092", {"a": "host:9092"}),
+        ("a=", {"a": ""}),
+    ],
+)
+def test_overrides_are_toml_or_bare_words(text, tree):
+    assert parse_override(text) == tree
+
+
+@pytest.mark.parametrize("text", ["nothing", "=1", " =1"])
+def test_an_override_without_a_name_is_refused(text):
+    with pytest.raises(ConfigurationError, match="name=value"):
+        parse_override(text)
+
+
+def test_overrides_apply_in_order():
+    config = Outer().with_overrides(
+        "detection.threshold_value=4", "detection.threshold_value=6", 'names=["x"]'
+    )
+    assert config.detection.threshold_value == 6
+    assert config.names == ("x",)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(
+        ConfigurationError,
+        match=r"'detection\.treshold_value' is not a setting; did you mean 'detection\.threshold_value'",
+    ):
+        Outer().with_overrides("detection.treshold_value=4")
+
+
+def test_an_unknown_name_without_a_near_one_lists_the_known():
+    with pytest.raises(ConfigurationError, match="known are detection, names"):
+        Outer().with_overrides("zzz=4")
+
+
+def test_a_wrong_value_names_the_field():
+    with pytest.raises(ConfigurationError, match=r"'detection\.threshold_value'.*greater than 0.*-1"):
+        Outer().with_overrides("detection.threshold_value=-1")
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Outer().names = ()
+
+
+def test_merge_keeps_what_is_not_changed():
+    assert merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}, "d": 4}) == {"a": {"b": 1, "c": 3}, "d": 4}
+
+
+def test_toml_errors_name_the_file(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"gone\.toml: cannot be read"):
+        read_toml(tmp_path / "gone.toml")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("a = = 1")
+    with pytest.raises(ConfigurationError, match=r"bad\.toml: is not valid TOML"):
+        read_toml(bad)
+
+
+def test_validate_returns_the_model():
+    assert validate(Outer, {"detection": {"threshold_value": 3}}, "here").detection.threshold_value == 3.0

@@ -1,0 +1,103 @@
+"""The dependency rule: every package imports only from the layers below it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import streamchar
+
+ROOT = Path(streamchar.__file__).parent
+FOUNDATION = {"errors", "configuration"}
+KERNELS = FOUNDATION | {"kernels"}
+IMAGE = KERNELS | {"image"}
+CHARACTERIZE = IMAGE | {"characterize"}
+CONTRACT = CHARACTERIZE | {"messages", "monitor", "products"}
+SERVICE = CONTRACT | {"stream", "client"}
+TOP = SERVICE | {"dashboard", "telescope"}
+ALLOWED = {
+    "errors": set(),
+    "configuration": {"errors"},
+    "kernels": KERNELS,
+    "image": IMAGE,
+    "characterize": CHARACTERIZE,
+    "products": CHARACTERIZE | {"products"},
+    "messages": CHARACTERIZE | {"messages"},
+    "monitor": CHARACTERIZE | {"messages", "monitor"},
+    "stream": CONTRACT | {"stream"},
+    "client": CONTRACT | {"client"},
+    "dashboard": TOP,
+    "telescope": TOP,
+    "broker": FOUNDATION | {"broker"},
+    "cli": TOP | {"cli", "broker"},
+}
+
+
+def packages_imported(source, package):
+    """Top-level streamchar packages that a module names in any import statement, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module] + [
+                f"{node.module}.{alias.name}" for alias in node.names if node.module == "streamchar"
+            ]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"streamchar.{package}"]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("streamchar.")}
+    return found
+
+
+def violations(sources):
+    """``(module, package)`` pairs that break the rule."""
+    found = []
+    for module, source in sources:
+        package = module.split("/")[0].removesuffix(".py")
+        if package == "__init__":
+            continue
+        known = packages_imported(source, package) & ALLOWED.keys()
+        found += [(module, imported) for imported in sorted(known - ALLOWED[package] - {package})]
+    return found
+
+
+def modules():
+    return [(str(path.relative_to(ROOT)), path.read_text()) for path in sorted(ROOT.rglob("*.py"))]
+
+
+def test_every_package_has_a_place():
+    present = {name.split("/")[0].removesuffix(".py") for name, _ in modules()} - {"__init__"}
+    assert present <= ALLOWED.keys()
+
+
+def test_imports_point_downward():
+    assert violations(modules()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("image/exposure.py", "from streamchar.characterize import task"),
+        ("characterize/task.py", "import streamchar.stream.pool"),
+        ("characterize/psf/gaussian.py", "def f():\n    from streamchar import messages"),
+        ("stream/pool.py", "from streamchar.broker.server import Server"),
+        ("broker/server.py", "from streamchar.messages import topics"),
+        ("messages/codec.py", "from streamchar.client import subscribe"),
+    ],
+)
+def test_a_forbidden_import_is_caught(module, line):
+    assert [name for name, _ in violations([(module, line)])] == [module]
+
+
+def test_characterization_needs_no_stream():
+    code = (
+        "import sys, streamchar.characterize\n"
+        "from streamchar.characterize import CharacterizeImage\n"
+        "print([m for m in ('aiokafka', 'aiohttp', 'asyncio', 'prometheus_client', 'msgpack') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
