@@ -33,6 +33,7 @@ def read_frame(band="r", folder=FRAME):
     index = BANDS.index(band)
     with fits.open(next(folder.glob(f"fpC-*-{band}?-*.fit.gz"))) as hdus:
         header = hdus[0].header
+        header.rename_keyword("RADECSYS", "RADESYS")
         image = hdus[0].data.astype(np.float32) - np.float32(SOFT_BIAS)
     with fits.open(next(folder.glob("psField-*.fit"))) as hdus:
         record = hdus[6].data[0]
