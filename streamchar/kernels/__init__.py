@@ -3,6 +3,30 @@
 Each kernel is one C++ file beside this one; its NumPy twin in ``tests/unit/kernels`` defines what it must return.
 """
 
-from streamchar.kernels._kernels import or_spans, paint_spans, sdss_shape, sdss_shape_image
+from streamchar.kernels._kernels import (
+    detect,
+    find_peaks,
+    grow_each,
+    grow_merging,
+    merge_peaks,
+    or_spans,
+    paint_spans,
+    refresh_peaks,
+    sdss_shape,
+    sdss_shape_image,
+    smooth,
+)
 
-__all__ = ["or_spans", "paint_spans", "sdss_shape", "sdss_shape_image"]
+__all__ = [
+    "detect",
+    "find_peaks",
+    "grow_each",
+    "grow_merging",
+    "merge_peaks",
+    "or_spans",
+    "paint_spans",
+    "refresh_peaks",
+    "sdss_shape",
+    "sdss_shape_image",
+    "smooth",
+]

@@ -1,0 +1,170 @@
+// Threshold a plane and gather the pixels that pass into 8-connected footprints, run by run, without a label plane.
+#include "arrays.hpp"
+#include "runs.hpp"
+#include "results.hpp"
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <nanobind/stl/optional.h>
+#include <optional>
+#include <stdexcept>
+
+namespace streamchar {
+namespace {
+
+enum : std::uint8_t { above = 1, below = 2, far_above = 4, far_below = 8 };
+
+STREAMCHAR_MULTIVERSION void classify_scaled(const float *image, const float *variance, std::size_t n, float value, float include,
+                                             std::uint8_t *__restrict flags) {
+  for (std::size_t x = 0; x < n; ++x) {
+    const float level = value * std::sqrt(variance[x]), high = include * level, pixel = image[x];
+    flags[x] = (pixel >= level ? above : 0) | (-pixel >= level ? below : 0) | (pixel >= high ? far_above : 0) |
+               (-pixel >= high ? far_below : 0);
+  }
+}
+
+STREAMCHAR_MULTIVERSION void classify_constant(const float *image, std::size_t n, float level, float include,
+                                               std::uint8_t *__restrict flags) {
+  const float high = include * level;
+  for (std::size_t x = 0; x < n; ++x) {
+    const float pixel = image[x];
+    flags[x] = (pixel >= level ? above : 0) | (-pixel >= level ? below : 0) | (pixel >= high ? far_above : 0) |
+               (-pixel >= high ? far_below : 0);
+  }
+}
+
+// Append the runs of one polarity in a row. flags holds a readable zero word behind its n bytes.
+void append_runs(const std::uint8_t *flags, std::int32_t n, std::int32_t y, std::uint8_t in, std::uint8_t far, std::vector<Run> &runs) {
+  std::uint64_t wanted;
+  std::memset(&wanted, in, sizeof wanted);
+  for (std::int32_t x = 0; x < n;) {
+    std::uint64_t word;
+    std::memcpy(&word, flags + x, sizeof word);
+    if ((word & wanted) == 0) {
+      x += sizeof word;
+      continue;
+    }
+    while (!(flags[x] & in)) ++x;
+    const std::int32_t first = x;
+    std::uint8_t seen = 0;
+    while (flags[x] & in) seen |= flags[x++];
+    runs.push_back({y, first, x - 1, (seen & far) != 0});
+  }
+}
+
+Components keep_components(const std::vector<Run> &runs, std::int64_t min_pixels) {
+  std::vector<std::int32_t> component;
+  const std::int32_t count = label_runs(runs, component);
+  std::vector<std::uint8_t> keep(count, 0);
+  std::vector<std::int64_t> area(count, 0);
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    keep[component[i]] |= runs[i].reaches;
+    area[component[i]] += runs[i].x1 - runs[i].x0 + 1;
+  }
+  for (std::int32_t i = 0; i < count; ++i) keep[i] &= area[i] >= min_pixels;
+  return group_runs(runs, component, count, keep);
+}
+
+std::int32_t find_root(std::vector<std::int32_t> &parent, std::int32_t i) {
+  while (parent[i] != i) i = parent[i] = parent[parent[i]];
+  return i;
+}
+
+nb::tuple detect(Plane<const float> image, std::optional<Plane<const float>> variance, float value, float include, std::int64_t min_pixels,
+                 bool both) {
+  if (variance && (variance->shape(0) != image.shape(0) || variance->shape(1) != image.shape(1)))
+    throw std::invalid_argument("image and variance differ in shape");
+  Components positive, negative;
+  {
+    nb::gil_scoped_release release;
+    find_components(view(image), variance ? view(*variance) : View{nullptr, 0, 0, 0}, {value, include, min_pixels}, &positive,
+                    both ? &negative : nullptr);
+  }
+  return nb::make_tuple(to_tuple(positive), to_tuple(negative));
+}
+
+} // namespace
+
+std::int32_t label_runs(const std::vector<Run> &runs, std::vector<std::int32_t> &component) {
+  std::vector<std::int32_t> parent;
+  component.assign(runs.size(), 0);
+  const auto new_root = [&parent] {
+    parent.push_back(std::int32_t(parent.size()));
+    return parent.back();
+  };
+  std::size_t row = 0, above_first = 0, above_last = 0;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const Run &run = runs[i];
+    if (i == 0 || run.y != runs[i - 1].y) {
+      const bool adjacent = i > 0 && run.y == runs[i - 1].y + 1;
+      above_first = adjacent ? row : i;
+      above_last = i;
+      row = i;
+    }
+    while (above_first < above_last && runs[above_first].x1 < run.x0 - 1) ++above_first;
+    std::int32_t root = -1;
+    for (std::size_t k = above_first; k < above_last && runs[k].x0 <= run.x1 + 1; ++k) {
+      const std::int32_t other = find_root(parent, component[k]);
+      if (root < 0) root = runs[k].x0 <= run.x0 + 1 ? other : new_root();
+      parent[other] = root;
+    }
+    component[i] = root < 0 ? new_root() : root;
+  }
+  std::vector<std::int32_t> number(parent.size());
+  std::int32_t count = 0;
+  for (std::size_t i = 0; i < parent.size(); ++i)
+    if (parent[i] == std::int32_t(i)) number[i] = count++;
+  for (std::int32_t &root : component) root = number[find_root(parent, root)];
+  return count;
+}
+
+Components group_runs(const std::vector<Run> &runs, const std::vector<std::int32_t> &component, std::int32_t count,
+                      const std::vector<std::uint8_t> &keep) {
+  std::vector<std::int64_t> next(count, 0);
+  for (std::int32_t c : component) ++next[c];
+  Components result;
+  std::int64_t total = 0;
+  for (std::int32_t c = 0; c < count; ++c) {
+    const std::int64_t length = next[c];
+    next[c] = total;
+    if (!keep.empty() && !keep[c]) continue;
+    total += length;
+    result.start.push_back(total);
+  }
+  result.y.resize(total);
+  result.x0.resize(total);
+  result.x1.resize(total);
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    if (!keep.empty() && !keep[component[i]]) continue;
+    const std::int64_t at = next[component[i]]++;
+    result.y[at] = runs[i].y;
+    result.x0[at] = runs[i].x0;
+    result.x1[at] = runs[i].x1;
+  }
+  return result;
+}
+
+void find_components(View image, View variance, Threshold threshold, Components *positive, Components *negative) {
+  std::vector<std::uint8_t> flags(std::size_t(image.width) + sizeof(std::uint64_t), 0);
+  std::vector<Run> up, down;
+  for (std::int32_t y = 0; y < image.height; ++y) {
+    if (variance.data)
+      classify_scaled(image.row(y), variance.row(y), image.width, threshold.value, threshold.include, flags.data());
+    else
+      classify_constant(image.row(y), image.width, threshold.value, threshold.include, flags.data());
+    if (positive) append_runs(flags.data(), image.width, y, above, far_above, up);
+    if (negative) append_runs(flags.data(), image.width, y, below, far_below, down);
+  }
+  if (positive) *positive = keep_components(up, threshold.min_pixels);
+  if (negative) *negative = keep_components(down, threshold.min_pixels);
+}
+
+void register_detect(nb::module_ &m) {
+  m.def("detect", &detect, nb::arg("image"), nb::arg("variance").none(), nb::arg("value"), nb::arg("include"), nb::arg("min_pixels"),
+        nb::arg("both"),
+        "Footprints of the pixels with image >= t, t = value x sqrt(variance) (value alone without variance), that hold a pixel with "
+        "image >= include x t and at least min_pixels pixels; then, with both, those of -image. Each is a tuple of span y, x0, x1 "
+        "(int32, inclusive) and the first span of each footprint (int64, one more than footprints).");
+}
+
+} // namespace streamchar

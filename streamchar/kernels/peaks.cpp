@@ -1,0 +1,200 @@
+// Local maxima of footprints: finding, refreshing on a flattened image, and the order of merged lists.
+#include "arrays.hpp"
+#include "results.hpp"
+#include "runs.hpp"
+#include <algorithm>
+#include <nanobind/stl/optional.h>
+#include <optional>
+#include <stdexcept>
+
+namespace streamchar {
+namespace {
+
+using I32 = Vector<const std::int32_t>;
+using I64 = Vector<const std::int64_t>;
+using F32 = Vector<const float>;
+
+nb::tuple peaks_to_tuple(const std::vector<Peak> &peaks, const std::vector<std::int64_t> &start) {
+  auto *x = new std::int32_t[peaks.size()], *y = new std::int32_t[peaks.size()];
+  auto *value = new float[peaks.size()];
+  for (std::size_t i = 0; i < peaks.size(); ++i) {
+    x[i] = peaks[i].x;
+    y[i] = peaks[i].y;
+    value[i] = peaks[i].value;
+  }
+  return nb::make_tuple(to_numpy(x, peaks.size()), to_numpy(y, peaks.size()), to_numpy(value, peaks.size()), copy_to_numpy(start));
+}
+
+void check_peaks(const I32 &x, const I32 &y, const F32 &value, const I64 &start, std::size_t footprints) {
+  if (y.shape(0) != x.shape(0) || value.shape(0) != x.shape(0)) throw std::invalid_argument("peak arrays differ in length");
+  if (start.shape(0) != footprints + 1 || start(0) != 0 || start(footprints) != std::int64_t(x.shape(0)))
+    throw std::invalid_argument("peak offsets do not cover the peaks");
+  for (std::size_t i = 0; i < footprints; ++i)
+    if (start(i + 1) < start(i)) throw std::invalid_argument("peak offsets decrease");
+}
+
+nb::tuple find_peaks(Plane<const float> image, I32 y, I32 x0, I32 x1, I64 start, bool negative) {
+  const Spans spans{y, x0, x1, start};
+  check_spans(spans, image.shape(0), image.shape(1));
+  std::vector<Peak> peaks;
+  std::vector<std::int64_t> peak_start{0};
+  {
+    nb::gil_scoped_release release;
+    for (std::size_t i = 0; i < spans.size(); ++i) {
+      find_component_peaks(view(image), y.data(), x0.data(), x1.data(), start(i), start(i + 1), negative, peaks);
+      peak_start.push_back(std::int64_t(peaks.size()));
+    }
+  }
+  return peaks_to_tuple(peaks, peak_start);
+}
+
+bool contains(const Spans &spans, std::size_t footprint, std::int32_t x, std::int32_t y) {
+  const std::int32_t *first = spans.y.data() + spans.start(footprint), *last = spans.y.data() + spans.start(footprint + 1);
+  for (const std::int32_t *row = std::lower_bound(first, last, y); row != last && *row == y; ++row) {
+    const std::size_t span = row - spans.y.data();
+    if (x >= spans.x0(span) && x <= spans.x1(span)) return true;
+  }
+  return false;
+}
+
+// The box around one footprint of image - level, and the peaks found anew in it.
+class Flattened {
+public:
+  Flattened(View image, View variance, View level, Threshold threshold, bool negative)
+      : image_(image), variance_(variance), level_(level), threshold_(threshold), negative_(negative) {}
+
+  // Append the peaks that lie inside the footprint, in exposure coordinates.
+  void search(const Spans &spans, std::size_t footprint, std::vector<Peak> &peaks) {
+    cut(spans, footprint);
+    Components found;
+    const View variance{variance_.data ? variance_.row(y0_) + x0_ : nullptr, variance_.stride, box_.height, box_.width};
+    find_components(box_, variance, threshold_, negative_ ? nullptr : &found, negative_ ? &found : nullptr);
+    inside_.clear();
+    for (std::size_t i = 0; i < found.size(); ++i)
+      find_component_peaks(box_, found.y.data(), found.x0.data(), found.x1.data(), found.start[i], found.start[i + 1], negative_, inside_);
+    for (const Peak &peak : inside_)
+      if (contains(spans, footprint, peak.x + x0_, peak.y + y0_)) peaks.push_back({peak.x + x0_, peak.y + y0_, peak.value});
+  }
+
+private:
+  void cut(const Spans &spans, std::size_t footprint) {
+    const std::size_t first = spans.start(footprint), last = spans.start(footprint + 1);
+    x0_ = *std::min_element(spans.x0.data() + first, spans.x0.data() + last);
+    const std::int32_t x1 = *std::max_element(spans.x1.data() + first, spans.x1.data() + last);
+    y0_ = spans.y(first);
+    const std::int32_t height = spans.y(last - 1) - y0_ + 1, width = x1 - x0_ + 1;
+    pixels_.resize(std::size_t(height) * width);
+    for (std::int32_t y = 0; y < height; ++y) {
+      const float *image = image_.row(y + y0_) + x0_, *level = level_.row(y + y0_) + x0_;
+      float *out = pixels_.data() + std::size_t(y) * width;
+      for (std::int32_t x = 0; x < width; ++x) out[x] = image[x] - level[x];
+    }
+    box_ = {pixels_.data(), std::size_t(width), height, width};
+  }
+
+  View image_, variance_, level_, box_{};
+  Threshold threshold_;
+  bool negative_;
+  std::int32_t x0_ = 0, y0_ = 0;
+  std::vector<float> pixels_;
+  std::vector<Peak> inside_;
+};
+
+nb::tuple refresh_peaks(Plane<const float> image, std::optional<Plane<const float>> variance, Plane<const float> level, float value,
+                        float include, std::int64_t min_pixels, bool negative, I32 y, I32 x0, I32 x1, I64 start, I32 peak_x, I32 peak_y,
+                        F32 peak_value, I64 peak_start, std::int64_t max_simple) {
+  const auto same = [&image](const Plane<const float> &p) { return p.shape(0) == image.shape(0) && p.shape(1) == image.shape(1); };
+  if (!same(level) || (variance && !same(*variance))) throw std::invalid_argument("the planes differ in shape");
+  const Spans spans{y, x0, x1, start};
+  check_spans(spans, image.shape(0), image.shape(1));
+  check_peaks(peak_x, peak_y, peak_value, peak_start, spans.size());
+  std::vector<Peak> peaks;
+  std::vector<std::int64_t> new_start{0};
+  {
+    nb::gil_scoped_release release;
+    Flattened flattened(view(image), variance ? view(*variance) : View{nullptr, 0, 0, 0}, view(level), {value, include, min_pixels}, negative);
+    for (std::size_t i = 0; i < spans.size(); ++i) {
+      const std::size_t before = peaks.size();
+      const std::int64_t count = peak_start(i + 1) - peak_start(i);
+      if (count > max_simple) flattened.search(spans, i, peaks);
+      const std::int64_t kept = count <= max_simple ? count : peaks.size() == before && count > 0 ? 1 : 0;
+      for (std::int64_t k = peak_start(i); k < peak_start(i) + kept; ++k) peaks.push_back({peak_x(k), peak_y(k), peak_value(k)});
+      new_start.push_back(std::int64_t(peaks.size()));
+    }
+  }
+  return peaks_to_tuple(peaks, new_start);
+}
+
+nb::tuple merge_peaks(I32 peak_x, I32 peak_y, F32 peak_value, I64 peak_start, Vector<const std::int64_t> owner, std::int64_t owners) {
+  const std::size_t n = owner.shape(0);
+  check_peaks(peak_x, peak_y, peak_value, peak_start, n);
+  for (std::size_t i = 0; i < n; ++i)
+    if (owner(i) < 0 || owner(i) >= owners) throw std::invalid_argument("owner out of range");
+  std::vector<std::int64_t> order, start{0};
+  {
+    nb::gil_scoped_release release;
+    std::vector<std::int64_t> first(owners + 1, 0), members(n);
+    for (std::size_t i = 0; i < n; ++i) ++first[owner(i) + 1];
+    for (std::int64_t i = 0; i < owners; ++i) first[i + 1] += first[i];
+    std::vector<std::int64_t> next(first.begin(), first.end() - 1);
+    for (std::size_t i = 0; i < n; ++i) members[next[owner(i)]++] = std::int64_t(i);
+    const auto precedes = [&](std::int64_t a, std::int64_t b) {
+      return brighter({peak_x(a), peak_y(a), peak_value(a)}, {peak_x(b), peak_y(b), peak_value(b)});
+    };
+    order.reserve(peak_x.shape(0));
+    for (std::int64_t i = 0; i < owners; ++i) {
+      const std::size_t begin = order.size();
+      for (std::int64_t m = first[i]; m < first[i + 1]; ++m) {
+        const std::size_t middle = order.size();
+        for (std::int64_t k = peak_start(members[m]); k < peak_start(members[m] + 1); ++k) order.push_back(k);
+        std::inplace_merge(order.begin() + begin, order.begin() + middle, order.end(), precedes);
+      }
+      start.push_back(std::int64_t(order.size()));
+    }
+  }
+  return nb::make_tuple(copy_to_numpy(order), copy_to_numpy(start));
+}
+
+} // namespace
+
+void find_component_peaks(View image, const std::int32_t *y, const std::int32_t *x0, const std::int32_t *x1, std::size_t first,
+                          std::size_t last, bool negative, std::vector<Peak> &peaks) {
+  const std::size_t before = peaks.size();
+  const float sign = negative ? -1.0f : 1.0f;
+  Peak extreme{x0[first], y[first], image.row(y[first])[x0[first]]};
+  for (std::size_t i = first; i < last; ++i) {
+    const float *row = image.row(y[i]);
+    const bool inner = y[i] > 0 && y[i] < image.height - 1;
+    const float *up = inner ? row - image.stride : row, *down = inner ? row + image.stride : row;
+    for (std::int32_t x = x0[i]; x <= x1[i]; ++x) {
+      const float value = sign * row[x];
+      if (value > sign * extreme.value) extreme = {x, y[i], row[x]};
+      if (!inner || x == 0 || x == image.width - 1) continue;
+      if (sign * row[x - 1] > value || sign * row[x + 1] > value) continue;
+      if (sign * up[x - 1] > value || sign * up[x] > value || sign * up[x + 1] > value) continue;
+      if (sign * down[x - 1] > value || sign * down[x] > value || sign * down[x + 1] > value) continue;
+      peaks.push_back({x, y[i], row[x]});
+    }
+  }
+  if (peaks.size() == before) peaks.push_back(extreme);
+  std::sort(peaks.begin() + before, peaks.end(), brighter);
+}
+
+void register_peaks(nb::module_ &m) {
+  m.def("find_peaks", &find_peaks, nb::arg("image"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("start"), nb::arg("negative"),
+        "Peaks of each footprint: its pixels off the image's outermost ring without a strictly greater (negative: smaller) neighbour, or "
+        "its first extreme pixel when there is none, by decreasing value, then increasing x, then y. Returns x, y (int32), value "
+        "(float32) and the first peak of each footprint (int64, one more than footprints).");
+  m.def("refresh_peaks", &refresh_peaks, nb::arg("image"), nb::arg("variance").none(), nb::arg("level"), nb::arg("value"),
+        nb::arg("include"), nb::arg("min_pixels"), nb::arg("negative"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("start"),
+        nb::arg("peak_x"), nb::arg("peak_y"), nb::arg("peak_value"), nb::arg("peak_start"), nb::arg("max_simple"),
+        "Peaks found anew on image - level for every footprint with more than max_simple peaks: the footprint's bounding box is "
+        "thresholded as by detect, and the peaks of what is found, as by find_peaks with the box's own ring left out, replace the old "
+        "ones where they lie inside the footprint; without any, the first old peak stays. Returns as find_peaks.");
+  m.def("merge_peaks", &merge_peaks, nb::arg("peak_x"), nb::arg("peak_y"), nb::arg("peak_value"), nb::arg("peak_start"),
+        nb::arg("owner"), nb::arg("owners"),
+        "Order in which the peaks of footprints merged into owner[i] (int64, 0 to owners - 1) are listed: the members' lists in turn, "
+        "each merged into those before by the order of find_peaks. Returns the order and the first peak of each owner (int64).");
+}
+
+} // namespace streamchar
