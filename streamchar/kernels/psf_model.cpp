@@ -1,0 +1,169 @@
+// Drawing a pixel-basis PSF on stamps, and the products its least-squares fit needs.
+#include "arrays.hpp"
+#include "lanczos_taps.hpp"
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace streamchar {
+namespace {
+
+// The model has C components of S x S super-pixels; a stamp is V x V pixels. The super-pixel coordinate of stamp
+// pixel j is S/2 + (j - V/2 - shift) * scale, with integer halves and scale in super-pixels per pixel.
+struct Shape {
+  std::size_t n, terms, grid, stamp;
+  double scale;
+  int order;
+};
+
+double start_of(const Shape &s, double shift) { return double(s.grid / 2) - (double(s.stamp / 2) + shift) * s.scale; }
+
+STREAMCHAR_MULTIVERSION void combine(const double *components, const double *basis, std::size_t terms, std::size_t size, double *out) {
+  std::fill(out, out + size, 0.0);
+  std::size_t c = 0;
+  for (; c + 3 <= terms; c += 3) {
+    const double b0 = basis[c], b1 = basis[c + 1], b2 = basis[c + 2];
+    const double *p0 = components + c * size, *p1 = p0 + size, *p2 = p1 + size;
+    for (std::size_t i = 0; i < size; ++i) out[i] += (b0 * p0[i] + b1 * p1[i]) + b2 * p2[i];
+  }
+  for (; c < terms; ++c) {
+    const double b = basis[c], *p = components + c * size;
+    for (std::size_t i = 0; i < size; ++i) out[i] += b * p[i];
+  }
+}
+
+STREAMCHAR_MULTIVERSION void scatter(const double *image, const double *basis, std::size_t terms, std::size_t size, double *components) {
+  for (std::size_t c = 0; c < terms; ++c) {
+    const double b = basis[c];
+    double *p = components + c * size;
+    for (std::size_t i = 0; i < size; ++i) p[i] += b * image[i];
+  }
+}
+
+// The transpose: in (outputs x width) spread onto out (inputs x width).
+void spread_rows(const LanczosTaps &taps, const double *in, std::size_t inputs, std::size_t width, double *out) {
+  std::fill(out, out + inputs * width, 0.0);
+  for (std::size_t i = 0; i < taps.outputs; ++i) {
+    const double *w = taps.weight.data() + i * taps.taps;
+    for (std::size_t k = taps.begin(i); k < taps.end(i, std::int64_t(inputs)); ++k)
+      if (w[k] != 0.0) add_scaled(in + i * width, w[k], width, out + std::size_t(taps.first[i] + std::int64_t(k)) * width);
+  }
+}
+
+struct Workspace {
+  std::vector<double> grid, a, b;
+  LanczosTaps x, y;
+  explicit Workspace(const Shape &s)
+      : grid(s.grid * s.grid), a(s.grid * std::max(s.grid, s.stamp)), b(s.grid * std::max(s.grid, s.stamp)), x(s.stamp, s.order), y(s.stamp, s.order) {}
+  void place(const Shape &s, double dx, double dy) {
+    x.fill(start_of(s, dx), s.scale, std::int64_t(s.grid));
+    y.fill(start_of(s, dy), s.scale, std::int64_t(s.grid));
+  }
+};
+
+// grid (S x S) to stamp (V x V); the row pass first, then the column pass on the transposed image.
+void draw(const Shape &s, Workspace &work, double *stamp) {
+  interpolate_rows(work.y, work.grid.data(), s.grid, s.grid, work.a.data());
+  transpose(work.a.data(), s.stamp, s.grid, work.b.data());
+  interpolate_rows(work.x, work.b.data(), s.grid, s.stamp, work.a.data());
+  transpose(work.a.data(), s.stamp, s.stamp, stamp);
+}
+
+void draw_transposed(const Shape &s, Workspace &work, const double *stamp) {
+  transpose(stamp, s.stamp, s.stamp, work.a.data());
+  spread_rows(work.x, work.a.data(), s.grid, s.stamp, work.b.data());
+  transpose(work.b.data(), s.grid, s.stamp, work.a.data());
+  spread_rows(work.y, work.a.data(), s.grid, s.grid, work.grid.data());
+}
+
+using Array3 = Cube<const double>;
+using Array2 = Plane<const double>;
+using Array1 = Vector<const double>;
+
+Shape shape_of(std::size_t grid, const Array2 &basis, const Array1 &dx, const Array1 &dy, std::size_t stamp, double scale, int order) {
+  if (dx.shape(0) != basis.shape(0) || dy.shape(0) != basis.shape(0)) throw std::invalid_argument("basis, dx and dy differ in length");
+  if (grid < 1 || stamp < 1 || order < 1 || order > 16 || !(scale > 0)) throw std::invalid_argument("grid, stamp, order and scale must be positive");
+  return {basis.shape(0), basis.shape(1), grid, stamp, scale, order};
+}
+
+void require(bool condition, const char *what) {
+  if (!condition) throw std::invalid_argument(what);
+}
+
+nb::ndarray<nb::numpy, double, nb::ndim<3>> to_cube(double *data, std::size_t a, std::size_t b, std::size_t c) {
+  nb::capsule owner(data, [](void *p) noexcept { delete[] static_cast<double *>(p); });
+  return nb::ndarray<nb::numpy, double, nb::ndim<3>>(data, {a, b, c}, owner);
+}
+
+auto psf_draw(Array3 components, Array2 basis, Array1 dx, Array1 dy, std::size_t size, double scale, int order) {
+  const Shape s = shape_of(components.shape(1), basis, dx, dy, size, scale, order);
+  require(components.shape(2) == s.grid && components.shape(0) == s.terms, "components must be (terms, grid, grid)");
+  double *out = new double[s.n * size * size];
+  {
+    nb::gil_scoped_release release;
+    Workspace work(s);
+    for (std::size_t i = 0; i < s.n; ++i) {
+      work.place(s, dx(i), dy(i));
+      combine(components.data(), basis.data() + i * s.terms, s.terms, s.grid * s.grid, work.grid.data());
+      draw(s, work, out + i * size * size);
+    }
+  }
+  return to_cube(out, s.n, size, size);
+}
+
+auto psf_draw_transposed(Array3 stamps, Array2 basis, Array1 dx, Array1 dy, std::size_t grid, double scale, int order) {
+  const Shape s = shape_of(grid, basis, dx, dy, stamps.shape(1), scale, order);
+  require(stamps.shape(0) == s.n && stamps.shape(2) == s.stamp, "stamps must be (n, size, size)");
+  double *out = new double[s.terms * grid * grid]();
+  {
+    nb::gil_scoped_release release;
+    Workspace work(s);
+    for (std::size_t i = 0; i < s.n; ++i) {
+      work.place(s, dx(i), dy(i));
+      draw_transposed(s, work, stamps.data() + i * s.stamp * s.stamp);
+      scatter(work.grid.data(), basis.data() + i * s.terms, s.terms, grid * grid, out);
+    }
+  }
+  return to_cube(out, s.terms, grid, grid);
+}
+
+auto psf_normal_product(Array3 components, Array2 basis, Array1 dx, Array1 dy, Array3 weights, double scale, int order) {
+  const Shape s = shape_of(components.shape(1), basis, dx, dy, weights.shape(1), scale, order);
+  require(components.shape(2) == s.grid && components.shape(0) == s.terms, "components must be (terms, grid, grid)");
+  require(weights.shape(0) == s.n && weights.shape(2) == s.stamp, "weights must be (n, size, size)");
+  double *out = new double[s.terms * s.grid * s.grid]();
+  {
+    nb::gil_scoped_release release;
+    Workspace work(s);
+    std::vector<double> stamp(s.stamp * s.stamp);
+    for (std::size_t i = 0; i < s.n; ++i) {
+      work.place(s, dx(i), dy(i));
+      combine(components.data(), basis.data() + i * s.terms, s.terms, s.grid * s.grid, work.grid.data());
+      draw(s, work, stamp.data());
+      const double *w = weights.data() + i * stamp.size();
+      for (std::size_t k = 0; k < stamp.size(); ++k) stamp[k] *= w[k];
+      draw_transposed(s, work, stamp.data());
+      scatter(work.grid.data(), basis.data() + i * s.terms, s.terms, s.grid * s.grid, out);
+    }
+  }
+  return to_cube(out, s.terms, s.grid, s.grid);
+}
+
+} // namespace
+
+void register_psf_model(nb::module_ &m) {
+  m.def("psf_draw", &psf_draw, nb::arg("components").noconvert(), nb::arg("basis").noconvert(), nb::arg("dx"), nb::arg("dy"),
+        nb::arg("size"), nb::arg("scale"), nb::arg("order"),
+        "Draw n stamps (n, size, size) of the model sum_c basis[i, c] components[c] (C, S, S), its centre moved by (dx, dy) "
+        "pixels: stamp pixel j lies at super-pixel S//2 + (j - size//2 - shift) scale; Lanczos interpolation of the given "
+        "order with weights of unit sum, zero outside the grid.");
+  m.def("psf_draw_transposed", &psf_draw_transposed, nb::arg("stamps").noconvert(), nb::arg("basis").noconvert(), nb::arg("dx"),
+        nb::arg("dy"), nb::arg("grid"), nb::arg("scale"), nb::arg("order"),
+        "The transpose of psf_draw as a linear map: stamps (n, size, size) to components (C, grid, grid).");
+  m.def("psf_normal_product", &psf_normal_product, nb::arg("components").noconvert(), nb::arg("basis").noconvert(), nb::arg("dx"),
+        nb::arg("dy"), nb::arg("weights").noconvert(), nb::arg("scale"), nb::arg("order"),
+        "psf_draw, multiplication by weights (n, size, size), psf_draw_transposed: the normal matrix applied to components.");
+}
+
+} // namespace streamchar
