@@ -1,0 +1,1 @@
+"""The service: source, offset ledger, worker pool, outbox (publish and commit), retry, dead letters, lifecycle."""

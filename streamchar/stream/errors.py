@@ -1,0 +1,179 @@
+"""What can go wrong in the service: failures of an event, which it survives, and failures that end it."""
+
+from __future__ import annotations
+
+from streamchar.errors import StreamcharError
+
+
+class StreamError(StreamcharError):
+    """A failure of the service."""
+
+    code = "stream"
+
+
+class RetryableError(StreamError):
+    """An event failed for a reason that may go away by itself."""
+
+    code = "retryable"
+
+
+class PermanentError(StreamError):
+    """An event failed for a reason that another attempt will not mend."""
+
+    code = "permanent"
+
+
+class FileMissingError(RetryableError):
+    """The file of an exposure is not there (yet)."""
+
+    code = "file_missing"
+    template = "{uri}: no such file"
+
+
+class FileUnreadableError(RetryableError):
+    """The file of an exposure could not be read."""
+
+    code = "file_unreadable"
+    template = "{uri}: cannot be read ({detail})"
+
+
+class OutsideRootsError(PermanentError):
+    """A URI points outside the configured roots."""
+
+    code = "outside_roots"
+    template = "{uri}: lies outside the allowed roots ({roots}); see the setting fetch.roots"
+
+
+class UnsupportedSchemeError(PermanentError):
+    """A URI has a scheme that is not enabled."""
+
+    code = "unsupported_scheme"
+    template = "{uri}: the scheme '{scheme}' is not supported, only local paths and file:// are"
+
+
+class FileTooLargeError(PermanentError):
+    """The file of an exposure is larger than allowed."""
+
+    code = "file_too_large"
+    template = "{uri}: {size} bytes exceed the limit of {limit} (fetch.max_bytes)"
+
+
+class ChecksumError(PermanentError):
+    """The file of an exposure is not the one that was announced."""
+
+    code = "checksum_mismatch"
+    template = "{uri}: its SHA-256 is {actual}, announced was {announced}"
+
+
+class ChecksumFormatError(PermanentError):
+    """The announced checksum cannot be understood."""
+
+    code = "checksum_format"
+    template = "'{checksum}' is not a SHA-256 checksum"
+
+
+class FatalError(StreamError):
+    """The service cannot go on; a supervisor restarts it.
+
+    Attributes
+    ----------
+    exit_code
+        Exit status of the process.
+    """
+
+    code = "fatal"
+    exit_code = 4
+
+
+class StartError(FatalError):
+    """The service cannot start: the surroundings are not as the settings say."""
+
+    code = "start"
+    exit_code = 3
+
+
+class WorkerStartError(StartError):
+    """A worker process did not become ready."""
+
+    code = "worker_start"
+    template = "a worker process did not become ready: {detail}"
+
+
+class JobImportError(StartError):
+    """The job that workers run cannot be imported."""
+
+    code = "job_import"
+    template = "the worker job '{job}' cannot be used: {detail}"
+
+
+class BrokerUnreachableError(StartError):
+    """No broker answers."""
+
+    code = "broker_unreachable"
+    template = "no Kafka broker answers at {bootstrap} ({detail})"
+
+
+class TopicsMissingError(StartError):
+    """Topics do not exist and may not be created."""
+
+    code = "topics_missing"
+    template = (
+        "these topics do not exist: {topics}. Create them with `streamchar topics create`, "
+        "or set topics.create = true"
+    )
+
+
+class GroupError(FatalError):
+    """The consumer group failed."""
+
+    code = "group"
+    template = "the consumer group '{group}' failed: {detail}"
+
+
+class StuckError(FatalError):
+    """There is work and no progress."""
+
+    code = "stuck"
+    template = "no event was finished for {seconds:.0f} s although {waiting} wait: {detail}"
+
+
+class PublishError(FatalError):
+    """Results could not be published."""
+
+    code = "publish"
+    template = "results of {partition} could not be published: {detail}"
+
+
+class FencedError(PublishError):
+    """Another member owns the partition now and has fenced this one's producer."""
+
+    code = "fenced"
+    template = "{partition} belongs to another member now: {detail}"
+
+
+class PublishAuthorizationError(PublishError):
+    """The broker forbids what the service must do."""
+
+    code = "authorization"
+    template = "the broker refuses to publish results of {partition}: {detail}"
+
+
+class PublishAbortedError(PublishError):
+    """A transaction was aborted and may be tried again with the same results."""
+
+    code = "publish_aborted"
+    template = "the transaction of {partition} was aborted: {detail}"
+
+
+class PublishTimeoutError(PublishError):
+    """The broker did not answer in time; whether the results are visible is unknown to this process."""
+
+    code = "publish_timeout"
+    template = "publishing the results of {partition} was not acknowledged within {seconds} s"
+
+
+class MessageTooLargeError(PublishError):
+    """A message exceeds the limit of the broker or of the producer; nothing of its transaction is visible."""
+
+    code = "message_too_large"
+    template = "a message of {size} bytes is larger than the topic allows ({partition}): {detail}"
