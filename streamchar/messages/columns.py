@@ -1,0 +1,224 @@
+"""Arrays as typed, checked bytes: little-endian columns split into byte planes, and flags as packed bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from streamchar.messages.base import Count, Data, Listed, Name, Part, unit
+from streamchar.messages.errors import MalformedMessageError, MessageTooLargeError
+
+MAX_BLOCK_BYTES = 64 * 1024 * 1024
+"""Largest array a message may declare, in bytes once decoded."""
+
+COMPRESSION_LEVEL = 3
+HIGH_PLANES = 2
+SMALLEST_COMPRESSED = 64
+MAX_WINDOW = 8 * 1024 * 1024
+
+DType = Literal["|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "<f8"]
+"""The types an array may have: unsigned, signed and floating, little-endian."""
+
+Shape = Annotated[tuple[Count, ...], unit("1", strict=False, min_length=1, max_length=4)]
+
+
+class ColumnBlock(Part):
+    """One array. Nothing is allocated for it before its declared size has been checked.
+
+    With encoding ``raw`` the elements follow each other in C order in ``data``. With ``planes`` the bytes are
+    regrouped: the first (least significant) byte of all elements, then the second of all, and so on. ``high`` holds
+    the two most significant planes, ``data`` the others. Each of the two is a zstd frame that declares its content
+    size, or the plain bytes when its length equals their number. Signs and exponents of neighbouring values are
+    alike and compress well, low mantissa bytes hardly do, so the two are kept apart.
+    """
+
+    name: Name
+    """Name of the column."""
+    dtype: DType
+    """Type of the elements in NumPy notation."""
+    unit: Annotated[str, Field(max_length=64)] = ""
+    """Unit in FITS notation, empty when the column has none."""
+    shape: Shape
+    """Number of elements along each axis, slowest first."""
+    encoding: Literal["raw", "planes"] = "raw"
+    """How the bytes are arranged."""
+    data: Data
+    """The bytes, or the less significant planes of them."""
+    high: Data | None = None
+    """The two most significant planes; absent with encoding raw."""
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        size = self.size_bytes
+        if size > MAX_BLOCK_BYTES:
+            raise MessageTooLargeError(what=f"column {self.name}", size=size, limit=MAX_BLOCK_BYTES)
+        itemsize = np.dtype(self.dtype).itemsize
+        if self.encoding == "raw":
+            if len(self.data) != size or self.high is not None:
+                raise ValueError(f"{len(self.data)} bytes of data do not make the declared {size}")
+            return self
+        if itemsize <= HIGH_PLANES or self.high is None:
+            raise ValueError("only elements of four or eight bytes can be split into planes")
+        count = size // itemsize
+        _check_part(self.data, size - HIGH_PLANES * count)
+        _check_part(self.high, HIGH_PLANES * count)
+        return self
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the decoded array in bytes, as declared."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def values(self) -> NDArray[Any]:
+        """Decode the array; it may be read-only.
+
+        Raises
+        ------
+        MalformedMessageError
+            The compressed bytes are damaged.
+        """
+        dtype = np.dtype(self.dtype)
+        if self.encoding == "raw":
+            return np.frombuffer(self.data, dtype).reshape(self.shape)
+        count = math.prod(self.shape)
+        low = dtype.itemsize - HIGH_PLANES
+        assert self.high is not None
+        planes = np.empty((dtype.itemsize, count), np.uint8)
+        planes[:low] = np.frombuffer(_expand(self.data, low * count), np.uint8).reshape(low, count)
+        planes[low:] = np.frombuffer(_expand(self.high, HIGH_PLANES * count), np.uint8).reshape(
+            HIGH_PLANES, count
+        )
+        return np.ascontiguousarray(planes.T).view(dtype).reshape(self.shape)
+
+
+class FlagBlock(Part):
+    """Boolean columns as packed bits, one run of bits after another, least significant bit first.
+
+    Each column takes ceil(rows/8) bytes; unused bits are zero. ``data`` is the plain bytes when its length equals
+    their number, and a zstd frame that declares its content size otherwise.
+    """
+
+    names: Listed[Name]
+    """Names of the columns, in the order of their bits."""
+    rows: Annotated[Count, unit("1")]
+    """Number of rows."""
+    data: Data
+    """The packed bits."""
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        size = self.size_bytes
+        if size > MAX_BLOCK_BYTES or self.rows > MAX_BLOCK_BYTES:
+            raise MessageTooLargeError(what="flag columns", size=max(size, self.rows), limit=MAX_BLOCK_BYTES)
+        _check_part(self.data, size)
+        return self
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the packed bits in bytes, as declared."""
+        return len(self.names) * ((self.rows + 7) // 8)
+
+    def values(self) -> dict[str, NDArray[np.bool_]]:
+        """Decode the columns: bool arrays of length ``rows`` by name."""
+        width = (self.rows + 7) // 8
+        packed = np.frombuffer(_expand(self.data, self.size_bytes), np.uint8).reshape(len(self.names), width)
+        bits = np.unpackbits(packed, axis=1, count=self.rows, bitorder="little").view(np.bool_)
+        return dict(zip(self.names, bits, strict=True))
+
+
+def pack_array(name: str, values: NDArray[Any], unit: str = "", *, compress: bool = True) -> ColumnBlock:
+    """Encode an array; the result is the same for the same values on every machine.
+
+    Parameters
+    ----------
+    name, unit
+        Name and FITS unit.
+    values
+        Any shape of one to four axes and any allowed type, in any byte order and memory layout.
+    compress
+        Whether to split into byte planes and compress those where it gains.
+
+    Raises
+    ------
+    TypeError
+        The type is not one a message may carry.
+    """
+    dtype = values.dtype.newbyteorder("<")
+    if dtype.str not in DType.__args__:  # type: ignore[attr-defined]
+        raise TypeError(f"column {name}: a message cannot carry values of type {values.dtype}")
+    array = np.ascontiguousarray(values, dtype)
+    count, itemsize = array.size, dtype.itemsize
+    common = {"name": name, "dtype": dtype.str, "unit": unit, "shape": values.shape}
+    if not compress or itemsize <= HIGH_PLANES or array.nbytes < SMALLEST_COMPRESSED:
+        return ColumnBlock.model_validate({**common, "data": array.tobytes()})
+    planes = np.ascontiguousarray(array.reshape(-1).view(np.uint8).reshape(count, itemsize).T)
+    low = itemsize - HIGH_PLANES
+    parts = {"data": _shrink(planes[:low].tobytes()), "high": _shrink(planes[low:].tobytes())}
+    return ColumnBlock.model_validate({**common, "encoding": "planes", **parts})
+
+
+def pack_flags(columns: Mapping[str, NDArray[np.bool_]], rows: int) -> FlagBlock:
+    """Encode boolean columns of length ``rows``."""
+    if not columns:
+        return FlagBlock(names=(), rows=rows, data=b"")
+    stacked = np.stack([np.asarray(column, np.bool_) for column in columns.values()])
+    packed = np.packbits(stacked, axis=1, bitorder="little")
+    return FlagBlock(names=tuple(columns), rows=rows, data=_shrink(packed.tobytes()))
+
+
+def check_total(blocks: Sequence[ColumnBlock | FlagBlock], limit: int = MAX_BLOCK_BYTES) -> None:
+    """Refuse a message whose arrays together declare more than ``limit`` bytes.
+
+    Raises
+    ------
+    MessageTooLargeError
+        They do.
+    """
+    total = sum(block.size_bytes for block in blocks)
+    if total > limit:
+        raise MessageTooLargeError(what="arrays of the message together", size=total, limit=limit)
+
+
+def _shrink(plain: bytes) -> bytes:
+    if len(plain) < SMALLEST_COMPRESSED:
+        return plain
+    frame = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(plain)
+    return frame if len(frame) < len(plain) else plain
+
+
+def _check_part(data: bytes, size: int) -> None:
+    """Refuse bytes that are neither ``size`` plain ones nor a frame that declares exactly as many."""
+    if len(data) == size:
+        return
+    if len(data) > size:
+        raise ValueError(f"{len(data)} bytes of data for {size} declared")
+    try:
+        frame = zstandard.get_frame_parameters(data)
+    except zstandard.ZstdError as error:
+        raise ValueError(
+            f"{len(data)} bytes of data are neither the declared {size} nor a zstd frame"
+        ) from error
+    if frame.content_size != size:
+        raise ValueError(f"the zstd frame declares {frame.content_size} bytes, the shape {size}")
+    if frame.window_size > MAX_WINDOW and frame.window_size > size:
+        raise ValueError(f"the zstd frame asks for a window of {frame.window_size} bytes")
+
+
+def _expand(data: bytes, size: int) -> bytes:
+    if len(data) == size:
+        return data
+    try:
+        plain = zstandard.ZstdDecompressor(max_window_size=MAX_BLOCK_BYTES).decompress(
+            data, max_output_size=size, allow_extra_data=False
+        )
+    except zstandard.ZstdError as error:
+        raise MalformedMessageError(message_type="column", detail=f"zstd: {error}") from error
+    if len(plain) != size:
+        raise MalformedMessageError(message_type="column", detail=f"{len(plain)} bytes instead of {size}")
+    return plain
