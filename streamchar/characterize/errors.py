@@ -16,6 +16,23 @@ class TooManyMaskedPixelsError(CharacterizationError):
     template = "all {pixels} pixels carry one of the planes {planes}: no background can be measured"
 
 
+class EmptyStatisticsError(CharacterizationError):
+    """Statistics of no value at all were asked for."""
+
+    code = "empty_statistics"
+    template = "an array without elements has no statistics"
+
+
+class TooFewBinsError(CharacterizationError):
+    """The exposure has fewer background bins than the model needs, and a simpler one is not allowed."""
+
+    code = "too_few_bins"
+    template = (
+        "{rows} x {columns} background bins are too few for {model}: {needed} along each axis are needed; "
+        "lower 'bin_size' or set 'undersample_style' to 'reduce_interp_order'"
+    )
+
+
 class BackgroundFitError(CharacterizationError):
     """The background model has too few usable bins."""
 
@@ -35,6 +52,13 @@ class PsfWidthError(CharacterizationError):
 
     code = "psf_width"
     template = "the PSF width is {sigma} pixels; a positive, finite value is needed"
+
+
+class MissingPsfError(PsfWidthError):
+    """A step needs the width of the PSF and there is no PSF."""
+
+    code = "missing_psf"
+    template = "the exposure has no point-spread function"
 
 
 class NoSourcesError(CharacterizationError):

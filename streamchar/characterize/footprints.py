@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,51 @@ class Footprints:
         none, start = np.empty(0, np.int32), np.zeros(1, np.int64)
         significance = np.empty(0, np.float64)
         return cls(shape, none, none, none, start, none, none, none.astype(np.float32), significance, start)
+
+    def with_spans(
+        self,
+        y: NDArray[np.int32],
+        x0: NDArray[np.int32],
+        x1: NDArray[np.int32],
+        start: NDArray[np.int64],
+    ) -> Footprints:
+        """Return footprints of other pixels with the same peaks."""
+        return replace(self, span_y=y, span_x0=x0, span_x1=x1, span_start=start)
+
+    def with_peaks(
+        self,
+        x: NDArray[np.int32],
+        y: NDArray[np.int32],
+        value: NDArray[np.float32],
+        start: NDArray[np.int64],
+        significance: NDArray[np.float64] | None = None,
+    ) -> Footprints:
+        """Return footprints of the same pixels with other peaks; significances are 0 when omitted."""
+        if significance is None:
+            significance = np.zeros(len(x))
+        return replace(
+            self, peak_x=x, peak_y=y, peak_value=value, peak_significance=significance, peak_start=start
+        )
+
+    def placed(self, x: int, y: int, shape: tuple[int, int]) -> Footprints:
+        """Return the same footprints on a larger exposure whose pixel (x, y) is the first pixel of this one.
+
+        Parameters
+        ----------
+        x, y
+            Where to place them, not negative.
+        shape
+            Height and width of the larger exposure.
+        """
+        return replace(
+            self,
+            shape=shape,
+            span_y=self.span_y + np.int32(y),
+            span_x0=self.span_x0 + np.int32(x),
+            span_x1=self.span_x1 + np.int32(x),
+            peak_x=self.peak_x + np.int32(x),
+            peak_y=self.peak_y + np.int32(y),
+        )
 
     @property
     def area(self) -> NDArray[np.int64]:

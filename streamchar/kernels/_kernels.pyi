@@ -5,6 +5,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+_Bool: TypeAlias = NDArray[np.bool_]
 _I32: TypeAlias = NDArray[np.int32]
 _I64: TypeAlias = NDArray[np.int64]
 _F32: TypeAlias = NDArray[np.float32]
@@ -48,6 +49,7 @@ def refresh_peaks(
     image: _F32,
     variance: _F32 | None,
     level: _F32,
+    border: int,
     value: float,
     include: float,
     min_pixels: int,
@@ -81,3 +83,62 @@ def psf_draw_transposed(
 def psf_normal_product(
     components: _F64, basis: _F64, dx: _F64, dy: _F64, weights: _F64, scale: float, order: int
 ) -> _F64: ...
+def bin_statistics(
+    image: _F32,
+    mask: _I32,
+    bits: int,
+    y_edges: _I64,
+    x_edges: _I64,
+    quartiles: bool,
+    rounds: int,
+    sigmas: float,
+) -> _F64: ...
+def sample_statistics(
+    values: _F32, mask: _I32 | None, bits: int, quartiles: bool, rounds: int, sigmas: float
+) -> _F64: ...
+def add_separable(plane: _F32, left: _F64, right: _F64, factor: float) -> None: ...
+def add_grid(
+    plane: _F32, grid: _F64, y_centres: _F64, x_centres: _F64, style: int, factor: float
+) -> None: ...
+
+class Scene:
+    def __init__(self, image: _F32, y: _I32, x0: _I32, x1: _I32, start: _I64, noise: _F32) -> None: ...
+    @property
+    def image(self) -> _F32: ...
+    @property
+    def footprints(self) -> int: ...
+    def show(self, i: int) -> None: ...
+    def hide(self, i: int) -> None: ...
+    def hide_all(self) -> None: ...
+    def show_all(self) -> None: ...
+
+def sdss_centroid(
+    scene: Scene,
+    variance: _F32,
+    x: _F64,
+    y: _F64,
+    negative: _Bool,
+    kernels: _F64,
+    sigma: _F64,
+    bin_max: int = 16,
+    peak_min: float = -1.0,
+    width_factor: float = 1.5,
+    first: int = 0,
+) -> tuple[_F64, _I32]: ...
+def hsm_moments(
+    scene: Scene, mask: _I32, bad: int, boxes: _I32, x: _F64, y: _F64, sigma: _F64, round: bool = False
+) -> tuple[_F64, _Bool]: ...
+def hsm_moments_of_stamps(stamps: _F64, sigma: _F64, round: bool = False) -> tuple[_F64, _Bool]: ...
+def gaussian_flux(scene: Scene, x: _F64, y: _F64, xx: _F64, yy: _F64, xy: _F64) -> _F64: ...
+def psf_flux(
+    scene: Scene, variance: _F32, mask: _I32, bad: int, stamps: _F64, x0: _I64, y0: _I64, first: int = 0
+) -> tuple[_F64, _I32, _Bool]: ...
+def circular_apertures(
+    scene: Scene, variance: _F32, x: _F64, y: _F64, radii: _F64
+) -> tuple[_F64, _F64]: ...
+def sinc_aperture(
+    scene: Scene, variance: _F32, x: _F64, y: _F64, coefficients: _F32, radius: float
+) -> tuple[_F64, _I32]: ...
+def footprint_bits(mask: _I32, y: _I32, x0: _I32, x1: _I32, start: _I64) -> _I32: ...
+def footprints_contain(y: _I32, x0: _I32, x1: _I32, start: _I64, px: _F64, py: _F64) -> _Bool: ...
+def window_bits(mask: _I32, x: _I64, y: _I64, half: int) -> tuple[_I32, _I32]: ...

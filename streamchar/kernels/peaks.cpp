@@ -100,11 +100,15 @@ private:
   std::vector<Peak> inside_;
 };
 
-nb::tuple refresh_peaks(Plane<const float> image, std::optional<Plane<const float>> variance, Plane<const float> level, float value,
-                        float include, std::int64_t min_pixels, bool negative, I32 y, I32 x0, I32 x1, I64 start, I32 peak_x, I32 peak_y,
+nb::tuple refresh_peaks(Plane<const float> image, std::optional<Plane<const float>> variance, Plane<const float> level,
+                        std::int64_t border, float value, float include, std::int64_t min_pixels, bool negative, I32 y, I32 x0, I32 x1, I64 start, I32 peak_x, I32 peak_y,
                         F32 peak_value, I64 peak_start, std::int64_t max_simple) {
-  const auto same = [&image](const Plane<const float> &p) { return p.shape(0) == image.shape(0) && p.shape(1) == image.shape(1); };
-  if (!same(level) || (variance && !same(*variance))) throw std::invalid_argument("the planes differ in shape");
+  const auto wider = [&image](const Plane<const float> &plane, std::int64_t by) {
+    return by >= 0 && plane.shape(0) == image.shape(0) + 2 * std::size_t(by) && plane.shape(1) == image.shape(1) + 2 * std::size_t(by);
+  };
+  if (!wider(level, border) || (variance && !wider(*variance, 0))) throw std::invalid_argument("the planes differ in shape");
+  const View inner{level.data() + border * level.shape(1) + border, level.shape(1), std::int32_t(image.shape(0)),
+                   std::int32_t(image.shape(1))};
   const Spans spans{y, x0, x1, start};
   check_spans(spans, image.shape(0), image.shape(1));
   check_peaks(peak_x, peak_y, peak_value, peak_start, spans.size());
@@ -112,7 +116,7 @@ nb::tuple refresh_peaks(Plane<const float> image, std::optional<Plane<const floa
   std::vector<std::int64_t> new_start{0};
   {
     nb::gil_scoped_release release;
-    Flattened flattened(view(image), variance ? view(*variance) : View{nullptr, 0, 0, 0}, view(level), {value, include, min_pixels}, negative);
+    Flattened flattened(view(image), variance ? view(*variance) : View{nullptr, 0, 0, 0}, inner, {value, include, min_pixels}, negative);
     for (std::size_t i = 0; i < spans.size(); ++i) {
       const std::size_t before = peaks.size();
       const std::int64_t count = peak_start(i + 1) - peak_start(i);
@@ -185,10 +189,11 @@ void register_peaks(nb::module_ &m) {
         "Peaks of each footprint: its pixels off the image's outermost ring without a strictly greater (negative: smaller) neighbour, or "
         "its first extreme pixel when there is none, by decreasing value, then increasing x, then y. Returns x, y (int32), value "
         "(float32) and the first peak of each footprint (int64, one more than footprints).");
-  m.def("refresh_peaks", &refresh_peaks, nb::arg("image"), nb::arg("variance").none(), nb::arg("level"), nb::arg("value"),
-        nb::arg("include"), nb::arg("min_pixels"), nb::arg("negative"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("start"),
+  m.def("refresh_peaks", &refresh_peaks, nb::arg("image"), nb::arg("variance").none(), nb::arg("level"), nb::arg("border"),
+        nb::arg("value"), nb::arg("include"), nb::arg("min_pixels"), nb::arg("negative"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("start"),
         nb::arg("peak_x"), nb::arg("peak_y"), nb::arg("peak_value"), nb::arg("peak_start"), nb::arg("max_simple"),
-        "Peaks found anew on image - level for every footprint with more than max_simple peaks: the footprint's bounding box is "
+        "Peaks found anew on image - level (level is wider than image by border pixels on every side) for every footprint with more than "
+        "max_simple peaks: the footprint's bounding box is "
         "thresholded as by detect, and the peaks of what is found, as by find_peaks with the box's own ring left out, replace the old "
         "ones where they lie inside the footprint; without any, the first old peak stays. Returns as find_peaks.");
   m.def("merge_peaks", &merge_peaks, nb::arg("peak_x"), nb::arg("peak_y"), nb::arg("peak_value"), nb::arg("peak_start"),

@@ -1,0 +1,338 @@
+"""Source detection: smooth, threshold, find peaks, grow, and re-estimate the background (reference: detection.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from streamchar.characterize.background import (
+    BackgroundConfig,
+    BackgroundList,
+    BackgroundModel,
+    fit_background,
+)
+from streamchar.characterize.base import Task
+from streamchar.characterize.footprints import Footprints
+from streamchar.characterize.growth import grow, growth_radius
+from streamchar.characterize.peaks import find_footprints, flatten_peaks, with_significance
+from streamchar.characterize.psf.simple import psf_sigma
+from streamchar.characterize.smoothing import Smoothed, Workspace, kernel_width, smooth_exposure, spread
+from streamchar.characterize.thresholds import Threshold, ThresholdType, make_threshold
+from streamchar.configuration import Configuration
+from streamchar.image import Exposure
+
+Polarity = Literal["positive", "negative", "both"]
+
+PLANES = ("EDGE", "DETECTED", "DETECTED_NEGATIVE")
+"""Mask planes that detection writes."""
+
+
+class DetectionConfig(Configuration):
+    """Settings of :class:`DetectSources`."""
+
+    min_pixels: int = Field(default=1, ge=0)
+    """Fewest pixels of a footprint before growing."""
+    isotropic_grow: bool = True
+    """Grow by a disk rather than a diamond."""
+    combined_grow: bool = True
+    """Grow all footprints together and join those that touch."""
+    n_sigma_to_grow: float = Field(default=2.4, ge=0)
+    """Growth radius in PSF sigma; 0 for none."""
+    return_original_footprints: bool = False
+    """Give sources the footprints before growing; the mask is set for the grown ones in any case."""
+    threshold_value: float = Field(default=5.0, ge=0)
+    """Level of a footprint's pixels, in the unit of ``threshold_type``."""
+    include_threshold_multiplier: float = Field(default=10.0, ge=0)
+    """A footprint is kept when one pixel reaches this multiple of the level."""
+    threshold_type: ThresholdType = "pixel_stdev"
+    """Unit of the level: standard deviation of the pixel, of the image, variance of the image, or image units."""
+    threshold_polarity: Polarity = "positive"
+    """Which footprints become sources."""
+    adjust_background: float = 0.0
+    """Constant added to the re-estimated background, image units."""
+    re_estimate_background: bool = True
+    """Fit the background again with the detected pixels masked, and subtract it."""
+    do_temp_local_background: bool = True
+    """Find the peaks of complex footprints on a locally flattened image."""
+    do_temp_wide_background: bool = False
+    """Detect on an image without its large-scale background."""
+    n_peaks_max_simple: int = Field(default=1, ge=0)
+    """Footprints with more peaks are complex."""
+    n_sigma_for_kernel: float = Field(default=7.0, gt=0)
+    """Full width of the smoothing kernel in PSF sigma."""
+    stats_mask: tuple[str, ...] = ("BAD", "SAT", "EDGE", "NO_DATA")
+    """Planes left out of image statistics."""
+    exclude_mask_planes: tuple[str, ...] = ()
+    """Planes whose pixels are set to zero before the threshold."""
+    background: BackgroundConfig = BackgroundConfig()
+    """The re-estimated background."""
+    temp_local_background: BackgroundConfig = BackgroundConfig(bin_size=64, use_approx=False)
+    """The local background under complex footprints."""
+    temp_wide_background: BackgroundConfig = BackgroundConfig(
+        bin_size=512, use_approx=False, ignored_pixel_mask=("BAD", "EDGE", "NO_DATA")
+    )
+    """The large-scale background."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """What was detected.
+
+    Attributes
+    ----------
+    footprints
+        Positive footprints on the exposure, grown unless the originals were asked for; none for polarity ``negative``.
+    negative_footprints
+        Negative ones; none for polarity ``positive``.
+    positive_count, negative_count
+        Footprints of either sign, also of the sign that is not returned.
+    peak_count, negative_peak_count
+        Their peaks.
+    sigma
+        Width of the PSF and of the smoothing kernel, pixels.
+    kernel_width
+        Full width of the kernel in pixels; 1 without smoothing.
+    growth_radius
+        Pixels.
+    background
+        Models subtracted by the re-estimation, none or one.
+    factor
+        Factor of the threshold to reach the configured one; always 1 here.
+    """
+
+    footprints: Footprints
+    negative_footprints: Footprints
+    positive_count: int
+    negative_count: int
+    peak_count: int
+    negative_peak_count: int
+    sigma: float
+    kernel_width: int
+    growth_radius: int
+    background: tuple[BackgroundModel, ...]
+    factor: float = 1.0
+
+
+class DetectSources(Task[DetectionConfig]):
+    """Detect sources on an exposure, mark their pixels and subtract what the background gained by knowing them."""
+
+    config_class = DetectionConfig
+    default_name = "detection"
+
+    def __init__(self, config: DetectionConfig | None = None, **place: Any) -> None:
+        super().__init__(config, **place)
+        self._workspace = Workspace()
+
+    def run(
+        self, exposure: Exposure, *, background: BackgroundList | None = None, do_smooth: bool = True
+    ) -> Detection:
+        """Detect sources.
+
+        Parameters
+        ----------
+        exposure
+            Needs a PSF. Its planes DETECTED and DETECTED_NEGATIVE are cleared and set again, EDGE is set where the
+            smoothing kernel does not fit, and the re-estimated background is subtracted from the image, in place.
+        background
+            Receives the re-estimated background model.
+        do_smooth
+            Smooth with a Gaussian of the PSF's width; otherwise search the image as it is (without EDGE).
+
+        Raises
+        ------
+        MissingPsfError, PsfWidthError
+            Without a PSF of finite, positive width.
+        SmoothingKernelError
+            When the exposure is smaller than the kernel.
+        UnknownMaskPlaneError
+            When a configured plane does not exist.
+        TooManyMaskedPixelsError
+            When no pixel is left for a background.
+        """
+        with self.timer("run"):
+            exposure.planes = exposure.planes.including(*PLANES)
+            exposure.clear_planes("DETECTED", "DETECTED_NEGATIVE")
+            sigma = psf_sigma(exposure.psf)
+            width = kernel_width(sigma, self.config.n_sigma_for_kernel) if do_smooth else 1
+            radius = growth_radius(sigma, self.config.n_sigma_to_grow)
+            for name, value in (
+                ("do_smooth", do_smooth),
+                ("sigma", sigma),
+                ("smoothing_kernel_width", width),
+            ):
+                self.record(name, value)
+            self.record("n_grow", radius)
+
+            with self._wide_background_removed(exposure):
+                found = self._find(exposure, sigma, width)
+            grown = tuple(self._grow(footprints, radius) for footprints in found)
+            for footprints, plane in zip(grown, ("DETECTED", "DETECTED_NEGATIVE"), strict=True):
+                footprints.set_bits(exposure.mask, exposure.bits(plane))
+            models = self._re_estimate_background(exposure, background)
+            chosen = found if self.config.return_original_footprints else grown
+            positive, negative = self._apply_polarity(exposure, *chosen)
+            return Detection(
+                footprints=positive,
+                negative_footprints=negative,
+                positive_count=len(grown[0]),
+                negative_count=len(grown[1]),
+                peak_count=len(grown[0].peak_x),
+                negative_peak_count=len(grown[1].peak_x),
+                sigma=sigma,
+                kernel_width=width,
+                growth_radius=radius,
+                background=models,
+            )
+
+    def _find(self, exposure: Exposure, sigma: float, width: int) -> tuple[Footprints, Footprints]:
+        """Footprints before growing, positive and negative, on the exposure, with final peaks."""
+        smoothed = self._smooth(exposure, sigma, width)
+        threshold = self._threshold(exposure, smoothed.image, smoothed.border)
+        both = self.config.re_estimate_background or self.config.threshold_polarity != "positive"
+        found = find_footprints(
+            smoothed,
+            threshold,
+            self.config.include_threshold_multiplier,
+            self.config.min_pixels,
+            negative=both,
+        )
+        if self.config.do_temp_local_background:
+            found = self._flatten(exposure, smoothed, threshold, found)
+        border = smoothed.border
+        above, below = (
+            with_significance(footprints, smoothed, threshold, negative=is_pit).placed(
+                border, border, exposure.shape
+            )
+            for footprints, is_pit in zip(found, (False, True), strict=True)
+        )
+        return above, below
+
+    def _smooth(self, exposure: Exposure, sigma: float, width: int) -> Smoothed:
+        border = width // 2
+        if border == 0:
+            smoothed = Smoothed(exposure.image, exposure.variance, 0)
+        else:
+            smoothed = smooth_exposure(exposure.image, exposure.variance, sigma, width, self._workspace)
+            edge = exposure.bits("EDGE")
+            for strip in (np.s_[:border], np.s_[-border:], np.s_[:, :border], np.s_[:, -border:]):
+                exposure.mask[strip] |= edge
+        if not self.config.exclude_mask_planes:
+            return smoothed
+        excluded = _under_kernel(exposure, self.config.exclude_mask_planes, border)
+        image = np.where(excluded, np.float32(0), smoothed.image)
+        return Smoothed(image, smoothed.variance, border)
+
+    def _threshold(self, exposure: Exposure, image: NDArray[np.float32], border: int) -> Threshold:
+        kind = self.config.threshold_type
+        ignored = _under_kernel(exposure, self.config.stats_mask, border) if kind == "stdev" else None
+        return make_threshold(kind, self.config.threshold_value, image, ignored)
+
+    def _flatten(
+        self,
+        exposure: Exposure,
+        smoothed: Smoothed,
+        threshold: Threshold,
+        found: tuple[Footprints, Footprints],
+    ) -> tuple[Footprints, Footprints]:
+        """Find the peaks of complex footprints anew above the local background."""
+        max_simple = self.config.n_peaks_max_simple
+        if not any((footprints.peak_count > max_simple).any() for footprints in found):
+            return found
+        level = self._workspace.plane("level", exposure.shape)
+        level[...] = 0.0
+        _fit(exposure, self.config.temp_local_background).add_to(level)
+        if self.config.threshold_type in ("stdev", "variance"):
+            height, width = smoothed.image.shape
+            inner = level[smoothed.border :, smoothed.border :][:height, :width]
+            threshold = self._threshold(exposure, smoothed.image - inner, smoothed.border)
+        above, below = (
+            flatten_peaks(
+                footprints,
+                smoothed,
+                level,
+                threshold,
+                self.config.include_threshold_multiplier,
+                self.config.min_pixels,
+                negative=is_pit,
+                max_simple=max_simple,
+            )
+            for footprints, is_pit in zip(found, (False, True), strict=True)
+        )
+        return above, below
+
+    def _grow(self, footprints: Footprints, radius: int) -> Footprints:
+        return grow(
+            footprints, radius, isotropic=self.config.isotropic_grow, combined=self.config.combined_grow
+        )
+
+    def _re_estimate_background(
+        self, exposure: Exposure, background: BackgroundList | None
+    ) -> tuple[BackgroundModel, ...]:
+        if not self.config.re_estimate_background:
+            return ()
+        model = _raised(_fit(exposure, self.config.background), self.config.adjust_background)
+        model.add_to(exposure.image, -1.0)
+        if background is not None:
+            background.append(model)
+        return (model,)
+
+    def _apply_polarity(
+        self, exposure: Exposure, positive: Footprints, negative: Footprints
+    ) -> tuple[Footprints, Footprints]:
+        """Drop the footprints of the sign that is not wanted, in the mask too."""
+        if self.config.threshold_polarity == "positive":
+            exposure.clear_planes("DETECTED_NEGATIVE")
+            return positive, Footprints.empty(exposure.shape)
+        if self.config.threshold_polarity == "negative":
+            exposure.clear_planes("DETECTED")
+            return Footprints.empty(exposure.shape), negative
+        return positive, negative
+
+    @contextmanager
+    def _wide_background_removed(self, exposure: Exposure) -> Iterator[None]:
+        """Take the large-scale background away while detecting.
+
+        The image comes back before the background is re-estimated, so that what is subtracted then stays subtracted
+        (the reference restores it afterwards and loses the subtraction while its list of models keeps it).
+        """
+        if not self.config.do_temp_wide_background:
+            yield
+            return
+        original = exposure.image.copy()
+        _fit(exposure, self.config.temp_wide_background).add_to(exposure.image, -1.0)
+        empty = (exposure.mask & exposure.bits("NO_DATA")) != 0
+        if empty.any():
+            usable = ~empty & ((exposure.mask & exposure.bits(*self.config.stats_mask)) == 0)
+            exposure.image[empty] = np.median(exposure.image[usable]) if usable.any() else 0.0
+        try:
+            yield
+        finally:
+            exposure.image[...] = original
+
+
+def _fit(exposure: Exposure, config: BackgroundConfig) -> BackgroundModel:
+    ignored = exposure.bits(*config.ignored_pixel_mask)
+    return fit_background(exposure.image, exposure.mask, ignored, config)
+
+
+def _raised(model: BackgroundModel, amount: float) -> BackgroundModel:
+    """The model plus a constant."""
+    if amount == 0.0:
+        return model
+    polynomial = model.polynomial
+    if polynomial is not None:
+        coefficients = polynomial.coefficients.copy()
+        coefficients[0, 0] += amount
+        polynomial = replace(polynomial, coefficients=coefficients)
+    return replace(model, values=model.values + np.float32(amount), polynomial=polynomial)
+
+
+def _under_kernel(exposure: Exposure, planes: tuple[str, ...], border: int) -> NDArray[np.bool_]:
+    """Smoothed pixels whose kernel touches a pixel with one of the planes."""
+    return spread((exposure.mask & exposure.bits(*planes)) != 0, border)

@@ -1,0 +1,116 @@
+"""Footprints above a threshold and their peaks (reference: detection.md sections 4 to 6)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamchar.characterize.footprints import Footprints
+from streamchar.characterize.smoothing import Smoothed
+from streamchar.characterize.thresholds import Threshold
+from streamchar.kernels import detect, find_peaks, refresh_peaks
+
+Spans = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]
+
+
+def find_footprints(
+    smoothed: Smoothed, threshold: Threshold, include_multiplier: float, min_pixels: int, *, negative: bool
+) -> tuple[Footprints, Footprints]:
+    """Find the footprints above and below the threshold, with their peaks.
+
+    Footprints are 8-connected, in the order of the reference: by their root, which is mostly their first pixel in
+    reading order. Peak significances are 0; see :func:`with_significance`.
+
+    Parameters
+    ----------
+    smoothed
+        Planes to search.
+    threshold
+        A pixel is in when it reaches the level; NaN pixels and pixels of NaN or negative variance never are.
+    include_multiplier
+        A footprint is kept when one pixel reaches this multiple of the level there.
+    min_pixels
+        Fewest pixels of a footprint.
+    negative
+        Search for pits too; otherwise the second result is empty.
+
+    Returns
+    -------
+    positive, negative
+        In the coordinates of the smoothed planes.
+    """
+    variance = smoothed.variance if threshold.scaled else None
+    found = detect(smoothed.image, variance, threshold.value, include_multiplier, min_pixels, negative)
+    above, below = (
+        _with_peaks(smoothed, spans, is_pit) for spans, is_pit in zip(found, (False, True), strict=True)
+    )
+    return above, below
+
+
+def flatten_peaks(
+    footprints: Footprints,
+    smoothed: Smoothed,
+    level: NDArray[np.float32],
+    threshold: Threshold,
+    include_multiplier: float,
+    min_pixels: int,
+    *,
+    negative: bool,
+    max_simple: int,
+) -> Footprints:
+    """Find the peaks of complex footprints anew after a local background was removed.
+
+    Parameters
+    ----------
+    footprints
+        In the coordinates of ``smoothed``; their pixels stay as they are.
+    smoothed
+        Planes they were found on.
+    level
+        Local background of the whole exposure, float32, wider than the smoothed planes by their border.
+    threshold, include_multiplier, min_pixels, negative
+        What the footprints were found with.
+    max_simple
+        Footprints with at most this many peaks keep them with their values.
+
+    Notes
+    -----
+    The new peaks are listed part by part of the footprint, brightest first within each part only.
+    """
+    found = refresh_peaks(
+        smoothed.image,
+        smoothed.variance if threshold.scaled else None,
+        level,
+        smoothed.border,
+        threshold.value,
+        include_multiplier,
+        min_pixels,
+        negative,
+        footprints.span_y,
+        footprints.span_x0,
+        footprints.span_x1,
+        footprints.span_start,
+        footprints.peak_x,
+        footprints.peak_y,
+        footprints.peak_value,
+        footprints.peak_start,
+        max_simple,
+    )
+    return footprints.with_peaks(*found)
+
+
+def with_significance(
+    footprints: Footprints, smoothed: Smoothed, threshold: Threshold, *, negative: bool
+) -> Footprints:
+    """Fill in the peaks' significances: value over standard deviation, positive for real pits too."""
+    variance = smoothed.variance[footprints.peak_y, footprints.peak_x]
+    significance = threshold.significance(footprints.peak_value, variance)
+    return replace(footprints, peak_significance=-significance if negative else significance)
+
+
+def _with_peaks(smoothed: Smoothed, spans: Spans, negative: bool) -> Footprints:
+    height, width = smoothed.image.shape
+    found = find_peaks(smoothed.image, *spans, negative)
+    return Footprints.empty((height, width)).with_spans(*spans).with_peaks(*found)

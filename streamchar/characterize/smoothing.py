@@ -1,0 +1,114 @@
+"""Matched filtering: an exposure and its variance smoothed with a Gaussian of the PSF's width (reference: detection.md section 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamchar.characterize.errors import CharacterizationError
+from streamchar.kernels import smooth
+
+Plane = NDArray[np.float32]
+
+
+class SmoothingKernelError(CharacterizationError):
+    """The exposure is smaller than the kernel it must be smoothed with."""
+
+    code = "smoothing_kernel"
+    template = (
+        "the exposure is {width} x {height} pixels and the smoothing kernel {kernel} x {kernel} "
+        "(PSF sigma {sigma:.3g} pixels): nothing would be left"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Smoothed:
+    """The smoothed planes, on the pixels where the whole kernel fits.
+
+    Attributes
+    ----------
+    image, variance
+        float32 (height - 2 border, width - 2 border). Pixel [y, x] is exposure pixel [y + border, x + border].
+    border
+        Pixels lost on every side.
+    """
+
+    image: Plane
+    variance: Plane
+    border: int
+
+
+@dataclass(slots=True)
+class Workspace:
+    """Memory for the smoothed planes, kept from one exposure to the next.
+
+    The planes handed out stay valid until the next call.
+    """
+
+    _memory: dict[str, Plane] = field(default_factory=dict)
+
+    def plane(self, name: str, shape: tuple[int, int]) -> Plane:
+        """An uninitialised float32 plane of ``shape``; one per name."""
+        size = shape[0] * shape[1]
+        memory = self._memory.get(name)
+        if memory is None or memory.size < size:
+            memory = self._memory[name] = np.empty(size, np.float32)
+        return memory[:size].reshape(shape)
+
+
+def kernel_width(sigma: float, n_sigma: float) -> int:
+    """Full width of the smoothing kernel in pixels, odd: 2⌊⌊n_sigma·sigma + ½⌋/2⌋ + 1."""
+    return 2 * (int(np.floor(n_sigma * sigma + 0.5)) // 2) + 1
+
+
+def gaussian_taps(sigma: float, width: int) -> NDArray[np.float64]:
+    """The right half of a Gaussian kernel of unit sum, from its centre: float64 (width // 2 + 1)."""
+    half = np.exp(-0.5 * (np.arange(width // 2 + 1) / sigma) ** 2)
+    return np.asarray(half / (half[0] + 2.0 * half[1:].sum()))
+
+
+def smooth_exposure(
+    image: Plane, variance: Plane, sigma: float, width: int, workspace: Workspace | None = None
+) -> Smoothed:
+    """Convolve the image with a Gaussian and the variance with its square.
+
+    No mask is considered. A NaN spreads to every pixel whose kernel covers it, in its own plane.
+
+    Parameters
+    ----------
+    image, variance
+        float32 (height, width).
+    sigma
+        Of the Gaussian, pixels.
+    width
+        Full width of the kernel in pixels, odd.
+    workspace
+        Where the result lives; new memory when omitted.
+
+    Raises
+    ------
+    SmoothingKernelError
+        When the kernel fits nowhere.
+    """
+    height, columns = image.shape
+    border = width // 2
+    shape = (height - 2 * border, columns - 2 * border)
+    if min(shape) < 1:
+        raise SmoothingKernelError(width=columns, height=height, kernel=width, sigma=sigma)
+    workspace = workspace or Workspace()
+    taps = gaussian_taps(sigma, width)
+    smoothed = Smoothed(workspace.plane("image", shape), workspace.plane("variance", shape), border)
+    smooth(image, taps.astype(np.float32), smoothed.image)
+    smooth(variance, (taps**2).astype(np.float32), smoothed.variance)
+    return smoothed
+
+
+def spread(flagged: NDArray[np.bool_], border: int) -> NDArray[np.bool_]:
+    """Whether any flagged pixel lies under the kernel: bool (height - 2 border, width - 2 border)."""
+    count = np.zeros((flagged.shape[0] + 1, flagged.shape[1] + 1), np.int32)
+    np.cumsum(np.cumsum(flagged, axis=0, dtype=np.int32), axis=1, out=count[1:, 1:])
+    width = 2 * border + 1
+    inside = count[width:, width:] - count[:-width, width:] - count[width:, :-width] + count[:-width, :-width]
+    return np.asarray(inside > 0)
