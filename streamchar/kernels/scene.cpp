@@ -1,0 +1,80 @@
+// The scene: neighbours replaced by noise without copying the image.
+#include "scene.hpp"
+#include <algorithm>
+#include <stdexcept>
+
+namespace streamchar {
+
+Scene::Scene(Plane<float> image, Vector<const std::int32_t> y, Vector<const std::int32_t> x0, Vector<const std::int32_t> x1,
+             Vector<const std::int64_t> start, Vector<const float> noise)
+    : image_(image) {
+  const std::size_t spans = y.shape(0), sources = start.shape(0) ? start.shape(0) - 1 : 0;
+  if (x0.shape(0) != spans || x1.shape(0) != spans) throw std::invalid_argument("span arrays differ in length");
+  if (start.shape(0) == 0 || start(0) != 0 || std::size_t(start(sources)) != spans)
+    throw std::invalid_argument("start must run from 0 to the number of spans");
+  for (std::size_t i = 0; i < sources; ++i)
+    if (start(i + 1) < start(i)) throw std::invalid_argument("start must not decrease");
+  std::size_t pixels = 0;
+  spans_.reserve(spans);
+  for (std::size_t s = 0; s < spans; ++s) {
+    if (y(s) < 0 || std::size_t(y(s)) >= height() || x0(s) < 0 || x1(s) < x0(s) || std::size_t(x1(s)) >= width())
+      throw std::invalid_argument("span outside the image");
+    spans_.push_back({y(s), x0(s), x1(s), pixels});
+    pixels += std::size_t(x1(s) - x0(s) + 1);
+  }
+  if (noise.shape(0) != pixels) throw std::invalid_argument("noise needs one value for each pixel of the spans");
+  noise_.assign(noise.data(), noise.data() + pixels);
+  originals_.resize(pixels);
+  for (const Span &span : spans_) {
+    const float *source = row(std::size_t(span.y));
+    std::copy(source + span.x0, source + span.x1 + 1, originals_.begin() + std::ptrdiff_t(span.offset));
+  }
+  start_.assign(start.data(), start.data() + sources + 1);
+}
+
+void Scene::write(std::size_t i, const std::vector<float> &values) {
+  for (std::size_t s = start_[i]; s < start_[i + 1]; ++s) {
+    const Span &span = spans_[s];
+    const float *first = values.data() + span.offset;
+    std::copy(first, first + (span.x1 - span.x0 + 1), image_.data() + std::size_t(span.y) * width() + std::size_t(span.x0));
+  }
+}
+
+void Scene::hide_all() {
+  for (std::size_t i = 0; i < footprints(); ++i) hide(i);
+}
+
+void Scene::show_all() {
+  for (std::size_t i = 0; i < footprints(); ++i) show(i);
+}
+
+void Scene::require_sources(std::size_t n) const {
+  if (footprints() != 0 && footprints() != n) throw std::invalid_argument("the scene has another number of footprints than sources");
+}
+
+namespace {
+
+std::size_t checked(const Scene &scene, std::size_t i) {
+  if (i >= scene.footprints()) throw nb::index_error("no such footprint in the scene");
+  return i;
+}
+
+} // namespace
+
+void register_scene(nb::module_ &m) {
+  nb::class_<Scene>(m, "Scene",
+                    "An image (float32, modified in place) whose footprints can be hidden by noise. Spans as in Footprints: rows y, "
+                    "columns x0..x1 inclusive, source i owning spans start[i]:start[i + 1]; noise holds one float32 per span pixel. "
+                    "Measuring kernels show one source at a time. Restore the image with show_all.")
+      .def(nb::init<Plane<float>, Vector<const std::int32_t>, Vector<const std::int32_t>, Vector<const std::int32_t>,
+                    Vector<const std::int64_t>, Vector<const float>>(),
+           nb::arg("image").noconvert(), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("start"), nb::arg("noise"))
+      .def_prop_ro("image", &Scene::image, "The image plane as it is now, float32 (height, width).")
+      .def_prop_ro("footprints", &Scene::footprints, "Number of footprints that can be shown and hidden.")
+      .def("show", [](Scene &s, std::size_t i) { s.show(checked(s, i)); }, nb::arg("i"), "Put the pixels of footprint i back.")
+      .def("hide", [](Scene &s, std::size_t i) { s.hide(checked(s, i)); }, nb::arg("i"), "Replace the pixels of footprint i by noise.")
+      .def("hide_all", &Scene::hide_all, nb::call_guard<nb::gil_scoped_release>(), "Replace all footprints by noise.")
+      .def("show_all", &Scene::show_all, nb::call_guard<nb::gil_scoped_release>(), "Put all pixels back.");
+}
+
+} // namespace streamchar

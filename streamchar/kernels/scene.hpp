@@ -1,0 +1,58 @@
+// An image whose sources can be shown one at a time, all other sources' pixels being noise.
+#pragma once
+#include "arrays.hpp"
+#include <vector>
+
+namespace streamchar {
+
+// Owns nothing but the footprints' original pixels; writes into the image plane it was given.
+class Scene {
+public:
+  Scene(Plane<float> image, Vector<const std::int32_t> y, Vector<const std::int32_t> x0, Vector<const std::int32_t> x1,
+        Vector<const std::int64_t> start, Vector<const float> noise);
+
+  std::size_t height() const { return image_.shape(0); }
+  std::size_t width() const { return image_.shape(1); }
+  std::size_t footprints() const { return start_.size() - 1; }
+  const float *row(std::size_t y) const { return image_.data() + y * width(); }
+  const Plane<float> &image() const { return image_; }
+
+  void show(std::size_t i) { write(i, originals_); } // put the source's own pixels back
+  void hide(std::size_t i) { write(i, noise_); }     // replace them by their noise again
+  void hide_all();
+  void show_all();
+
+  // A kernel measures n sources: either nothing is ever hidden or there is a footprint for each.
+  void require_sources(std::size_t n) const;
+
+private:
+  struct Span {
+    std::int32_t y, x0, x1;
+    std::size_t offset; // of its first pixel in originals_ and noise_
+  };
+  void write(std::size_t i, const std::vector<float> &values);
+
+  Plane<float> image_;
+  std::vector<Span> spans_;
+  std::vector<std::size_t> start_;
+  std::vector<float> originals_, noise_;
+};
+
+// Shows a source for as long as it lives.
+class Shown {
+public:
+  Shown(Scene &scene, std::size_t i) : scene_(scene), i_(i) {
+    if (scene_.footprints()) scene_.show(i_);
+  }
+  ~Shown() {
+    if (scene_.footprints()) scene_.hide(i_);
+  }
+  Shown(const Shown &) = delete;
+  Shown &operator=(const Shown &) = delete;
+
+private:
+  Scene &scene_;
+  std::size_t i_;
+};
+
+} // namespace streamchar

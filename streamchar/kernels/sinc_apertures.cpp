@@ -1,0 +1,136 @@
+// Sums under the band-limited (sinc) weights of a circle, shifted to each source's centre.
+#include "lanes.hpp"
+#include "rows.hpp"
+#include "scene.hpp"
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+namespace streamchar {
+namespace {
+
+constexpr int ORDER = 5, TAPS = 2 * ORDER;
+constexpr std::int32_t TRUNCATED_WEIGHTS = 1, TRUNCATED_APERTURE = 2;
+
+struct Kernel {
+  float taps[TAPS];
+  std::ptrdiff_t centre; // tap that is at the output pixel itself
+};
+
+double lanczos(double u) {
+  if (std::abs(u) < 1e-8) return 1.0;
+  const double z = M_PI * u;
+  return std::sin(z) * std::sin(z / ORDER) * ORDER / (z * z);
+}
+
+Kernel shift_kernel(double offset) {
+  Kernel kernel{};
+  kernel.centre = offset > 0 ? ORDER : ORDER - 1;
+  double taps[TAPS], total = 0.0;
+  for (int p = 0; p < TAPS; ++p) total += taps[p] = lanczos(double(p - kernel.centre) + offset);
+  for (int p = 0; p < TAPS; ++p) kernel.taps[p] = float(taps[p] / total);
+  return kernel;
+}
+
+// out(n) = sum_p taps[p] in(n + p - centre) where the taps fit along both axes, in(n) elsewhere.
+STREAMCHAR_MULTIVERSION void shift(const float *in, std::ptrdiff_t size, const Kernel &kx, const Kernel &ky, float *rows, float *out) {
+  const std::ptrdiff_t inner = size - TAPS + 1;
+  std::copy(in, in + size * size, out);
+  if (inner <= 0) return;
+  for (std::ptrdiff_t r = 0; r < size; ++r)
+    for (std::ptrdiff_t c = 0; c < inner; ++c) {
+      float total = 0.0f;
+      for (int p = 0; p < TAPS; ++p) total += kx.taps[p] * in[r * size + c + p];
+      rows[r * inner + c] = total;
+    }
+  for (std::ptrdiff_t r = 0; r < inner; ++r)
+    for (std::ptrdiff_t c = 0; c < inner; ++c) {
+      float total = 0.0f;
+      for (int p = 0; p < TAPS; ++p) total += ky.taps[p] * rows[(r + p) * inner + c];
+      out[(r + ky.centre) * size + c + kx.centre] = total;
+    }
+}
+
+struct Sums {
+  double flux, variance;
+};
+
+STREAMCHAR_MULTIVERSION Sums weighted(const float *weights, std::ptrdiff_t size, const float *image, const float *variance,
+                                      std::ptrdiff_t stride, std::ptrdiff_t width, std::ptrdiff_t height) {
+  Four flux{0, 0, 0, 0}, noise{0, 0, 0, 0};
+  double tail_flux = 0.0, tail_noise = 0.0;
+  for (std::ptrdiff_t r = 0; r < height; ++r) {
+    const float *w = weights + r * size, *d = image + r * stride, *v = variance + r * stride;
+    std::ptrdiff_t c = 0;
+    for (; c + 4 <= width; c += 4) {
+      Four weight, data, square;
+      load(w + c, weight);
+      load(d + c, data);
+      load(v + c, square);
+      flux += weight * data;
+      noise += weight * weight * square;
+    }
+    for (; c < width; ++c) {
+      tail_flux += double(w[c]) * double(d[c]);
+      tail_noise += double(w[c]) * double(w[c]) * double(v[c]);
+    }
+  }
+  return {sum(flux) + tail_flux, sum(noise) + tail_noise};
+}
+
+struct Window {
+  std::ptrdiff_t x0, y0, x1, y1; // inclusive
+};
+
+nb::tuple sinc_aperture(Scene &scene, Plane<const float> variance, Vector<const double> x, Vector<const double> y,
+                        Plane<const float> coefficients, double radius) {
+  const std::size_t n = x.shape(0);
+  scene.require_sources(n);
+  if (y.shape(0) != n) throw std::invalid_argument("x and y differ in length");
+  if (variance.shape(0) != scene.height() || variance.shape(1) != scene.width()) throw std::invalid_argument("variance and image differ in shape");
+  if (coefficients.shape(0) != coefficients.shape(1) || coefficients.shape(0) % 2 == 0) throw std::invalid_argument("coefficients must be square with odd sides");
+  Rows<double> out(n, 2);
+  Values<std::int32_t> flags(n);
+  {
+    nb::gil_scoped_release release;
+    const std::ptrdiff_t size = std::ptrdiff_t(coefficients.shape(0)), half = size / 2;
+    const std::ptrdiff_t image_width = std::ptrdiff_t(scene.width()), image_height = std::ptrdiff_t(scene.height());
+    std::vector<float> shifted(std::size_t(size * size)), rows(std::size_t(size * size));
+    for (std::size_t i = 0; i < n; ++i) {
+      out.row(i)[0] = out.row(i)[1] = std::nan("");
+      const double xf = double(float(x(i))), yf = double(float(y(i)));
+      // Far outside (or NaN) nothing overlaps, and the integer conversion below would overflow.
+      if (!(std::abs(xf) < 1e9 && std::abs(yf) < 1e9)) {
+        flags[i] = TRUNCATED_WEIGHTS | TRUNCATED_APERTURE;
+        continue;
+      }
+      const double column = std::floor(xf + 0.5), row = std::floor(yf + 0.5);
+      const Window all{std::ptrdiff_t(column) - half, std::ptrdiff_t(row) - half, std::ptrdiff_t(column) + half, std::ptrdiff_t(row) + half};
+      const Window kept{std::max<std::ptrdiff_t>(all.x0, 0), std::max<std::ptrdiff_t>(all.y0, 0), std::min(all.x1, image_width - 1), std::min(all.y1, image_height - 1)};
+      if (kept.x0 != all.x0 || kept.y0 != all.y0 || kept.x1 != all.x1 || kept.y1 != all.y1) flags[i] = TRUNCATED_WEIGHTS;
+      if (std::ceil(x(i) - radius - 0.5) < double(kept.x0) || std::ceil(y(i) - radius - 0.5) < double(kept.y0) ||
+          std::floor(x(i) + radius + 0.5) > double(kept.x1) || std::floor(y(i) + radius + 0.5) > double(kept.y1)) {
+        flags[i] |= TRUNCATED_APERTURE;
+        continue;
+      }
+      const Shown shown(scene, i);
+      shift(coefficients.data(), size, shift_kernel(xf - column), shift_kernel(yf - row), rows.data(), shifted.data());
+      const std::size_t offset = std::size_t(kept.y0 * image_width + kept.x0);
+      const Sums sums = weighted(shifted.data() + (kept.y0 - all.y0) * size + (kept.x0 - all.x0), size, scene.image().data() + offset,
+                                 variance.data() + offset, image_width, kept.x1 - kept.x0 + 1, kept.y1 - kept.y0 + 1);
+      out.row(i)[0] = sums.flux;
+      out.row(i)[1] = sums.variance;
+    }
+  }
+  return nb::make_tuple(out.release(), flags.release());
+}
+
+} // namespace
+
+void register_sinc_apertures(nb::module_ &m) {
+  m.def("sinc_aperture", &sinc_aperture, nb::arg("scene"), nb::arg("variance"), nb::arg("x"), nb::arg("y"), nb::arg("coefficients"), nb::arg("radius"),
+        "Weigh the pixels with coefficients (float32, square, odd) shifted by Lanczos-5 to each (x, y). Returns ((n, 2) flux, variance of the "
+        "flux; (n,) bits: 1 the coefficients stick out of the image, 2 the circle of radius does too and the row is NaN).");
+}
+
+} // namespace streamchar
