@@ -9,6 +9,8 @@ import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 from numpy.typing import ArrayLike, NDArray
 
+from streamchar.kernels import add_separable
+
 Array = NDArray[np.float64]
 
 
@@ -70,14 +72,29 @@ class ChebyshevField:
         weights
             float64 (n): factors of the squared residuals; equal when omitted.
         """
+        return cls.fit_with_rank(x, y, values, order=order, width=width, height=height, weights=weights)[0]
+
+    @classmethod
+    def fit_with_rank(
+        cls,
+        x: Array,
+        y: Array,
+        values: Array,
+        *,
+        order: int,
+        width: int,
+        height: int,
+        weights: Array | None = None,
+    ) -> tuple[Self, int]:
+        """Fit as :meth:`fit`, and say how many of the ``terms(order)`` coefficients the positions determine."""
         u, v = _scaled(x, width), _scaled(y, height)
         rows, columns = _triangle(order)
         design = chebvander(u, order)[:, columns] * chebvander(v, order)[:, rows]
         root = np.ones(len(values)) if weights is None else np.sqrt(weights)
-        solution = np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0]
+        solution, _, rank, _ = np.linalg.lstsq(design * root[:, None], values * root, rcond=None)
         coefficients = np.zeros((order + 1, order + 1))
         coefficients[rows, columns] = solution
-        return cls(coefficients, width, height)
+        return cls(coefficients, width, height), int(rank)
 
     def evaluate(self, x: ArrayLike, y: ArrayLike) -> Array:
         """Values at pixel positions; NaN positions give NaN, positions outside the box extrapolate."""
@@ -86,10 +103,32 @@ class ChebyshevField:
         return np.asarray(np.einsum("...j,ji,...i->...", left, self.coefficients, right))
 
     def image(self) -> NDArray[np.float32]:
-        """The field on every pixel, float32 (height, width), as two small matrix products."""
+        """The field on every pixel, float32 (height, width)."""
+        plane = np.zeros((self.height, self.width), np.float32)
+        self.add_to(plane)
+        return plane
+
+    def add_to(self, plane: NDArray[np.float32], factor: float = 1.0) -> None:
+        """Add ``factor`` times the field to a float32 plane (height, width), in place and without a second plane.
+
+        The field is summed in float64 and rounded to float32 before it is added.
+        """
+        left, right = self._basis()
+        add_separable(plane, left @ self.coefficients, np.ascontiguousarray(right.T), factor)
+
+    def mean_and_variance(self) -> tuple[float, float]:
+        """Mean and variance (n − 1) of the field over all pixels, without drawing it."""
+        left, right = self._basis()
+        pixels = self.width * self.height
+        mean = float(left.mean(axis=0) @ self.coefficients @ right.mean(axis=0))
+        centred = self.shifted(-mean).coefficients
+        square = np.einsum("jk,ji,kl,il->", left.T @ left, centred, centred, right.T @ right)
+        return mean, max(float(square), 0.0) / (pixels - 1) if pixels > 1 else float("nan")
+
+    def _basis(self) -> tuple[Array, Array]:
         u = chebvander(_scaled(np.arange(self.width, dtype=np.float64), self.width), self.order)
         v = chebvander(_scaled(np.arange(self.height, dtype=np.float64), self.height), self.order)
-        return np.asarray((v @ self.coefficients).astype(np.float32) @ u.T.astype(np.float32))
+        return np.asarray(v, np.float64), np.asarray(u, np.float64)
 
     def shifted(self, amount: float) -> Self:
         """Return the field plus a constant."""

@@ -84,6 +84,13 @@ class TooFewPsfStarsError(CharacterizationError):
     )
 
 
+class ReferenceStarsError(CharacterizationError):
+    """The list of reference stars cannot be used."""
+
+    code = "reference_stars"
+    template = "the list of reference stars '{path}' cannot be used: {detail}"
+
+
 class NonFinitePsfError(CharacterizationError):
     """The fitted PSF is not finite."""
 

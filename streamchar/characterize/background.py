@@ -1,0 +1,467 @@
+"""The sky background: binned, modelled, subtracted (reference: background.md).
+
+A background is fitted to the clipped means of a grid of bins, with a Chebyshev polynomial or by interpolation. Models are
+residual corrections: each is fitted to, and subtracted from, what its predecessors left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any, ClassVar, Literal, Self, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from streamchar.characterize import statistics
+from streamchar.characterize.base import Task
+from streamchar.characterize.chebyshev import ChebyshevField, terms
+from streamchar.characterize.errors import BackgroundFitError, TooFewBinsError, TooManyMaskedPixelsError
+from streamchar.characterize.splines import MIN_POINTS, InterpolationStyle, add_interpolated, best_style
+from streamchar.configuration import Configuration
+from streamchar.image import Exposure
+
+StatisticsProperty = Literal["meanclip", "mean", "median"]
+UndersampleStyle = Literal["throw_exception", "reduce_interp_order", "increase_nxnysample"]
+
+
+class BackgroundConfig(Configuration):
+    """How a background is measured and modelled."""
+
+    statistics_property: StatisticsProperty = "meanclip"
+    """Value of a bin: clipped mean, mean or median."""
+
+    undersample_style: UndersampleStyle = "reduce_interp_order"
+    """With too few bins for the model: raise, lower its order, or make more bins."""
+
+    bin_size: int = Field(128, gt=0)
+    """Bin size in pixels, along both axes. Bins are equal to within a pixel, so they are this size or smaller."""
+
+    bin_size_x: int = Field(0, ge=0)
+    """Bin width in pixels; 0 takes bin_size."""
+
+    bin_size_y: int = Field(0, ge=0)
+    """Bin height in pixels; 0 takes bin_size."""
+
+    algorithm: InterpolationStyle = "akima_spline"
+    """Interpolation of the bins when use_approx is off."""
+
+    ignored_pixel_mask: tuple[str, ...] = ("BAD", "EDGE", "DETECTED", "DETECTED_NEGATIVE", "NO_DATA")
+    """Mask planes whose pixels are left out."""
+
+    is_nan_safe: bool = False
+    """Drop pixels that are not finite. They are dropped with either value: with False the reference's result is undefined."""
+
+    use_approx: bool = True
+    """Model the bins with a Chebyshev polynomial instead of interpolating them."""
+
+    approx_order_x: int = Field(6, ge=0, le=30)
+    """Largest total degree of the polynomial."""
+
+    approx_order_y: int = Field(-1, ge=-1)
+    """Must be -1 or equal to approx_order_x: there is one total degree."""
+
+    weighting: bool = True
+    """Weight each bin by the inverse of its error."""
+
+    do_filter_super_pixels: bool = False
+    """Median-filter the grid of bins before modelling it."""
+
+    super_pixel_filter_size: int = Field(3, ge=1)
+    """Width of that filter in bins."""
+
+    @model_validator(mode="after")
+    def _one_order(self) -> Self:
+        if self.approx_order_y not in (-1, self.approx_order_x):
+            raise ValueError(
+                f"approx_order_y must be -1 or approx_order_x ({self.approx_order_x}), not {self.approx_order_y}"
+            )
+        return self
+
+
+def bin_edges(length: int, bins: int) -> NDArray[np.int64]:
+    """First pixel of each of ``bins`` bins over ``length`` pixels and the end of the last, int64 (bins + 1).
+
+    Bin i ends at ⌊((i + 1) length + ⌊bins/2⌋)/bins⌋.
+    """
+    ends = ((np.arange(bins, dtype=np.int64) + 1) * length + bins // 2) // bins
+    return np.concatenate([np.zeros(1, np.int64), np.minimum(ends, length)])
+
+
+def bin_centres(edges: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Pixel position of the middle of each bin, float64 (bins)."""
+    return np.asarray(edges[:-1] + 0.5 * np.diff(edges) - 0.5)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BackgroundModel:
+    """One background: the binned values and how they become a value for every pixel.
+
+    Attributes
+    ----------
+    values, errors
+        float32 (ny, nx): value and standard error of each bin, image units; NaN for a bin without usable pixels.
+    width, height
+        Size of the exposure in pixels.
+    interpolation_style
+        Interpolant of the bins, as used, when there is no polynomial.
+    undersample_style
+        What was asked for should there be too few bins.
+    weighting
+        Whether bins were weighted by their inverse errors.
+    polynomial
+        Chebyshev model, or ``None`` when the bins are interpolated.
+    """
+
+    values: NDArray[np.float32]
+    errors: NDArray[np.float32]
+    width: int
+    height: int
+    interpolation_style: InterpolationStyle
+    undersample_style: UndersampleStyle
+    weighting: bool
+    polynomial: ChebyshevField | None
+
+    @property
+    def order(self) -> int | None:
+        """Degree of the polynomial, or ``None``."""
+        return None if self.polynomial is None else self.polynomial.order
+
+    @property
+    def sky_level(self) -> float:
+        """Median of the finite bin values; NaN without any."""
+        return statistics.median(self.values)
+
+    @property
+    def centres(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Pixel positions of the bins' rows and columns, float64 (ny) and (nx)."""
+        return _centres(self.height, self.width, self.values.shape)
+
+    def add_to(self, plane: NDArray[np.float32], factor: float = 1.0) -> None:
+        """Add ``factor`` times the model to a float32 plane (height, width), in place."""
+        if self.polynomial is not None:
+            self.polynomial.add_to(plane, factor)
+        else:
+            add_interpolated(plane, self.values, *self.centres, self.interpolation_style, factor)
+
+    def image(self) -> NDArray[np.float32]:
+        """The model on every pixel, float32 (height, width)."""
+        plane = np.zeros((self.height, self.width), np.float32)
+        self.add_to(plane)
+        return plane
+
+    def to_arrays(self) -> dict[str, Any]:
+        """Return plain arrays, numbers and strings, from which :meth:`from_arrays` makes the model again.
+
+        ``coefficients`` is float64 (order + 1, order + 1), empty without a polynomial.
+        """
+        return {
+            "values": self.values,
+            "errors": self.errors,
+            "coefficients": np.zeros((0, 0)) if self.polynomial is None else self.polynomial.coefficients,
+            "width": self.width,
+            "height": self.height,
+            "interpolation_style": self.interpolation_style,
+            "undersample_style": self.undersample_style,
+            "weighting": self.weighting,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
+        """Make a model from what :meth:`to_arrays` returned.
+
+        Raises
+        ------
+        ValueError
+            When shapes or names cannot be those of a model; a missing entry raises KeyError.
+        """
+        values = np.ascontiguousarray(arrays["values"], np.float32)
+        errors = np.ascontiguousarray(arrays["errors"], np.float32)
+        coefficients = np.ascontiguousarray(arrays["coefficients"], np.float64)
+        width, height = int(arrays["width"]), int(arrays["height"])
+        if values.ndim != 2 or values.shape != errors.shape or values.size == 0:
+            raise ValueError(f"bin values of shape {values.shape} and errors of shape {errors.shape}")
+        if values.shape[0] > height or values.shape[1] > width:
+            raise ValueError(f"{values.shape} bins do not fit in {height} x {width} pixels")
+        if coefficients.ndim != 2 or coefficients.shape[0] != coefficients.shape[1]:
+            raise ValueError(f"coefficients of shape {coefficients.shape} are not square")
+        return cls(
+            values,
+            errors,
+            width,
+            height,
+            cast(InterpolationStyle, _one_of(arrays["interpolation_style"], InterpolationStyle)),
+            cast(UndersampleStyle, _one_of(arrays["undersample_style"], UndersampleStyle)),
+            bool(arrays["weighting"]),
+            ChebyshevField(coefficients, width, height) if coefficients.size else None,
+        )
+
+
+def _one_of(name: Any, names: Any) -> str:
+    known: tuple[str, ...] = get_args(names)
+    if name not in known:
+        raise ValueError(f"{name!r} is not one of {', '.join(known)}")
+    return str(name)
+
+
+class BackgroundList:
+    """The backgrounds subtracted from an exposure, in order; their sum is what was subtracted.
+
+    Parameters
+    ----------
+    models
+        Models to begin with.
+    """
+
+    def __init__(self, models: Iterable[BackgroundModel] = ()) -> None:
+        self._models: list[BackgroundModel] = list(models)
+
+    @property
+    def models(self) -> tuple[BackgroundModel, ...]:
+        """The models in order."""
+        return tuple(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def __iter__(self) -> Iterator[BackgroundModel]:
+        return iter(self.models)
+
+    def __repr__(self) -> str:
+        return f"BackgroundList({len(self)} models, sky level {self.sky_level:g})"
+
+    def append(self, model: BackgroundModel) -> None:
+        """Add a model that was subtracted."""
+        if self._models and (model.height, model.width) != (self._models[0].height, self._models[0].width):
+            raise ValueError(f"a background of {model.height} x {model.width} pixels does not belong here")
+        self._models.append(model)
+
+    @property
+    def sky_level(self) -> float:
+        """Sum of the models' medians of finite bin values (summary-stats.md section 4), 0 for an empty list."""
+        return float(sum(model.sky_level for model in self._models))
+
+    def image(self) -> NDArray[np.float32]:
+        """Sum of all models on every pixel, float32 (height, width); an empty list has no size and raises ValueError."""
+        if not self._models:
+            raise ValueError("an empty list of backgrounds has no image")
+        plane = self._models[0].image()
+        for model in self._models[1:]:
+            model.add_to(plane)
+        return plane
+
+    def mean_and_variance(self) -> tuple[float, float]:
+        """Mean and variance (n − 1) of the summed models over all pixels; NaN for an empty list.
+
+        From the coefficients alone when all models are polynomials, else from the image.
+        """
+        if not self._models:
+            return float("nan"), float("nan")
+        polynomials = [model.polynomial for model in self._models if model.polynomial is not None]
+        if len(polynomials) == len(self._models):
+            return _sum_of(polynomials).mean_and_variance()
+        described = statistics.moments(self.image())
+        return described.mean, described.variance
+
+
+def _sum_of(fields: list[ChebyshevField]) -> ChebyshevField:
+    size = max(field.order for field in fields) + 1
+    total = np.zeros((size, size))
+    for field in fields:
+        total[: field.order + 1, : field.order + 1] += field.coefficients
+    return ChebyshevField(total, fields[0].width, fields[0].height)
+
+
+def fit_background(
+    image: NDArray[np.float32], mask: NDArray[np.int32], ignored_bits: int, config: BackgroundConfig
+) -> BackgroundModel:
+    """Measure the bins of an image and fit the configured model.
+
+    Pixels that are not finite or have one of ``ignored_bits`` are left out; a bin without any other is NaN and takes no
+    part. With undersample_style ``reduce_interp_order`` the polynomial's degree is lowered until the usable
+    bins determine it (the reference solves a singular system there).
+
+    Parameters
+    ----------
+    image, mask
+        float32 and int32 (height, width).
+    ignored_bits
+        Mask bits of the ignored planes.
+    config
+        Bins, statistic and model.
+
+    Raises
+    ------
+    TooManyMaskedPixelsError
+        Every pixel is masked or not finite.
+    TooFewBinsError
+        Fewer bins than the model needs and the configuration forbids a simpler one.
+    BackgroundFitError
+        The usable bins do not determine the model.
+    """
+    height, width = image.shape
+    ny, nx, order = _grid(height, width, config)
+    style = _style(ny, nx, config)
+    values, errors, usable = _measure(image, mask, ignored_bits, ny, nx, config.statistics_property)
+    if not usable:
+        raise TooManyMaskedPixelsError(pixels=image.size, planes=", ".join(config.ignored_pixel_mask))
+    if config.do_filter_super_pixels:
+        values = _filtered(values, config.super_pixel_filter_size)
+    model = BackgroundModel(
+        values, errors, width, height, style, config.undersample_style, config.weighting, None
+    )
+    if not config.use_approx:
+        _check_lines(values, style, config)
+        return model
+    return replace(model, polynomial=_fit_polynomial(model, order))
+
+
+def _grid(height: int, width: int, config: BackgroundConfig) -> tuple[int, int, int]:
+    """Return rows and columns of bins and the polynomial's degree, after the rule for too few bins."""
+    nx, ny = (
+        min(length, ceil(length / (size or config.bin_size)))
+        for length, size in ((width, config.bin_size_x), (height, config.bin_size_y))
+    )
+    order = config.approx_order_x
+    if not config.use_approx or min(nx, ny) > order:
+        return ny, nx, order
+    if config.undersample_style == "reduce_interp_order" and order >= 1:
+        return ny, nx, min(nx, ny) - 1
+    if config.undersample_style == "increase_nxnysample" and min(width, height) >= order >= 1:
+        size = min(width, height) // order
+        return min(height, height // size + 1), min(width, width // size + 1), order
+    raise TooFewBinsError(rows=ny, columns=nx, model=f"a polynomial of order {order}", needed=order + 1)
+
+
+def _style(ny: int, nx: int, config: BackgroundConfig) -> InterpolationStyle:
+    """Return the interpolant that the number of bins allows; checked also when a polynomial is used, as in the reference."""
+    needed = MIN_POINTS[config.algorithm]
+    if min(nx, ny) >= needed:
+        return config.algorithm
+    if config.undersample_style != "reduce_interp_order":
+        raise TooFewBinsError(rows=ny, columns=nx, model=config.algorithm, needed=needed)
+    return best_style(min(nx, ny))
+
+
+def _measure(
+    image: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    bits: int,
+    ny: int,
+    nx: int,
+    statistic: StatisticsProperty,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+    height, width = image.shape
+    found = statistics.bins(
+        np.ascontiguousarray(image),
+        np.ascontiguousarray(mask),
+        bits,
+        bin_edges(height, ny),
+        bin_edges(width, nx),
+        clip=statistic == "meanclip",
+        with_median=statistic == "median",
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        errors = np.sqrt(np.maximum(found.variance, 0.0) / found.kept)
+    if statistic == "median":
+        # The error of a Gaussian's median is √(π/2) times that of its mean.
+        return (
+            found.median.astype(np.float32),
+            (np.sqrt(np.pi / 2) * errors).astype(np.float32),
+            int(found.usable.sum()),
+        )
+    return found.mean.astype(np.float32), errors.astype(np.float32), int(found.usable.sum())
+
+
+def _filtered(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    from scipy.ndimage import median_filter
+
+    filled = np.where(np.isnan(values), np.float32(np.nanmedian(values)), values)
+    return np.asarray(median_filter(filled, size=size, mode="reflect"), np.float32)
+
+
+def _check_lines(values: NDArray[np.float32], style: InterpolationStyle, config: BackgroundConfig) -> None:
+    """Refuse a grid whose columns or rows have too few finite values, unless a simpler style may stand in."""
+    if config.undersample_style == "reduce_interp_order":
+        return
+    good = np.isfinite(values)
+    fewest = min(int(good.sum(axis=0).min()), int(good.any(axis=0).sum()))
+    if fewest < MIN_POINTS[style]:
+        raise BackgroundFitError(order=0, usable=int(good.sum()), bins=values.size)
+
+
+def _fit_polynomial(model: BackgroundModel, order: int) -> ChebyshevField:
+    y, x = np.meshgrid(*model.centres, indexing="ij")
+    values = model.values.astype(np.float64)
+    # The inverse of the error, not of its square: what the reference's code does. A bin of equal pixels has error 0 and is
+    # skipped, as there.
+    with np.errstate(divide="ignore"):
+        weights = 1.0 / model.errors.astype(np.float64) if model.weighting else np.ones_like(values)
+    good = np.isfinite(values + weights)
+    usable = int(good.sum())
+    arrays = (x[good], y[good], values[good])
+    while usable > 0:
+        if usable >= terms(order):
+            field, rank = ChebyshevField.fit_with_rank(
+                *arrays, order=order, width=model.width, height=model.height, weights=weights[good]
+            )
+            if rank == terms(order):
+                return field
+        if model.undersample_style != "reduce_interp_order":
+            break
+        order -= 1
+    raise BackgroundFitError(order=order, usable=usable, bins=good.size)
+
+
+def _centres(
+    height: int, width: int, shape: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return bin_centres(bin_edges(height, shape[0])), bin_centres(bin_edges(width, shape[1]))
+
+
+class SubtractBackground(Task[BackgroundConfig]):
+    """Fit the background of an exposure and subtract it."""
+
+    config_class: ClassVar[type[Configuration]] = BackgroundConfig
+    default_name: ClassVar[str] = "background"
+
+    def run(
+        self, exposure: Exposure, background: BackgroundList | None = None, *, statistics: bool = True
+    ) -> BackgroundList:
+        """Fit, subtract from the image in place, and append the model to the list. Mask and variance are untouched.
+
+        Parameters
+        ----------
+        exposure
+            Its image is modified; BGMEAN and BGVAR in its metadata grow by the mean and variance of the summed models.
+        background
+            What was subtracted before; a new list when omitted.
+        statistics
+            Whether the metadata are written.
+
+        Returns
+        -------
+        BackgroundList
+            The list given, or the new one, with the model appended.
+
+        Raises
+        ------
+        UnknownMaskPlaneError
+            When an ignored plane is not among the exposure's.
+        TooManyMaskedPixelsError, TooFewBinsError, BackgroundFitError
+            As in :func:`fit_background`; the exposure is then unchanged.
+        """
+        with self.timer("run"):
+            backgrounds = BackgroundList() if background is None else background
+            bits = exposure.bits(*self.config.ignored_pixel_mask)
+            model = fit_background(exposure.image, exposure.mask, bits, self.config)
+            backgrounds.append(model)
+            model.add_to(exposure.image, -1.0)
+            self.record("sky_level", model.sky_level)
+            if statistics:
+                mean, variance = backgrounds.mean_and_variance()
+                exposure.metadata.setdefault("BGMEAN", []).append(mean)
+                exposure.metadata.setdefault("BGVAR", []).append(variance)
+        return backgrounds
