@@ -1,0 +1,126 @@
+"""The state of a night as its messages tell it: one row per event, and figures over all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from statistics import median
+
+from streamchar.messages import ExposureReady, ExposureStatus, PsfQuality
+
+Key = tuple[str, int, int]
+
+
+@dataclass(slots=True)
+class Row:
+    """One announced exposure of one detector.
+
+    ``None`` means not yet, or not known.
+    """
+
+    event_id: str
+    key: Key | None = None
+    band: str | None = None
+    announced_at: datetime | None = None
+    status: ExposureStatus | None = None
+    quality: PsfQuality | None = None
+    statuses: int = 0
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds from the announcement to the published status."""
+        if self.status is None or self.announced_at is None:
+            return None
+        return (self.status.published_at - self.announced_at).total_seconds()
+
+    @property
+    def seeing(self) -> float | None:
+        """PSF FWHM in arcseconds."""
+        return None if self.quality is None else self.quality.seeing
+
+    @property
+    def ellipticity(self) -> float | None:
+        """Ellipticity of the PSF at the centre."""
+        quality = self.quality
+        if quality is None or quality.psf_e1 is None or quality.psf_e2 is None:
+            return None
+        return float((quality.psf_e1**2 + quality.psf_e2**2) ** 0.5)
+
+
+@dataclass(slots=True)
+class Night:
+    """All rows, in the order in which their first message came."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    announced: set[str] = field(default_factory=set)
+    _waiting: dict[Key, PsfQuality] = field(default_factory=dict)
+    _by_key: dict[Key, Row] = field(default_factory=dict)
+
+    def add(self, message: ExposureReady | ExposureStatus | PsfQuality) -> None:
+        """Take in one message; they may come in any order, and again."""
+        if isinstance(message, ExposureReady):
+            self.announced.add(message.event_id)
+            row = self._row(message.event_id, (message.instrument, message.exposure, message.detector))
+            row.band, row.announced_at = message.band, message.created_at
+        elif isinstance(message, ExposureStatus):
+            row = self._row(message.event_id, _status_key(message))
+            row.status = message
+            row.statuses += 1
+            row.band = row.band or message.band
+            row.announced_at = row.announced_at or message.created_at
+        else:
+            key = (message.instrument, message.exposure, message.detector)
+            self._waiting[key] = message
+            if key in self._by_key:
+                self._by_key[key].quality = message
+
+    def _row(self, event_id: str, key: Key | None) -> Row:
+        row = self.rows.setdefault(event_id, Row(event_id))
+        if key is not None and row.key is None:
+            row.key = key
+            self._by_key[key] = row
+            row.quality = self._waiting.get(key)
+        return row
+
+    def latest(self, count: int) -> list[Row]:
+        """Return the rows last announced or finished, newest last."""
+        return list(self.rows.values())[-count:]
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """Number of statuses by outcome."""
+        return Counter(row.status.outcome for row in self.rows.values() if row.status is not None)
+
+    @property
+    def latencies(self) -> list[float]:
+        """Latencies in seconds of all finished events."""
+        return [row.latency for row in self.rows.values() if row.latency is not None]
+
+    @property
+    def missing(self) -> list[str]:
+        """Announced events without a status."""
+        return [event for event in self.announced if self.rows[event].status is None]
+
+    @property
+    def repeated(self) -> list[str]:
+        """Events with more than one status."""
+        return [row.event_id for row in self.rows.values() if row.statuses > 1]
+
+    @property
+    def unannounced(self) -> list[str]:
+        """Events with a status that nobody announced."""
+        return [event for event in self.rows if event not in self.announced]
+
+
+def _status_key(status: ExposureStatus) -> Key | None:
+    if status.instrument is None or status.exposure is None or status.detector is None:
+        return None
+    return status.instrument, status.exposure, status.detector
+
+
+def middle(values: Iterable[float]) -> float | None:
+    """Median, or ``None`` without values."""
+    known = list(values)
+    return median(known) if known else None

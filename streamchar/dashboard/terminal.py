@@ -1,0 +1,60 @@
+"""The night as a live table in a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from streamchar.dashboard.night import Night, Row, middle
+
+STYLES = {"succeeded": "green", "degraded": "yellow", "failed": "red", "expired": "magenta"}
+
+
+def render(night: Night, *, rows: int = 16, title: str = "streamchar") -> RenderableType:
+    """Draw the latest rows and the figures of the whole night."""
+    table = Table(title=title, header_style="bold", expand=False)
+    for name in ("exposure", "detector", "band"):
+        table.add_column(name)
+    for name in ("seeing″", "ellipticity", "stars", "sources", "latency s"):
+        table.add_column(name, justify="right")
+    table.add_column("outcome")
+    for row in night.latest(rows):
+        table.add_row(*_cells(row))
+    return Group(table, _footer(night))
+
+
+def _cells(row: Row) -> list[str]:
+    quality, status = row.quality, row.status
+    exposure, detector = ("?", "?") if row.key is None else (str(row.key[1]), str(row.key[2]))
+    if status is None:
+        outcome = "[dim]waiting[/]"
+    else:
+        codes = ", ".join(dict.fromkeys(reason.code for reason in status.reasons))
+        outcome = f"[{STYLES[status.outcome]}]{status.outcome}[/]" + (f" [dim]{codes}[/]" if codes else "")
+    return [
+        exposure,
+        detector,
+        row.band or "",
+        figure(row.seeing, 2),
+        figure(row.ellipticity, 3),
+        figure(None if quality is None else quality.n_psf_used, 0),
+        figure(None if quality is None else quality.n_sources, 0),
+        figure(row.latency, 2),
+        outcome,
+    ]
+
+
+def _footer(night: Night) -> Text:
+    counts = night.outcomes
+    parts = [f"announced {len(night.announced)}", f"finished {sum(counts.values())}"]
+    parts += [f"{name} {counts[name]}" for name in STYLES if counts[name]]
+    latency, seeing = middle(night.latencies), middle(row.seeing for row in night.rows.values() if row.seeing)
+    parts.append(f"median latency {figure(latency, 2)} s")
+    parts.append(f"median seeing {figure(seeing, 2)}″")
+    return Text("  ".join(parts), style="bold")
+
+
+def figure(value: float | None, digits: int) -> str:
+    """Format a number, or a dash when it is not known."""
+    return "–" if value is None else f"{value:.{digits}f}"

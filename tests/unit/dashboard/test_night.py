@@ -1,0 +1,97 @@
+"""The night's state does not depend on the order in which messages come."""
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.console import Console
+
+from streamchar.dashboard.night import Night
+from streamchar.dashboard.terminal import render
+from streamchar.messages import ExposureReady, ExposureStatus, Provenance, PsfQuality, Reason, SourcePosition
+
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+DIGEST = "sha256:" + "0" * 64
+PROVENANCE = Provenance(software_version="1", config_digest=DIGEST)
+
+
+def announced(exposure=1, detector=0):
+    return ExposureReady(
+        event_id=f"e{exposure}-{detector}",
+        instrument="CAM",
+        exposure=exposure,
+        detector=detector,
+        uri="/data/a.fits",
+        band="r",
+        created_at=START,
+    )
+
+
+def status(exposure=1, detector=0, outcome="succeeded", seconds=2.5, reasons=()):
+    return ExposureStatus(
+        event_id=f"e{exposure}-{detector}",
+        instrument="CAM",
+        exposure=exposure,
+        detector=detector,
+        config_digest=DIGEST,
+        outcome=outcome,
+        reasons=reasons,
+        source=SourcePosition(topic="t", partition=0, offset=1),
+        published_at=START + timedelta(seconds=seconds),
+        provenance=PROVENANCE,
+    )
+
+
+def quality(exposure=1, detector=0, seeing=0.8):
+    return PsfQuality(
+        instrument="CAM",
+        exposure=exposure,
+        detector=detector,
+        event_id=f"e{exposure}-{detector}",
+        config_digest=DIGEST,
+        outcome="succeeded",
+        seeing=seeing,
+        psf_e1=0.03,
+        psf_e2=0.04,
+        n_psf_used=30,
+        n_sources=99,
+        provenance=PROVENANCE,
+        created_at=START,
+    )
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_any_order_gives_the_same_row(order):
+    messages = [announced(), status(), quality()]
+    night = Night()
+    for index in order:
+        night.add(messages[index])
+    (row,) = night.latest(5)
+    assert row.key == ("CAM", 1, 0)
+    assert row.latency == 2.5
+    assert row.seeing == 0.8
+    assert row.ellipticity == pytest.approx(0.05)
+    assert (night.missing, night.repeated, night.unannounced) == ([], [], [])
+
+
+def test_what_is_missing_repeated_or_unannounced_is_named():
+    night = Night()
+    for message in (announced(1), announced(2), status(2), status(2), status(3)):
+        night.add(message)
+    assert night.missing == ["e1-0"]
+    assert night.repeated == ["e2-0"]
+    assert night.unannounced == ["e3-0"]
+
+
+def test_the_table_shows_outcomes_with_their_reasons():
+    night = Night()
+    night.add(announced(7, 3))
+    night.add(status(7, 3, "failed", reasons=(Reason(code="unreadable", detail="gone"),)))
+    night.add(announced(8, 3))
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        console.print(render(night))
+        text = console.export_text()
+    assert "unreadable" in text
+    assert "waiting" in text
+    assert "announced 2" in text
