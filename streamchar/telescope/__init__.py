@@ -1,0 +1,37 @@
+"""The simulated camera: exposures with known truth, one by one or a night of them announced as they are taken."""
+
+from streamchar.telescope.config import CameraConfig, ConditionsConfig, NightConfig, PsfConfig, SceneConfig
+from streamchar.telescope.cosmic_rays import CosmicRays
+from streamchar.telescope.errors import (
+    AnnouncementError,
+    MissingSimulatorError,
+    UnknownSceneError,
+    UnreadableTruthError,
+)
+from streamchar.telescope.psf import TruePsf
+from streamchar.telescope.scenes import SCENES, named_scene
+from streamchar.telescope.simulate import Pointing, SimulatedExposure, simulate_exposure
+from streamchar.telescope.truth import Truth, read_truth, truth_path, write_truth
+
+__all__ = [
+    "SCENES",
+    "AnnouncementError",
+    "CameraConfig",
+    "ConditionsConfig",
+    "CosmicRays",
+    "MissingSimulatorError",
+    "NightConfig",
+    "Pointing",
+    "PsfConfig",
+    "SceneConfig",
+    "SimulatedExposure",
+    "TruePsf",
+    "Truth",
+    "UnknownSceneError",
+    "UnreadableTruthError",
+    "named_scene",
+    "read_truth",
+    "simulate_exposure",
+    "truth_path",
+    "write_truth",
+]
