@@ -129,6 +129,22 @@ nb::tuple refresh_peaks(Plane<const float> image, std::optional<Plane<const floa
   return peaks_to_tuple(peaks, new_start);
 }
 
+// Merge [begin, middle) and [middle, end) from the shorter side. Lists whose peaks were found part by part are not sorted,
+// and then the side decides the result: this is the side the reference's merge starts from.
+template <typename Precedes>
+void merge_tail(std::vector<std::int64_t> &order, std::size_t begin, std::size_t middle, Precedes precedes) {
+  const std::vector<std::int64_t> left(order.begin() + begin, order.begin() + middle), right(order.begin() + middle, order.end());
+  if (left.size() <= right.size()) {
+    std::size_t l = 0, r = 0;
+    for (std::size_t i = begin; i < order.size(); ++i)
+      order[i] = r < right.size() && (l == left.size() || precedes(right[r], left[l])) ? right[r++] : left[l++];
+    return;
+  }
+  std::size_t l = left.size(), r = right.size();
+  for (std::size_t i = order.size(); i-- > begin;)
+    order[i] = l > 0 && (r == 0 || precedes(right[r - 1], left[l - 1])) ? left[--l] : right[--r];
+}
+
 nb::tuple merge_peaks(I32 peak_x, I32 peak_y, F32 peak_value, I64 peak_start, Vector<const std::int64_t> owner, std::int64_t owners) {
   const std::size_t n = owner.shape(0);
   check_peaks(peak_x, peak_y, peak_value, peak_start, n);
@@ -151,7 +167,7 @@ nb::tuple merge_peaks(I32 peak_x, I32 peak_y, F32 peak_value, I64 peak_start, Ve
       for (std::int64_t m = first[i]; m < first[i + 1]; ++m) {
         const std::size_t middle = order.size();
         for (std::int64_t k = peak_start(members[m]); k < peak_start(members[m] + 1); ++k) order.push_back(k);
-        std::inplace_merge(order.begin() + begin, order.begin() + middle, order.end(), precedes);
+        merge_tail(order, begin, middle, precedes);
       }
       start.push_back(std::int64_t(order.size()));
     }
@@ -199,7 +215,7 @@ void register_peaks(nb::module_ &m) {
   m.def("merge_peaks", &merge_peaks, nb::arg("peak_x"), nb::arg("peak_y"), nb::arg("peak_value"), nb::arg("peak_start"),
         nb::arg("owner"), nb::arg("owners"),
         "Order in which the peaks of footprints merged into owner[i] (int64, 0 to owners - 1) are listed: the members' lists in turn, "
-        "each merged into those before by the order of find_peaks. Returns the order and the first peak of each owner (int64).");
+        "each merged into those before by the order of find_peaks, from the shorter list's side. Returns the order and the first peak of each owner (int64).");
 }
 
 } // namespace streamchar
