@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamchar.messages.base import ProductIdentity, Provenance, Value
 from streamchar.messages.codec import Encoded, encode
-from streamchar.messages.columns import pack_array, pack_flags
+from streamchar.messages.columns import make_compressor, pack_array, pack_flags
 from streamchar.messages.errors import MessageTooLargeError
 from streamchar.messages.source_catalog import (
     CatalogChunk,
@@ -23,6 +24,9 @@ from streamchar.messages.source_catalog import (
 
 MAX_CHUNK_BYTES = 900_000
 """Largest value of a chunk's record, in bytes: room for headers below the broker's default limit."""
+
+EXPECTED_GAIN = 1.55
+"""How many more rows than fit uncompressed are tried first: typical catalogues shrink to six tenths."""
 
 FIXED_BYTES = 2048
 COLUMN_BYTES = 96
@@ -84,7 +88,7 @@ def encode_catalog(
     aliases, metadata, exposure_time, mid_time
         Go into the manifest.
     max_chunk_bytes
-        Largest value of a chunk's record, in bytes. Kept whatever the values: rows are counted uncompressed.
+        Largest value of a chunk's record, in bytes. Kept whatever the values.
     time, source, traceparent
         Headers, see :func:`streamchar.messages.codec.encode`.
 
@@ -105,28 +109,16 @@ def encode_catalog(
     time = time or datetime.now(UTC)
     arrays = {column.name: _checked(column, data[column.name]) for column in columns}
     rows = _common_length(arrays)
-    step = _rows_per_chunk(columns, arrays, max_chunk_bytes)
-    starts = range(0, rows, step)
-    encoded, descriptions = [], []
-    for number, first in enumerate(starts):
-        part = {name: values[first : first + step] for name, values in arrays.items()}
-        count = min(step, rows - first)
-        chunk = _make_chunk(columns, part, identity, (number, len(starts), first, count))
-        message = encode(chunk, time=time, source=source, traceparent=traceparent)
-        encoded.append(message)
-        descriptions.append(
-            ChunkDescription(
-                chunk=number,
-                first_row=first,
-                rows=count,
-                size_bytes=len(message.value),
-                digest=digest_of(message.value),
-            )
-        )
+    safe = _rows_per_chunk(columns, arrays, max_chunk_bytes)
+    send = partial(encode, time=time, source=source, traceparent=traceparent)
+    messages = [send(chunk) for chunk in _chunks(columns, arrays, identity, int(safe * EXPECTED_GAIN))]
+    if any(len(message.value) > max_chunk_bytes for message in messages):
+        messages = [send(chunk) for chunk in _chunks(columns, arrays, identity, safe)]
+    descriptions = _describe(rows, messages)
     manifest = CatalogManifest(
         **identity.fields(),
         rows=rows,
-        chunks=tuple(descriptions),
+        chunks=descriptions,
         columns=tuple(
             CatalogColumn(name=column.name, dtype=column.dtype, unit=column.unit, doc=column.doc)
             for column in columns
@@ -138,8 +130,7 @@ def encode_catalog(
         mid_time=mid_time,
         provenance=provenance,
     )
-    encoded.append(encode(manifest, time=time, source=source, traceparent=traceparent))
-    return encoded
+    return [*messages, send(manifest)]
 
 
 def digest_of(value: bytes) -> str:
@@ -152,25 +143,52 @@ def combined_digest(digests: Iterable[str]) -> str:
     return digest_of(b"".join(bytes.fromhex(digest.removeprefix("sha256:")) for digest in digests))
 
 
-def _make_chunk(
+def _bounds(rows: int, count: int) -> list[tuple[int, int]]:
+    """Divide rows into ``count`` runs of nearly equal length."""
+    return [(rows * number // count, rows * (number + 1) // count) for number in range(count)]
+
+
+def _chunks(
     columns: Sequence[ColumnDescription],
-    part: Mapping[str, NDArray[Any]],
+    arrays: Mapping[str, NDArray[Any]],
     identity: ProductIdentity,
-    place: tuple[int, int, int, int],
-) -> CatalogChunk:
-    number, chunks, first, count = place
-    flags = {column.name: part[column.name] for column in columns if column.dtype == "?"}
-    blocks = tuple(
-        pack_array(column.name, part[column.name], column.unit) for column in columns if column.dtype != "?"
-    )
-    return CatalogChunk(
-        **identity.fields(),
-        chunk=number,
-        chunks=chunks,
-        first_row=first,
-        rows=count,
-        columns=blocks,
-        flags=pack_flags(flags, count),
+    limit: int,
+) -> Iterator[CatalogChunk]:
+    """Make as few chunks of at most ``limit`` rows as possible."""
+    rows = _common_length(arrays)
+    count = -(-rows // limit)
+    compressor = make_compressor()
+    for number, (first, last) in enumerate(_bounds(rows, count)):
+        part = {name: values[first:last] for name, values in arrays.items()}
+        flags = {column.name: part[column.name] for column in columns if column.dtype == "?"}
+        blocks = tuple(
+            pack_array(column.name, part[column.name], column.unit, compressor=compressor)
+            for column in columns
+            if column.dtype != "?"
+        )
+        yield CatalogChunk(
+            **identity.fields(),
+            chunk=number,
+            chunks=count,
+            first_row=first,
+            rows=last - first,
+            columns=blocks,
+            flags=pack_flags(flags, last - first, compressor),
+        )
+
+
+def _describe(rows: int, messages: Sequence[Encoded]) -> tuple[ChunkDescription, ...]:
+    return tuple(
+        ChunkDescription(
+            chunk=number,
+            first_row=first,
+            rows=last - first,
+            size_bytes=len(message.value),
+            digest=digest_of(message.value),
+        )
+        for number, (message, (first, last)) in enumerate(
+            zip(messages, _bounds(rows, len(messages)), strict=True)
+        )
     )
 
 

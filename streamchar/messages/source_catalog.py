@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from streamchar.messages.base import (
@@ -18,7 +19,7 @@ from streamchar.messages.base import (
     Value,
     unit,
 )
-from streamchar.messages.columns import ColumnBlock, FlagBlock, check_total
+from streamchar.messages.columns import ColumnBlock, FlagBlock, check_total, make_decompressor
 
 
 class CatalogChunk(ProductMessage):
@@ -53,6 +54,18 @@ class CatalogChunk(ProductMessage):
             raise ValueError("two columns have the same name")
         check_total([*self.columns, self.flags])
         return self
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Decode all columns: arrays of length ``rows`` by name; they may be read-only.
+
+        Raises
+        ------
+        MalformedMessageError
+            Compressed bytes are damaged.
+        """
+        decompressor = make_decompressor()
+        numbers = {block.name: block.values(decompressor) for block in self.columns}
+        return {**numbers, **self.flags.values()}
 
     def _identifying_parts(self) -> tuple[int | str, ...]:
         return (self.chunk,)
