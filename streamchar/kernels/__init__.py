@@ -33,6 +33,7 @@ from streamchar.kernels._kernels import (
     sdss_shape_image,
     sinc_aperture,
     smooth,
+    split_footprints,
     window_bits,
 )
 
@@ -66,5 +67,6 @@ __all__ = [
     "sdss_shape_image",
     "sinc_aperture",
     "smooth",
+    "split_footprints",
     "window_bits",
 ]

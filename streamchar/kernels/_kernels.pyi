@@ -142,3 +142,15 @@ def sinc_aperture(
 def footprint_bits(mask: _I32, y: _I32, x0: _I32, x1: _I32, start: _I64) -> _I32: ...
 def footprints_contain(y: _I32, x0: _I32, x1: _I32, start: _I64, px: _F64, py: _F64) -> _Bool: ...
 def window_bits(mask: _I32, x: _I64, y: _I64, half: int) -> tuple[_I32, _I32]: ...
+def split_footprints(
+    image: _F32,
+    variance: _F32,
+    border: int,
+    y: _I32,
+    x0: _I32,
+    x1: _I32,
+    start: _I64,
+    significance: float,
+    prominence: float,
+    contrast: float,
+) -> tuple[_I32, _I32, _I32, _I64, _I32, _I32, _F32, _I64]: ...

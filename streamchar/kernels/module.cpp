@@ -3,45 +3,47 @@
 
 namespace streamchar {
 void register_apertures(nb::module_ &m);
+void register_bin_statistics(nb::module_ &m);
 void register_centroid(nb::module_ &m);
+void register_detect(nb::module_ &m);
 void register_footprint_bits(nb::module_ &m);
 void register_gaussian_flux(nb::module_ &m);
-void register_hsm_moments(nb::module_ &m);
-void register_psf_flux(nb::module_ &m);
-void register_scene(nb::module_ &m);
-void register_sinc_apertures(nb::module_ &m);
-void register_detect(nb::module_ &m);
+void register_grid_interpolation(nb::module_ &m);
 void register_grow(nb::module_ &m);
-void register_peaks(nb::module_ &m);
+void register_hsm_moments(nb::module_ &m);
 void register_lanczos(nb::module_ &m);
+void register_peaks(nb::module_ &m);
+void register_psf_flux(nb::module_ &m);
 void register_psf_model(nb::module_ &m);
+void register_scene(nb::module_ &m);
 void register_sdss_shape(nb::module_ &m);
+void register_separable_model(nb::module_ &m);
+void register_sinc_apertures(nb::module_ &m);
 void register_smooth(nb::module_ &m);
 void register_spans(nb::module_ &m);
-void register_bin_statistics(nb::module_ &m);
-void register_grid_interpolation(nb::module_ &m);
-void register_separable_model(nb::module_ &m);
+void register_split(nb::module_ &m);
 } // namespace streamchar
 
 NB_MODULE(_kernels, m) {
   m.doc() = "Compiled loops of streamchar: arrays in, arrays out, no policy.";
   streamchar::register_apertures(m);
+  streamchar::register_bin_statistics(m);
   streamchar::register_centroid(m);
+  streamchar::register_detect(m);
   streamchar::register_footprint_bits(m);
   streamchar::register_gaussian_flux(m);
-  streamchar::register_hsm_moments(m);
-  streamchar::register_psf_flux(m);
-  streamchar::register_scene(m);
-  streamchar::register_sinc_apertures(m);
-  streamchar::register_detect(m);
+  streamchar::register_grid_interpolation(m);
   streamchar::register_grow(m);
-  streamchar::register_peaks(m);
+  streamchar::register_hsm_moments(m);
   streamchar::register_lanczos(m);
+  streamchar::register_peaks(m);
+  streamchar::register_psf_flux(m);
   streamchar::register_psf_model(m);
+  streamchar::register_scene(m);
   streamchar::register_sdss_shape(m);
+  streamchar::register_separable_model(m);
+  streamchar::register_sinc_apertures(m);
   streamchar::register_smooth(m);
   streamchar::register_spans(m);
-  streamchar::register_bin_statistics(m);
-  streamchar::register_grid_interpolation(m);
-  streamchar::register_separable_model(m);
+  streamchar::register_split(m);
 }
