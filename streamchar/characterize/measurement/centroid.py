@@ -1,0 +1,115 @@
+"""base_SdssCentroid: the peak of the PSF-smoothed image (reference: measurement.md section 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from streamchar.characterize.catalog import Column, flag
+from streamchar.characterize.measurement.context import Array, Flags, MeasurementContext
+from streamchar.characterize.measurement.plugin import Plugin
+from streamchar.configuration import Configuration
+from streamchar.kernels import footprints_contain, sdss_centroid
+
+EDGE, NO_SECOND_DERIVATIVE, NOT_AT_MAXIMUM, NEAR_EDGE = 1, 2, 4, 8
+"""Bits of the kernel."""
+
+
+class SdssCentroidConfig(Configuration):
+    """Settings of base_SdssCentroid."""
+
+    binmax: int = Field(default=16, ge=1)
+    """Largest binning of extended sources."""
+    peak_min: float = -1.0
+    """Bin at least once when the smoothed peak is below; negative never forces it."""
+    wfac: float = Field(default=1.5, gt=0)
+    """Bin when the source is wider than this many times the PSF's width."""
+    do_footprint_check: bool = True
+    """Reset centroids outside the footprint to the peak."""
+    max_dist_to_peak: float = 1.0
+    """Reset centroids farther than this from the peak, in pixels; negative allows any distance."""
+
+
+class SdssCentroid(Plugin[SdssCentroidConfig]):
+    """Smooth with the PSF, fit the peak along both axes, bin and repeat while the source is wider than the PSF.
+
+    The search starts at the centroid of an earlier pass, else at the first peak. Sources whose search fails keep the
+    start position with NaN errors. NaN pixels inside the PSF's box make the position NaN: it is then reset to the peak.
+    """
+
+    name = "base_SdssCentroid"
+    order = 0.0
+    config_class = SdssCentroidConfig
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Position, errors and flags."""
+        name = self.name
+        return (
+            Column(f"{name}_x", "<f8", "pixel", "x of the centroid"),
+            Column(f"{name}_y", "<f8", "pixel", "y of the centroid"),
+            Column(f"{name}_xErr", "<f4", "pixel", "standard error of x"),
+            Column(f"{name}_yErr", "<f4", "pixel", "standard error of y"),
+            flag(f"{name}_flag", "the centroid failed or is doubtful"),
+            flag(f"{name}_flag_edge", "too close to the edge; the start position is kept"),
+            flag(f"{name}_flag_noSecondDerivative", "the smoothed peak has no curvature"),
+            flag(f"{name}_flag_almostNoSecondDerivative", "never set, kept for compatibility"),
+            flag(f"{name}_flag_notAtMaximum", "the smoothed image has no maximum at the start position"),
+            flag(f"{name}_flag_near_edge", "close to the edge: smoothed with a small kernel"),
+            flag(f"{name}_flag_resetToPeak", "moved back to the first peak"),
+            flag(f"{name}_flag_badError", "the errors are not finite"),
+        )
+
+    def measure(self, context: MeasurementContext) -> None:
+        """Fill position, errors and flags."""
+        values = np.empty((len(context), 4))
+        bits = np.empty(len(context), np.int32)
+        sigma = np.asarray(context.psf_shapes.determinant_radius, np.float64)
+        negative, config = context.negative(), self.config
+        for chunk in context.chunks():
+            values[chunk], bits[chunk] = sdss_centroid(
+                context.scene,
+                context.exposure.variance,
+                context.start[0][chunk],
+                context.start[1][chunk],
+                negative[chunk],
+                context.psf_kernels(chunk),
+                sigma[chunk],
+                config.binmax,
+                config.peak_min,
+                config.wfac,
+                chunk.start,
+            )
+        invalid_psf = ~np.isfinite(sigma)
+        context.invalid_psf |= invalid_psf
+        done = (bits & (EDGE | NO_SECOND_DERIVATIVE | NOT_AT_MAXIMUM)) == 0
+        bad_error = done & ~np.isfinite(values[:, 2:]).all(axis=1)
+        reset = done & self._astray(context, values[:, 0], values[:, 1])
+        x, y = (np.where(reset, peak, value) for peak, value in zip(context.peaks, values.T[:2], strict=True))
+        self._store(context, x, y, values)
+        raised = {
+            "": (bits != 0) | bad_error | reset | invalid_psf,
+            "_edge": (bits & EDGE) != 0,
+            "_noSecondDerivative": (bits & NO_SECOND_DERIVATIVE) != 0,
+            "_notAtMaximum": (bits & NOT_AT_MAXIMUM) != 0,
+            "_near_edge": (bits & NEAR_EDGE) != 0,
+            "_resetToPeak": reset,
+            "_badError": bad_error,
+        }
+        for suffix, flags in raised.items():
+            context.catalog[f"{self.name}_flag{suffix}"] |= flags
+
+    def _store(self, context: MeasurementContext, x: Array, y: Array, values: Array) -> None:
+        columns = {"x": x, "y": y, "xErr": values[:, 2], "yErr": values[:, 3]}
+        for suffix, column in columns.items():
+            context.catalog[f"{self.name}_{suffix}"] = column
+
+    def _astray(self, context: MeasurementContext, x: Array, y: Array) -> Flags:
+        peak_x, peak_y = context.peaks
+        astray = ~(np.isfinite(x) & np.isfinite(y))
+        if self.config.do_footprint_check:
+            f = context.footprints
+            astray |= ~footprints_contain(f.span_y, f.span_x0, f.span_x1, f.span_start, x, y)
+        if self.config.max_dist_to_peak > 0:
+            astray |= np.hypot(x - peak_x, y - peak_y) > self.config.max_dist_to_peak
+        return astray

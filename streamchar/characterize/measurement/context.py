@@ -1,0 +1,190 @@
+"""What plugins share while one exposure is measured: planes, footprints, neighbours hidden, start positions, PSF widths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamchar.characterize.catalog import SourceCatalog
+from streamchar.characterize.errors import MissingPsfError
+from streamchar.characterize.footprints import Footprints
+from streamchar.characterize.measurement.slots import Slots
+from streamchar.image import Exposure, Moments, Psf
+from streamchar.image.exposure import Image
+from streamchar.kernels import Scene
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+CHUNK = 512
+"""Sources whose PSF images are held at the same time: 7 MB of 41 x 41 images."""
+
+SHAPE_MARGIN = 1.0 + 1e-6
+"""Moments are usable when xx·yy is at least this times xy²."""
+
+
+@dataclass(frozen=True, slots=True)
+class Centres:
+    """Where plugins measure.
+
+    Attributes
+    ----------
+    x, y
+        float64 (n): the centroid slot, or the first peak where it is NaN.
+    flagged
+        bool (n): the centroid is flagged or was replaced by the peak.
+    """
+
+    x: Array
+    y: Array
+    flagged: Flags
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """Second moments of the shape slot, in pixel².
+
+    Attributes
+    ----------
+    xx, yy, xy
+        float64 (n).
+    usable
+        bool (n): finite and with a positive determinant.
+    flagged
+        bool (n): flagged by the shape plugin, or not usable.
+    """
+
+    xx: Array
+    yy: Array
+    xy: Array
+    usable: Flags
+    flagged: Flags
+
+
+class MeasurementContext:
+    """One exposure while it is measured.
+
+    Parameters
+    ----------
+    exposure
+        The planes; while the context lives the image holds noise in all footprints that are not shown.
+    catalog
+        The columns to fill, one row a footprint.
+    footprints
+        Pixels and peaks of the sources.
+    scene
+        Shows one source at a time.
+    slots
+        Which columns stand for centroid and shape.
+
+    Attributes
+    ----------
+    invalid_psf
+        bool (n): plugins raise it where the PSF could not be evaluated.
+    """
+
+    def __init__(
+        self, exposure: Exposure, catalog: SourceCatalog, footprints: Footprints, scene: Scene, slots: Slots
+    ) -> None:
+        self.exposure = exposure
+        self.catalog = catalog
+        self.footprints = footprints
+        self.scene = scene
+        self.slots = slots
+        self.invalid_psf = np.zeros(len(catalog), np.bool_)
+
+    def __len__(self) -> int:
+        return len(self.catalog)
+
+    @cached_property
+    def peaks(self) -> tuple[Array, Array]:
+        """First (brightest) peak of each source: x, y as float64 (n)."""
+        first = self.footprints.peak_start[:-1]
+        return self.footprints.peak_x[first].astype(np.float64), self.footprints.peak_y[first].astype(
+            np.float64
+        )
+
+    @cached_property
+    def start(self) -> tuple[Array, Array]:
+        """Where the centroid search starts: the centroid of an earlier pass, else the peak."""
+        x, y = self._centroid()
+        missing = ~(np.isfinite(x) & np.isfinite(y))
+        return np.where(missing, self.peaks[0], x), np.where(missing, self.peaks[1], y)
+
+    @cached_property
+    def start_pixels(self) -> tuple[Array, Array]:
+        """Pixel centres nearest to the start positions."""
+        return np.floor(self.start[0] + 0.5), np.floor(self.start[1] + 0.5)
+
+    @property
+    def psf(self) -> Psf:
+        """The exposure's PSF.
+
+        Raises
+        ------
+        MissingPsfError
+            When the exposure has none.
+        """
+        if self.exposure.psf is None:
+            raise MissingPsfError
+        return self.exposure.psf
+
+    @cached_property
+    def psf_shapes(self) -> Moments:
+        """Moments of the PSF at the start pixels, evaluated once for all plugins (they only need its width)."""
+        return self.psf.shapes(*self.start_pixels)
+
+    def centres(self) -> Centres:
+        """Positions as the centroid slot has them now."""
+        x, y = self._centroid()
+        missing = ~(np.isfinite(x) & np.isfinite(y))
+        flagged = self.catalog[f"{self.slots.centroid}_flag"] | missing
+        return Centres(np.where(missing, self.peaks[0], x), np.where(missing, self.peaks[1], y), flagged)
+
+    def shapes(self) -> Shapes:
+        """Moments as the shape slot has them now."""
+        prefix = self.slots.shape
+        xx, yy, xy = (self.catalog[f"{prefix}_{name}"] for name in ("xx", "yy", "xy"))
+        with np.errstate(invalid="ignore", over="ignore"):
+            usable = (xx > 0) & (yy > 0) & (xx * yy >= SHAPE_MARGIN * xy * xy)
+        usable &= np.isfinite(xx) & np.isfinite(yy) & np.isfinite(xy)
+        return Shapes(xx, yy, xy, usable, self.catalog[f"{prefix}_flag"] | ~usable)
+
+    def negative(self) -> Flags:
+        """Sources found as negative excursions, bool (n)."""
+        name = "is_negative"
+        flags = self.catalog[name] if name in self.catalog else np.zeros(len(self), np.bool_)
+        return np.asarray(flags, np.bool_)
+
+    def chunks(self) -> Iterator[slice]:
+        """Slices over the sources, short enough to hold their PSF images."""
+        for first in range(0, len(self), CHUNK):
+            yield slice(first, min(first + CHUNK, len(self)))
+
+    def psf_kernels(self, chunk: slice) -> Array:
+        """PSF kernel images at the start pixels: float64 (m, h, w), or (1, h, w) when they are all the same."""
+        x, y = self.start_pixels
+        kernels = self.psf.kernel_images(x[chunk], y[chunk])
+        if kernels.strides[0] == 0:
+            kernels = kernels[:1]
+        return np.ascontiguousarray(kernels, np.float64)
+
+    @contextmanager
+    def shown(self, i: int) -> Iterator[Image]:
+        """Give a plugin written in Python the image with source ``i`` and noise in place of all others."""
+        hidden = self.scene.footprints > 0
+        if hidden:
+            self.scene.show(i)
+        try:
+            yield self.exposure.image
+        finally:
+            if hidden:
+                self.scene.hide(i)
+
+    def _centroid(self) -> tuple[Array, Array]:
+        return self.catalog[f"{self.slots.centroid}_x"], self.catalog[f"{self.slots.centroid}_y"]

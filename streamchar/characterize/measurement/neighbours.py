@@ -1,0 +1,115 @@
+"""Replacing every footprint by noise, so that each source is measured as if it were alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from streamchar.characterize.footprints import Footprints
+from streamchar.characterize.statistics import clipped, median
+from streamchar.configuration import Configuration
+from streamchar.image import Exposure
+from streamchar.kernels import Scene
+
+NoiseSource = Literal["measure", "meta", "variance", "variance_median"]
+
+
+class NoiseReplacerConfig(Configuration):
+    """Noise that takes the place of the other sources."""
+
+    noise_source: NoiseSource = "measure"
+    """``measure``: clipped mean and deviation of the image; ``variance``: the variance plane, pixel by pixel; ``variance_median``: its
+    median; ``meta``: variance BGMEAN of the exposure metadata, or ``measure`` without it."""
+    noise_offset: float = 0.0
+    """Added to the mean, in image units."""
+    noise_seed_multiplier: int = Field(default=1, ge=0)
+    """Times the exposure id makes the seed; 0 uses the same seed for every exposure."""
+
+    def seed(self, exposure_id: int) -> int:
+        """Seed of the generator for an exposure."""
+        return exposure_id * self.noise_seed_multiplier or self.noise_seed_multiplier
+
+
+@contextmanager
+def neighbours_replaced(
+    exposure: Exposure, footprints: Footprints, config: NoiseReplacerConfig, exposure_id: int
+) -> Iterator[Scene]:
+    """Hide all footprints in the image by noise while the context lasts, and restore the image after it.
+
+    Parameters
+    ----------
+    exposure
+        Its image is modified in place; mask and variance are not.
+    footprints
+        Where the sources are. Where two overlap the later one's noise wins.
+    config, exposure_id
+        What kind of noise, and from which seed: equal ids give equal noise.
+
+    Yields
+    ------
+    Scene
+        To show and hide single sources; measuring kernels take it.
+    """
+    scene = Scene(
+        exposure.image,
+        footprints.span_y,
+        footprints.span_x0,
+        footprints.span_x1,
+        footprints.span_start,
+        draw_noise(exposure, footprints, config, exposure_id),
+    )
+    scene.hide_all()
+    try:
+        yield scene
+    finally:
+        scene.show_all()
+
+
+def undisturbed(exposure: Exposure) -> Scene:
+    """Return a scene in which nothing is ever hidden."""
+    none = np.empty(0, np.int32)
+    return Scene(exposure.image, none, none, none, np.zeros(1, np.int64), np.empty(0, np.float32))
+
+
+def draw_noise(
+    exposure: Exposure, footprints: Footprints, config: NoiseReplacerConfig, exposure_id: int
+) -> NDArray[np.float32]:
+    """Noise for the pixels of all footprints, span after span: float32."""
+    pixels = int(footprints.area.sum())
+    generator = np.random.Generator(np.random.SFC64(config.seed(exposure_id)))
+    noise = generator.standard_normal(pixels, dtype=np.float32)
+    mean, sigma = _distribution(exposure, footprints, config)
+    noise *= sigma
+    noise += np.float32(mean)
+    return noise
+
+
+def _distribution(
+    exposure: Exposure, footprints: Footprints, config: NoiseReplacerConfig
+) -> tuple[float, np.float32 | NDArray[np.float32]]:
+    source, offset = config.noise_source, config.noise_offset
+    if source == "variance":
+        variances = _footprint_pixels(exposure.variance, footprints)
+        return offset, np.sqrt(np.maximum(variances, 0.0, dtype=np.float32))
+    if source == "variance_median":
+        return offset, np.float32(np.sqrt(median(exposure.variance)))
+    background = exposure.metadata.get("BGMEAN")
+    if source == "meta" and background is not None and background > 0:
+        return offset, np.float32(np.sqrt(background))
+    statistics = clipped(exposure.image)
+    return offset + statistics.mean, np.float32(statistics.standard_deviation)
+
+
+def _footprint_pixels(plane: NDArray[Any], footprints: Footprints) -> NDArray[Any]:
+    lengths = footprints.span_x1 - footprints.span_x0 + 1
+    rows = np.repeat(footprints.span_y, lengths)
+    ends = np.cumsum(lengths)
+    columns = (
+        np.arange(len(rows)) - np.repeat(ends - lengths, lengths) + np.repeat(footprints.span_x0, lengths)
+    )
+    return np.asarray(plane[rows, columns])

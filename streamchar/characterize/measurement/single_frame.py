@@ -1,0 +1,106 @@
+"""The driver: every plugin measures every source, the others being replaced by noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from streamchar.characterize.base import Task
+from streamchar.characterize.catalog import Column, SourceCatalog, flag
+from streamchar.characterize.footprints import Footprints
+from streamchar.characterize.measurement.config import MeasurementConfig
+from streamchar.characterize.measurement.context import MeasurementContext
+from streamchar.characterize.measurement.neighbours import neighbours_replaced, undisturbed
+from streamchar.image import Exposure
+from streamchar.kernels import Scene
+
+INVALID_PSF = "base_InvalidPsf_flag"
+
+
+class SingleFrameMeasurement(Task[MeasurementConfig]):
+    """Measure the sources of one exposure (reference: measurement.md section 1).
+
+    It may run again on the same catalogue with another PSF: values are overwritten (NaN where the new measurement
+    fails), flags stay raised unless their plugin clears them, and the search for each centroid starts at the last one.
+    """
+
+    config_class = MeasurementConfig
+    default_name = "measurement"
+
+    def __init__(self, config: MeasurementConfig | None = None, **place: Any) -> None:
+        super().__init__(config, **place)
+        self.plugins = self.config.make_plugins()
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Columns of all plugins, in the order they run."""
+        measured = [column for plugin in self.plugins for column in plugin.columns]
+        return (*measured, flag(INVALID_PSF, "the PSF could not be evaluated at the source"))
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Slots, and the plugins' further names for the flags of the centroid and the shape."""
+        slots = self.config.slots
+        found = slots.aliases()
+        if any(
+            slots.psf_shape == plugin.name or slots.psf_shape.startswith(f"{plugin.name}_")
+            for plugin in self.plugins
+        ):
+            found["slot_PsfShape"] = slots.psf_shape
+        for plugin in self.plugins:
+            found.update(plugin.aliases)
+        return found
+
+    def run(self, catalog: SourceCatalog, exposure: Exposure, *, exposure_id: int = 0) -> None:
+        """Fill the columns of the catalogue.
+
+        Parameters
+        ----------
+        catalog
+            With footprints, one for each source; may have no source at all.
+        exposure
+            With a PSF. Its image holds noise while the task runs and is restored at the end, also after an error.
+        exposure_id
+            Seeds the noise.
+
+        Raises
+        ------
+        ValueError
+            When the catalogue has no footprints or not one for each source.
+        MissingPsfError
+            When the exposure has no PSF.
+        """
+        footprints = catalog.footprints
+        if footprints is None or len(footprints) != len(catalog):
+            raise ValueError(f"{len(catalog)} sources need as many footprints, not {footprints!r}")
+        self._describe(catalog, exposure_id)
+        if len(catalog) == 0:
+            return
+        with self.timer("run"), self._scene(exposure, footprints, exposure_id) as scene:
+            context = MeasurementContext(exposure, catalog, footprints, scene, self.config.slots)
+            for plugin in self.plugins:
+                with self.timer(plugin.name):
+                    plugin.measure(context)
+            catalog[INVALID_PSF] |= context.invalid_psf
+        self.record("sources", len(catalog))
+
+    @contextmanager
+    def _scene(self, exposure: Exposure, footprints: Footprints, exposure_id: int) -> Iterator[Scene]:
+        if not self.config.do_replace_with_noise:
+            yield undisturbed(exposure)
+            return
+        with neighbours_replaced(exposure, footprints, self.config.noise_replacer, exposure_id) as scene:
+            yield scene
+
+    def _describe(self, catalog: SourceCatalog, exposure_id: int) -> None:
+        for plugin in self.plugins:
+            catalog.metadata.update(plugin.metadata)
+        if not self.config.do_replace_with_noise:
+            return
+        noise = self.config.noise_replacer
+        catalog.metadata["NOISE_SEED_MULTIPLIER"] = noise.noise_seed_multiplier
+        catalog.metadata["NOISE_SOURCE"] = noise.noise_source
+        catalog.metadata["NOISE_OFFSET"] = noise.noise_offset
+        if exposure_id:
+            catalog.metadata["NOISE_EXPOSURE_ID"] = exposure_id
