@@ -22,7 +22,16 @@ from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.growth import grow, growth_radius
 from streamchar.characterize.peaks import find_footprints, flatten_peaks, with_significance
 from streamchar.characterize.psf.simple import psf_sigma
-from streamchar.characterize.smoothing import Smoothed, Workspace, kernel_width, smooth_exposure, spread
+from streamchar.characterize.smoothing import (
+    Smoothed,
+    Workspace,
+    gaussian_taps,
+    kernel_width,
+    smooth_at,
+    smooth_exposure,
+    spread,
+)
+from streamchar.characterize.splitting import SplittingConfig, split_by_peak
 from streamchar.characterize.thresholds import Threshold, ThresholdType, make_threshold
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
@@ -70,6 +79,10 @@ class DetectionConfig(Configuration):
     """Planes left out of image statistics."""
     exclude_mask_planes: tuple[str, ...] = ()
     """Planes whose pixels are set to zero before the threshold."""
+    one_source_per_peak: bool = False
+    """Split footprints so that every prominent peak becomes a source (the reference does not)."""
+    splitting: SplittingConfig = SplittingConfig()
+    """Which peaks are prominent."""
     background: BackgroundConfig = BackgroundConfig()
     """The re-estimated background."""
     temp_local_background: BackgroundConfig = BackgroundConfig(bin_size=64, use_approx=False)
@@ -171,11 +184,13 @@ class DetectSources(Task[DetectionConfig]):
 
             with self._wide_background_removed(exposure):
                 found = self._find(exposure, sigma, width)
-            grown = tuple(self._grow(footprints, radius) for footprints in found)
+                grown = tuple(self._grow(footprints, radius) for footprints in found)
+                chosen = found if self.config.return_original_footprints else grown
+                if self.config.one_source_per_peak:
+                    chosen = (self._split(chosen[0], exposure, sigma, width), chosen[1])
             for footprints, plane in zip(grown, ("DETECTED", "DETECTED_NEGATIVE"), strict=True):
                 footprints.set_bits(exposure.mask, exposure.bits(plane))
             models = self._re_estimate_background(exposure, background)
-            chosen = found if self.config.return_original_footprints else grown
             positive, negative = self._apply_polarity(exposure, *chosen)
             return Detection(
                 footprints=positive,
@@ -270,6 +285,21 @@ class DetectSources(Task[DetectionConfig]):
         return grow(
             footprints, radius, isotropic=self.config.isotropic_grow, combined=self.config.combined_grow
         )
+
+    def _split(self, footprints: Footprints, exposure: Exposure, sigma: float, width: int) -> Footprints:
+        """One footprint per prominent peak; values and significances are those of the matched filter."""
+        border = width // 2
+        fine_sigma = self.config.splitting.smoothing * sigma
+        fine_width = min(kernel_width(fine_sigma, self.config.n_sigma_for_kernel), width)
+        fine = smooth_exposure(
+            exposure.image, exposure.variance, fine_sigma, fine_width, self._workspace, border=border
+        )
+        parts = split_by_peak(footprints, fine, self.config.splitting)
+        taps = gaussian_taps(sigma, width)
+        value = smooth_at(exposure.image, parts.peak_x, parts.peak_y, taps)
+        variance = smooth_at(exposure.variance, parts.peak_x, parts.peak_y, taps**2)
+        significance = Threshold(0.0, scaled=True).significance(value, variance)
+        return parts.with_peaks(parts.peak_x, parts.peak_y, value, parts.peak_start, significance)
 
     def _re_estimate_background(
         self, exposure: Exposure, background: BackgroundList | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from streamchar.characterize.errors import CharacterizationError
@@ -32,7 +33,7 @@ class Smoothed:
     image, variance
         float32 (height - 2 border, width - 2 border). Pixel [y, x] is exposure pixel [y + border, x + border].
     border
-        Pixels lost on every side.
+        Pixels left out on every side.
     """
 
     image: Plane
@@ -70,7 +71,13 @@ def gaussian_taps(sigma: float, width: int) -> NDArray[np.float64]:
 
 
 def smooth_exposure(
-    image: Plane, variance: Plane, sigma: float, width: int, workspace: Workspace | None = None
+    image: Plane,
+    variance: Plane,
+    sigma: float,
+    width: int,
+    workspace: Workspace | None = None,
+    *,
+    border: int | None = None,
 ) -> Smoothed:
     """Convolve the image with a Gaussian and the variance with its square.
 
@@ -86,6 +93,8 @@ def smooth_exposure(
         Full width of the kernel in pixels, odd.
     workspace
         Where the result lives; new memory when omitted.
+    border
+        Pixels to leave out on every side, at least the half width of the kernel, which is the default.
 
     Raises
     ------
@@ -93,16 +102,40 @@ def smooth_exposure(
         When the kernel fits nowhere.
     """
     height, columns = image.shape
-    border = width // 2
+    border = width // 2 if border is None else border
+    unused = border - width // 2
+    if unused < 0:
+        raise ValueError(f"a kernel {width} pixels wide needs a border of {width // 2} pixels, not {border}")
     shape = (height - 2 * border, columns - 2 * border)
     if min(shape) < 1:
         raise SmoothingKernelError(width=columns, height=height, kernel=width, sigma=sigma)
     workspace = workspace or Workspace()
     taps = gaussian_taps(sigma, width)
     smoothed = Smoothed(workspace.plane("image", shape), workspace.plane("variance", shape), border)
-    smooth(image, taps.astype(np.float32), smoothed.image)
-    smooth(variance, (taps**2).astype(np.float32), smoothed.variance)
+    inner = np.s_[unused : height - unused, unused : columns - unused]
+    smooth(image[inner], taps.astype(np.float32), smoothed.image)
+    smooth(variance[inner], (taps**2).astype(np.float32), smoothed.variance)
     return smoothed
+
+
+def smooth_at(
+    plane: Plane, x: NDArray[np.int32], y: NDArray[np.int32], taps: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Convolve with a symmetric separable kernel at single pixels: float32 of the positions' length.
+
+    Parameters
+    ----------
+    plane
+        float32 (height, width).
+    x, y
+        Pixels at which the whole kernel fits.
+    taps
+        The kernel's right half, from its centre.
+    """
+    kernel = np.concatenate([taps[:0:-1], taps]).astype(np.float32)
+    half = len(taps) - 1
+    windows = sliding_window_view(plane, (len(kernel), len(kernel)))[y - half, x - half]
+    return np.asarray(np.matmul(np.matmul(windows, kernel), kernel))
 
 
 def spread(flagged: NDArray[np.bool_], border: int) -> NDArray[np.bool_]:

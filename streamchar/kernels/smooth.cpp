@@ -77,12 +77,12 @@ STREAMCHAR_MULTIVERSION void filter_column(const float *const *rows, float *out,
   }
 }
 
-void filter_strip(const float *in, std::size_t stride, float *out, std::size_t out_stride, std::size_t height, std::size_t width,
+void filter_strip(const float *in, std::ptrdiff_t stride, float *out, std::size_t out_stride, std::size_t height, std::size_t width,
                   const float *taps, int half, std::vector<float> &ring) {
   const std::size_t depth = 2 * half + 1;
   std::vector<const float *> rows(depth);
   for (std::size_t y = 0; y < height; ++y) {
-    filter_row(in + y * stride, ring.data() + (y % depth) * strip_width, width, taps, half);
+    filter_row(in + std::ptrdiff_t(y) * stride, ring.data() + (y % depth) * strip_width, width, taps, half);
     if (y + 1 < depth) continue;
     const std::size_t first = y + 1 - depth;
     for (std::size_t k = 0; k < depth; ++k) rows[k] = ring.data() + ((first + k) % depth) * strip_width;
@@ -90,8 +90,12 @@ void filter_strip(const float *in, std::size_t stride, float *out, std::size_t o
   }
 }
 
-void smooth(Plane<const float> plane, Vector<const float> taps, Plane<float> out) {
+// A plane or a box of one: rows of adjacent pixels.
+using Box = nb::ndarray<nb::numpy, const float, nb::ndim<2>, nb::device::cpu>;
+
+void smooth(Box plane, Vector<const float> taps, Plane<float> out) {
   if (taps.shape(0) == 0) throw std::invalid_argument("the kernel has no taps");
+  if (plane.shape(1) > 1 && plane.stride(1) != 1) throw std::invalid_argument("the pixels of a row are not adjacent");
   const std::size_t half = taps.shape(0) - 1, height = plane.shape(0), width = plane.shape(1);
   if (height < 2 * half + 1 || width < 2 * half + 1) throw std::invalid_argument("the plane is smaller than the kernel");
   if (out.shape(0) != height - 2 * half || out.shape(1) != width - 2 * half)
@@ -99,7 +103,7 @@ void smooth(Plane<const float> plane, Vector<const float> taps, Plane<float> out
   nb::gil_scoped_release release;
   std::vector<float> ring((2 * half + 1) * strip_width);
   for (std::size_t x = 0; x < out.shape(1); x += strip_width)
-    filter_strip(plane.data() + x, width, out.data() + x, out.shape(1), height, std::min(strip_width, out.shape(1) - x), taps.data(),
+    filter_strip(plane.data() + x, plane.stride(0), out.data() + x, out.shape(1), height, std::min(strip_width, out.shape(1) - x), taps.data(),
                  int(half), ring);
 }
 
@@ -107,7 +111,7 @@ void smooth(Plane<const float> plane, Vector<const float> taps, Plane<float> out
 
 void register_smooth(nb::module_ &m) {
   m.def("smooth", &smooth, nb::arg("plane"), nb::arg("taps"), nb::arg("out"),
-        "Convolve plane (float32 height x width) along x and y with the symmetric kernel taps[|k|], k = -h..h, h = len(taps) - 1, "
+        "Convolve plane (float32 height x width, may be a slice of rows and columns) along x and y with the symmetric kernel taps[|k|], k = -h..h, h = len(taps) - 1, "
         "into out (float32, height - 2h x width - 2h). NaN spreads to every pixel whose kernel covers it.");
 }
 
