@@ -8,6 +8,7 @@ from streamchar.telescope.errors import (
     UnknownSceneError,
     UnreadableTruthError,
 )
+from streamchar.telescope.night import Conditions, PlannedExposure, Telescope
 from streamchar.telescope.psf import TruePsf
 from streamchar.telescope.scenes import SCENES, named_scene
 from streamchar.telescope.simulate import Pointing, SimulatedExposure, simulate_exposure
@@ -17,14 +18,17 @@ __all__ = [
     "SCENES",
     "AnnouncementError",
     "CameraConfig",
+    "Conditions",
     "ConditionsConfig",
     "CosmicRays",
     "MissingSimulatorError",
     "NightConfig",
+    "PlannedExposure",
     "Pointing",
     "PsfConfig",
     "SceneConfig",
     "SimulatedExposure",
+    "Telescope",
     "TruePsf",
     "Truth",
     "UnknownSceneError",

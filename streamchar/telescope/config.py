@@ -221,7 +221,10 @@ class NightConfig(Configuration):
     """A night: what is observed, how often, and what goes wrong."""
 
     scene: SceneConfig = SceneConfig()
-    """What each detector sees; seeing, focus, guiding, sky, band and extinction follow the night's conditions."""
+    """What each detector sees."""
+    vary: bool = True
+    """Let seeing, focus, guiding, sky, filter and extinction follow the conditions of the night; otherwise every
+    exposure has those of the scene and only the sources, noise and cosmic rays differ."""
     conditions: ConditionsConfig = ConditionsConfig()
     """Weather and telescope."""
     bands: tuple[BandName, ...] = Field(("r", "i", "g"), min_length=1)
@@ -238,6 +241,8 @@ class NightConfig(Configuration):
     """Start of the night, MJD."""
     first_exposure: int = Field(1, ge=0)
     """Number of the first exposure."""
+    name: str = Field("", pattern=r"^[A-Za-z0-9_.-]*$")
+    """First part of the file names; the instrument's name when empty."""
     fault_rate: float = Field(0.0, ge=0, le=1)
     """Fraction of files that are truncated, missing or full of NaN."""
     seed: int = Field(1, ge=0)

@@ -37,3 +37,19 @@ class AnnouncementError(StreamcharError):
 
     code = "announcement"
     template = "exposure {subject} could not be announced to {bootstrap}: {detail}"
+
+
+class RendererLostError(StreamcharError):
+    """The process that draws the exposures ended."""
+
+    code = "renderer_lost"
+    template = (
+        "the process that draws the exposures ended with exit code {exit_code}; it may have run out of memory"
+    )
+
+
+class DrawingError(StreamcharError):
+    """An exposure could not be drawn or written."""
+
+    code = "drawing"
+    template = "{file} could not be made: {detail}"

@@ -64,6 +64,13 @@ class DetectorGeometry:
         v = (np.asarray(y, np.float64) - self.y_center) / self.y_extent
         return u, v
 
+    def field_axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Focal-plane coordinates u of all columns and v of all rows."""
+        return (
+            self.field(np.arange(self.width), 0)[0],
+            self.field(0, np.arange(self.height))[1],
+        )
+
     def wcs(self, ra: float, dec: float, rotation: float, pixel_scale: float) -> WCS:
         """Tangential projection about the camera's centre.
 

@@ -33,3 +33,13 @@ def evaluate(coefficients: tuple[float, ...], u: Array, v: Array) -> Array:
         if value:
             result += value * u**i * v**j
     return result
+
+
+def outer(coefficients: tuple[float, ...], u: Array, v: Array) -> NDArray[np.float32]:
+    """Values on a rectangle: float32 (len(v), len(u)) for the coordinates of its columns and rows."""
+    matrix = np.zeros((4, 4))
+    for value, (i, j) in zip(coefficients, POWERS, strict=False):
+        matrix[j, i] = value
+    powers = np.arange(4)[:, None]
+    left = ((v**powers).T @ matrix).astype(np.float32)
+    return np.asarray(left @ (u**powers).astype(np.float32))

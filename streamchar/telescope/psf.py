@@ -202,14 +202,14 @@ class TruePsf:
         grid, transform = self._fine_transform(x, y)
         half, step = 2.5 * self.fwhm, 1.0 / self._oversampling
         count = int(np.ceil(half / step))
-        points = np.linspace(-count * step, count * step, 2 * count + 1)
+        points: Array = np.arange(-count, count + 1, dtype=np.float64) * step
         return adaptive_moments(sampled(transform, grid, points, points), points, points)
 
     def fwhms(self, x: ArrayLike, y: ArrayLike) -> Array:
         """Diameters of the circles whose areas are those above half of the maximum, pixels: float64 (n)."""
         grid, transform = self._fine_transform(x, y)
         step = float(np.mean(self.parameters(x, y).fwhm)) / 24.0
-        points = np.arange(-40, 41) * step
+        points: Array = np.arange(-40, 41, dtype=np.float64) * step
         drawings = sampled(transform, grid, points, points)
         # The maximum lies between the points by less than half a step: its parabola error is below 1e-3.
         level = 0.5 * drawings.max(axis=(1, 2), keepdims=True)

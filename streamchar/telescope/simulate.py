@@ -165,9 +165,7 @@ def _draw_light(
     level = scene.exposure_time * 10.0 ** (0.4 * (band.zero_point - brightness)) * camera.pixel_scale**2
     gradient = scene.sky.gradient or (0.0,)
     sky = tuple(level * ((1.0 if number == 0 else 0.0) + value) for number, value in enumerate(gradient))
-    x = np.arange(camera.width)[None, :]
-    y = np.arange(camera.height)[:, None]
-    expected = polynomial.evaluate(sky, *psf.geometry.field(x, y)).astype(np.float32)
+    expected = polynomial.outer(sky, *psf.geometry.field_axes())
     middle = float(polynomial.evaluate(sky, *psf.geometry.field(*np.atleast_1d(*psf.center)))[0])
     sigma = float(np.sqrt(middle + camera.read_noise**2))
     sources = draw_sources(scene, sky_random)

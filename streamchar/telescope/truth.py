@@ -118,9 +118,7 @@ class Truth:
 
     def sky_image(self) -> NDArray[np.float32]:
         """Background on every pixel, adu: float32 (height, width)."""
-        x = np.arange(self.geometry.width, dtype=np.float64)[None, :]
-        y = np.arange(self.geometry.height, dtype=np.float64)[:, None]
-        return self.sky_at(x, y).astype(np.float32)
+        return polynomial.outer(self.sky, *self.geometry.field_axes())
 
     def cosmic_ray_mask(self) -> NDArray[np.bool_]:
         """Pixels with charge of cosmic rays: bool (height, width)."""
