@@ -47,19 +47,17 @@ def encode_psf_model(
     """
     groups = _divide(arrays, max_chunk_bytes - FIXED_BYTES)
     time = time or datetime.now(UTC)
+    shared = description.model_dump(exclude={"message_id", "chunk", "chunks", "arrays", "first_rows"})
     messages = []
     for number, group in enumerate(groups):
-        model = description.model_copy(
-            update={
-                "message_id": "",
-                "chunk": number,
-                "chunks": len(groups),
-                "arrays": tuple(pack_array(name, arrays[name][first:last]) for name, first, last in group),
-                "first_rows": tuple(first for _, first, _ in group) if len(groups) > 1 else (),
-            }
+        part = PsfModel(
+            **shared,
+            chunk=number,
+            chunks=len(groups),
+            arrays=tuple(pack_array(name, arrays[name][first:last]) for name, first, last in group),
+            first_rows=tuple(first for _, first, _ in group) if len(groups) > 1 else (),
         )
-        checked = PsfModel.model_validate(model.model_dump())
-        messages.append(encode(checked, time=time, source=source, traceparent=traceparent))
+        messages.append(encode(part, time=time, source=source, traceparent=traceparent))
     return messages
 
 

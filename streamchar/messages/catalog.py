@@ -1,0 +1,151 @@
+"""A whole catalogue as a subscriber gets it: arrays, units, metadata, and the way to an astropy table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamchar.messages.errors import IncompleteCatalogError
+from streamchar.messages.source_catalog import CatalogChunk, CatalogColumn, CatalogManifest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from astropy.table import QTable
+
+
+class Catalog:
+    """Sources of one exposure of one detector, column by column.
+
+    Columns are found by their name or an alias (``slot_PsfFlux_instFlux``). Arrays are read-only.
+
+    Attributes
+    ----------
+    manifest
+        The message that closed the catalogue: identity, columns, digests, provenance.
+    """
+
+    def __init__(self, manifest: CatalogManifest, data: Mapping[str, NDArray[Any]]) -> None:
+        self.manifest = manifest
+        self._data = MappingProxyType(dict(data))
+
+    @classmethod
+    def from_chunks(cls, manifest: CatalogManifest, chunks: Sequence[CatalogChunk]) -> Catalog:
+        """Put the chunks together in the manifest's order. Their digests must have been checked.
+
+        Raises
+        ------
+        IncompleteCatalogError
+            Chunks and manifest contradict each other.
+        MalformedMessageError
+            Compressed bytes are damaged.
+        """
+        found = [(chunk.chunk, chunk.first_row, chunk.rows) for chunk in chunks]
+        if found != [(chunk.chunk, chunk.first_row, chunk.rows) for chunk in manifest.chunks]:
+            raise IncompleteCatalogError(key=manifest.key, detail="the chunks are not those of the manifest")
+        parts = [chunk.arrays() for chunk in chunks]
+        data = {column.name: _join(manifest, column, parts) for column in manifest.columns}
+        return cls(manifest, data)
+
+    @property
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """Arrays by column name, in order."""
+        return self._data
+
+    @property
+    def descriptions(self) -> tuple[CatalogColumn, ...]:
+        """Name, type, unit and meaning of each column, in order."""
+        return self.manifest.columns
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is known about the catalogue as a whole: identity, time, configuration, and the task's values."""
+        manifest = self.manifest
+        identity = {
+            name: getattr(manifest, name)
+            for name in (
+                "instrument",
+                "exposure",
+                "detector",
+                "band",
+                "exposure_time",
+                "mid_time",
+                "event_id",
+                "tense",
+                "config_digest",
+            )
+        }
+        software = f"{manifest.provenance.software} {manifest.provenance.software_version}"
+        known = {name: value for name, value in identity.items() if value is not None}
+        return {**known, "software": software, **manifest.metadata}
+
+    @property
+    def key(self) -> str:
+        """Whose sources these are, ``instrument/exposure/detector``."""
+        return self.manifest.key
+
+    def __len__(self) -> int:
+        return self.manifest.rows
+
+    def __contains__(self, name: str) -> bool:
+        return self._find(name) is not None
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        found = self._find(name)
+        if found is None:
+            raise KeyError(f"no column '{name}' in the catalogue of {self.key}")
+        return found
+
+    def _find(self, name: str) -> NDArray[Any] | None:
+        if name in self._data:
+            return self._data[name]
+        for alias, prefix in sorted(self.manifest.aliases.items(), key=lambda item: -len(item[0])):
+            if name == alias or name.startswith(alias + "_"):
+                found = self._data.get(prefix + name[len(alias) :])
+                if found is not None:
+                    return found
+        return None
+
+    def __repr__(self) -> str:
+        return f"Catalog({self.key}: {len(self)} sources x {len(self._data)} columns)"
+
+    def to_qtable(self) -> QTable:
+        """Return an astropy ``QTable``: quantities with units, descriptions, metadata.
+
+        Types are kept: integers with a unit stay integers. A unit that astropy does not know is kept as text on a
+        plain column.
+        """
+        from astropy.table import Column, QTable
+        from astropy.units import Quantity, Unit, UnrecognizedUnit
+
+        table = QTable(meta=self.metadata)
+        for column in self.descriptions:
+            values = self._data[column.name]
+            unit = Unit(column.unit, format="fits", parse_strict="silent") if column.unit else None
+            if unit is None or isinstance(unit, UnrecognizedUnit):
+                table[column.name] = Column(values)
+                table[column.name].unit = unit
+            else:
+                table[column.name] = Quantity(values, unit, dtype=values.dtype)
+            table[column.name].info.description = column.doc or None
+        return table
+
+
+def _join(
+    manifest: CatalogManifest, column: CatalogColumn, parts: Sequence[Mapping[str, NDArray[Any]]]
+) -> NDArray[Any]:
+    dtype = np.dtype(column.dtype)
+    pieces = [part[column.name] for part in parts if column.name in part]
+    if len(pieces) != len(parts) or any(piece.dtype != dtype for piece in pieces):
+        raise IncompleteCatalogError(
+            key=manifest.key, detail=f"column {column.name} is missing or not of type {column.dtype}"
+        )
+    if len({piece.shape[1:] for piece in pieces}) > 1:
+        raise IncompleteCatalogError(key=manifest.key, detail=f"column {column.name} changes its shape")
+    joined = np.concatenate(pieces) if pieces else np.empty(0, dtype)
+    joined.flags.writeable = False
+    return joined
