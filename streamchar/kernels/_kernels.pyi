@@ -154,3 +154,32 @@ def split_footprints(
     prominence: float,
     contrast: float,
 ) -> tuple[_I32, _I32, _I32, _I64, _I32, _I32, _F32, _I64]: ...
+def find_cosmic_rays(
+    image: _F32,
+    mask: _I32,
+    variance: _F32,
+    background: float,
+    horizontal: float,
+    vertical: float,
+    diagonal: float,
+    min_sigma: float,
+    noise_factor: float,
+    min_counts: float,
+    iterations: int,
+    max_pixels: int,
+    bad_bits: int,
+    interpolated_bit: int,
+    cosmic_bit: int,
+) -> tuple[bool, int, _I32, _I32, _I32, _I64]: ...
+def replace_pixels(
+    image: _F32,
+    mask: _I32,
+    variance: _F32,
+    y: _I32,
+    x0: _I32,
+    x1: _I32,
+    background: float,
+    excluded_bits: int,
+) -> _I64: ...
+def bright_maxima(image: _F32, level: float) -> tuple[_I32, _I32]: ...
+def clear_bits(mask: _I32, bits: int) -> None: ...

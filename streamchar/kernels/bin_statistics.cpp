@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <nanobind/stl/optional.h>
 #include <optional>
@@ -41,59 +42,49 @@ std::size_t count_unusable(const float *values, const std::int32_t *mask, std::i
   return bad;
 }
 
-// Minus the number of unusable pixels among BLOCK.
-inline __attribute__((always_inline)) std::int32_t minus_unusable(const float *values, const std::int32_t *mask, std::int32_t bits) {
-  Ints total = {};
-  for (std::size_t j = 0; j < BLOCK; j += WIDE) {
-    Ints raw, planes = {};
-    std::memcpy(&raw, values + j, sizeof raw);
-    if (mask) std::memcpy(&planes, mask + j, sizeof planes);
-    total += ((raw & 0x7f800000) == 0x7f800000) | ((planes & bits) != 0);
-  }
-  std::int32_t sum = 0;
-  for (std::size_t j = 0; j < WIDE; ++j) sum += total[j];
-  return sum;
-}
-
-// Append the usable pixels to out, which has room for n + BLOCK; returns how many. Masked pixels come in
-// patches, so whole blocks are mostly kept or dropped at once.
+// Copy the pixels with NaN in place of the unusable ones, so that all later loops are free of branches and masks.
+// Returns how many are usable.
 STREAMCHAR_MULTIVERSION
-std::size_t append_usable(const float *values, const std::int32_t *mask, std::int32_t bits, std::size_t n, float *out) {
-  std::size_t kept = 0, i = 0;
-  for (; i + BLOCK <= n; i += BLOCK) {
-    const std::int32_t bad = minus_unusable(values + i, mask ? mask + i : nullptr, bits);
-    if (bad == 0) {
-      std::memcpy(out + kept, values + i, BLOCK * sizeof(float));
-      kept += BLOCK;
-    } else if (bad > -std::int32_t(BLOCK)) {
-      for (std::size_t j = i; j < i + BLOCK; ++j) {
-        out[kept] = values[j];
-        kept += finite(values[j]) & !(mask && (mask[j] & bits));
-      }
-    }
+std::size_t copy_usable(const float *values, const std::int32_t *mask, std::int32_t bits, std::size_t n, float *out) {
+  constexpr std::int32_t EXPONENT = 0x7f800000, NAN_BITS = 0x7fc00000;
+  Ints total = {};
+  std::size_t i = 0;
+  for (; i + WIDE <= n; i += WIDE) {
+    Ints raw, planes = {};
+    std::memcpy(&raw, values + i, sizeof raw);
+    if (mask) std::memcpy(&planes, mask + i, sizeof planes);
+    const Ints bad = ((raw & EXPONENT) == EXPONENT) | ((planes & bits) != 0);
+    const Ints cleaned = bad ? Ints{} + NAN_BITS : raw;
+    std::memcpy(out + i, &cleaned, sizeof cleaned);
+    total += bad;
   }
+  std::size_t kept = i;
+  for (std::size_t j = 0; j < WIDE; ++j) kept -= std::size_t(-std::int64_t(total[j]));
   for (; i < n; ++i) {
-    out[kept] = values[i];
-    kept += finite(values[i]) & !(mask && (mask[i] & bits));
+    const bool good = finite(values[i]) && !(mask && (mask[i] & bits));
+    out[i] = good ? values[i] : std::numeric_limits<float>::quiet_NaN();
+    kept += good;
   }
   return kept;
 }
 
 // Buckets of equal width; a non-decreasing function of the value, so buckets are in the order of the values.
+// NaN falls in one more bucket behind the last.
 struct Buckets {
   float low, scale, top;
 
   inline std::int32_t of(float value) const {
     float t = (value - low) * scale;
     t = t > 0.0f ? t : 0.0f; // also where 0 * infinity made a NaN
-    return std::int32_t(t < top ? t : top);
+    t = t < top ? t : top;
+    return std::int32_t(value == value ? t : top + 1.0f);
   }
 };
 
 STREAMCHAR_MULTIVERSION
 void add_to_histogram(const float *values, std::size_t n, Buckets buckets, std::uint32_t *counts) {
-  // Two interleaved histograms: equal neighbours would otherwise wait for each other's store.
-  const std::size_t size = std::size_t(buckets.top) + 1;
+  // Two histograms in turn: equal neighbours would otherwise wait for each other's store.
+  const std::size_t size = std::size_t(buckets.top) + 2;
   std::int32_t index[256];
   for (std::size_t start = 0; start < n; start += 256) {
     const std::size_t m = std::min<std::size_t>(256, n - start);
@@ -102,7 +93,7 @@ void add_to_histogram(const float *values, std::size_t n, Buckets buckets, std::
     std::size_t j = 0;
     for (; j + 2 <= m; j += 2) {
       ++counts[index[j]];
-      ++counts[size + index[j + 1]];
+      ++counts[size + std::size_t(index[j + 1])];
     }
     if (j < m) ++counts[index[j]];
   }
@@ -126,16 +117,17 @@ void collect(const float *values, std::size_t n, Buckets buckets, Wanted &wanted
   // Unused slots repeat the first bucket, so that the test below has a fixed length.
   Ints target[RANKS];
   for (std::size_t k = 0; k < RANKS; ++k) target[k] = Ints{} + wanted.bucket[k < wanted.count ? k : 0];
-  const Floats low = Floats{} + buckets.low, scale = Floats{} + buckets.scale, top = Floats{} + buckets.top, zero = {};
+  const Floats low = Floats{} + buckets.low, scale = Floats{} + buckets.scale, top = Floats{} + buckets.top, behind = top + 1.0f, zero = {};
   std::size_t i = 0;
   for (; i + BLOCK <= n; i += BLOCK) {
     Ints hits = {};
     for (std::size_t j = i; j < i + BLOCK; j += WIDE) {
-      Floats t;
-      std::memcpy(&t, values + j, sizeof t);
-      t = (t - low) * scale;
+      Floats v;
+      std::memcpy(&v, values + j, sizeof v);
+      Floats t = (v - low) * scale;
       t = t > zero ? t : zero;
       t = t < top ? t : top;
+      t = v == v ? t : behind;
       const Ints b = __builtin_convertvector(t, Ints);
       hits |= (b == target[0]) | (b == target[1]) | (b == target[2]) | (b == target[3]) | (b == target[4]) | (b == target[5]);
     }
@@ -151,7 +143,7 @@ struct Sums {
   double count = 0, first = 0, second = 0;
 };
 
-// Number, sum and sum of squares of value - centre over the values within half of the centre.
+// Number, sum and sum of squares of value - centre over the values within half of the centre; NaN is not.
 STREAMCHAR_MULTIVERSION
 void add_clipped(const float *values, std::size_t n, double centre, double half, Sums &sums) {
   constexpr std::size_t UNROLL = 2;
@@ -185,42 +177,41 @@ void add_clipped(const float *values, std::size_t n, double centre, double half,
   }
 }
 
-// A source of usable pixels: hands them out in pieces, and a sample of them.
+// A source of pixels with NaN for the unusable ones: hands them out in pieces, and a sample of the usable ones.
 
 struct Gathered { // already in one buffer
   const float *values;
-  std::size_t n;
+  std::size_t total;
   static constexpr std::size_t buckets = 1024, sample = 64, sorted_below = 64;
 
-  template <typename F> void each(F f) const { f(values, n); }
+  template <typename F> void each(F f) const { f(values, total); }
   void draw(std::vector<float> &out) const {
-    const std::size_t stride = std::max<std::size_t>(1, n / sample);
-    for (std::size_t i = stride / 2; i < n; i += stride) out.push_back(values[i]);
+    const std::size_t stride = (total / sample) | 1; // odd, so that it walks over the columns
+    for (std::size_t i = stride / 2; i < total; i += stride)
+      if (finite(values[i])) out.push_back(values[i]);
   }
 };
 
-struct Scattered { // among unusable ones
+struct InPlace { // cleaned piece by piece, where needed
   const float *values;
   const std::int32_t *mask;
   std::int32_t bits;
-  std::size_t n;
-  float *buffer; // CHUNK + BLOCK
+  std::size_t total;
+  float *buffer; // CHUNK
   static constexpr std::size_t buckets = 4096, sample = 4096, sorted_below = 4096;
 
   template <typename F> void each(F f) const {
-    for (std::size_t start = 0; start < n; start += CHUNK) {
-      const std::size_t m = std::min(CHUNK, n - start);
-      const float *v = values + start;
+    for (std::size_t start = 0; start < total; start += CHUNK) {
+      const std::size_t m = std::min(CHUNK, total - start);
       const std::int32_t *bad = mask ? mask + start : nullptr;
-      if (count_unusable(v, bad, bits, m) == 0)
-        f(v, m);
-      else
-        f(static_cast<const float *>(buffer), append_usable(v, bad, bits, m, buffer));
+      const bool clean = count_unusable(values + start, bad, bits, m) == 0;
+      if (!clean) copy_usable(values + start, bad, bits, m, buffer);
+      f(clean ? values + start : buffer, m);
     }
   }
   void draw(std::vector<float> &out) const {
-    const std::size_t stride = (n / sample) | 1; // odd, so that it walks over the columns
-    for (std::size_t i = stride / 2; i < n; i += stride)
+    const std::size_t stride = (total / sample) | 1;
+    for (std::size_t i = stride / 2; i < total; i += stride)
       if (finite(values[i]) && !(mask && (mask[i] & bits))) out.push_back(values[i]);
   }
 };
@@ -272,21 +263,22 @@ template <typename Source> Quartiles find_quartiles(const Source &source, std::s
   if (n < Source::sorted_below) {
     std::vector<float> &all = work.sample;
     all.clear();
-    source.each([&](const float *v, std::size_t m) { all.insert(all.end(), v, v + m); });
+    source.each([&](const float *v, std::size_t m) { std::copy_if(v, v + m, std::back_inserter(all), finite); });
     std::sort(all.begin(), all.end());
     for (std::size_t r = 0; r < RANKS; ++r) at[r] = all[rank[r]];
     return interpolate(n, at);
   }
 
   const Buckets buckets = choose_buckets(source, work);
-  work.counts.assign(2 * Source::buckets, 0);
+  constexpr std::size_t size = Source::buckets + 1;
+  work.counts.assign(2 * size, 0);
   std::uint32_t *counts = work.counts.data();
   source.each([&](const float *v, std::size_t m) { add_to_histogram(v, m, buckets, counts); });
   Wanted &wanted = work.wanted;
   wanted.count = 0;
   std::size_t before = 0, r = 0; // the ranks ascend because n is not tiny
   for (std::size_t b = 0; b < Source::buckets && r < RANKS; ++b) {
-    const std::size_t here = std::size_t(counts[b]) + counts[Source::buckets + b];
+    const std::size_t here = std::size_t(counts[b]) + counts[size + b];
     if (rank[r] < before + here) {
       wanted.bucket[wanted.count] = std::int32_t(b);
       wanted.values[wanted.count++].clear();
@@ -300,8 +292,13 @@ template <typename Source> Quartiles find_quartiles(const Source &source, std::s
   source.each([&](const float *v, std::size_t m) { collect(v, m, buckets, wanted); });
   for (r = 0; r < RANKS; ++r) {
     std::vector<float> &found = wanted.values[slot[r]];
-    std::nth_element(found.begin(), found.begin() + std::ptrdiff_t(rank[r]), found.end());
-    at[r] = found[rank[r]];
+    const auto here = found.begin() + std::ptrdiff_t(rank[r]);
+    if (r % 2 == 1 && slot[r] == slot[r - 1] && rank[r] > rank[r - 1])
+      at[r] = *std::min_element(here, found.end()); // the previous selection left the larger ones behind it
+    else {
+      std::nth_element(found.begin(), here, found.end());
+      at[r] = *here;
+    }
   }
   return interpolate(n, at);
 }
@@ -370,13 +367,19 @@ nb::ndarray<nb::numpy, double, nb::ndim<3>> bin_statistics(Plane<const float> im
       for (std::size_t i = 0; i < nx; ++i) {
         const auto x0 = std::size_t(x_edges(i)), m = std::size_t(x_edges(i + 1)) - x0;
         const auto y0 = std::size_t(y_edges(j)), y1 = std::size_t(y_edges(j + 1));
-        pixels.resize(std::max(pixels.size(), m * (y1 - y0) + BLOCK));
-        std::size_t n = 0;
+        const std::size_t next = i + 1 < nx ? std::size_t(x_edges(i + 2)) - x0 - m : 0;
+        pixels.resize(std::max(pixels.size(), m * (y1 - y0)));
+        std::size_t usable = 0;
         for (std::size_t y = y0; y < y1; ++y) {
           const std::size_t start = y * width + x0;
-          n += append_usable(image.data() + start, mask.data() + start, bits, m, pixels.data() + n);
+          usable += copy_usable(image.data() + start, mask.data() + start, bits, m, pixels.data() + (y - y0) * m);
+          // A bin's rows are too short for the processor to foresee them.
+          for (std::size_t ahead = start + m; ahead < start + m + next; ahead += 64 / sizeof(float)) {
+            __builtin_prefetch(image.data() + ahead);
+            __builtin_prefetch(mask.data() + ahead);
+          }
         }
-        describe(Gathered{pixels.data(), n}, n, {quartiles, rounds, sigmas}, work, out + (j * nx + i) * COLUMNS);
+        describe(Gathered{pixels.data(), m * (y1 - y0)}, usable, {quartiles, rounds, sigmas}, work, out + (j * nx + i) * COLUMNS);
       }
   }
   return {out, {ny, nx, COLUMNS}, owner};
@@ -390,10 +393,10 @@ nb::ndarray<nb::numpy, double, nb::ndim<1>> sample_statistics(Vector<const float
   nb::capsule owner(out, [](void *p) noexcept { delete[] static_cast<double *>(p); });
   {
     nb::gil_scoped_release release;
-    std::vector<float> buffer(CHUNK + BLOCK);
+    std::vector<float> buffer(CHUNK);
     Workspace work;
     const std::int32_t *plane = mask && bits ? mask->data() : nullptr;
-    const Scattered source{values.data(), plane, bits, total, buffer.data()};
+    const InPlace source{values.data(), plane, bits, total, buffer.data()};
     std::size_t n = total;
     for (std::size_t start = 0; start < total; start += CHUNK)
       n -= count_unusable(values.data() + start, plane ? plane + start : nullptr, bits, std::min(CHUNK, total - start));

@@ -22,6 +22,7 @@ void register_sinc_apertures(nb::module_ &m);
 void register_smooth(nb::module_ &m);
 void register_spans(nb::module_ &m);
 void register_split(nb::module_ &m);
+void register_cosmic_rays(nb::module_ &m);
 } // namespace streamchar
 
 NB_MODULE(_kernels, m) {
@@ -46,4 +47,5 @@ NB_MODULE(_kernels, m) {
   streamchar::register_smooth(m);
   streamchar::register_spans(m);
   streamchar::register_split(m);
+  streamchar::register_cosmic_rays(m);
 }

@@ -1,0 +1,145 @@
+"""How many star cores the cosmic-ray finder took: its self-check in good seeing.
+
+A star sharper than the point-spread function the finder was given looks like a cosmic ray to it. Stars betray themselves:
+they are round, follow one profile, and agree in width; of real cosmic rays few per cent do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamchar.kernels import bright_maxima
+
+_LATTICE = 61
+"""Rows and columns between the pixels whose median variance is taken as that of the sky."""
+
+_NEIGHBOUR_SIGNIFICANCE = 3.0
+"""Every neighbour of a star's peak is at least this bright in sky standard deviations."""
+
+_ROUNDNESS = 0.35
+"""Largest relative difference of the curvatures along x and y, and of the diagonals from a Gaussian's."""
+
+_WIDTH_WINDOW = 0.15
+"""Stars agree in width to within this fraction, either way."""
+
+_SIGMA_RANGE = (0.4, 1.5)
+"""Widths considered, as fractions of the given point-spread function's."""
+
+_NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
+
+
+@dataclass(frozen=True, slots=True)
+class StarLoss:
+    """Point-like peaks and how many of them carry a cosmic-ray pixel.
+
+    Attributes
+    ----------
+    peaks
+        Bright round local maxima of the most common width.
+    touched
+        Those with a cosmic-ray pixel at the peak or beside it.
+    sigma
+        Their width, as the sigma of a Gaussian in pixels; NaN without peaks.
+    """
+
+    peaks: int = 0
+    touched: int = 0
+    sigma: float = float("nan")
+
+    @property
+    def fraction(self) -> float:
+        """Touched peaks per peak, 0 without peaks."""
+        return self.touched / self.peaks if self.peaks else 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointLikePeaks:
+    """Bright round local maxima of an image.
+
+    Attributes
+    ----------
+    y, x
+        int32 (n): pixel of each.
+    sigma
+        float64 (n): width as the sigma of a Gaussian, in pixels, with the pixel's own width.
+    """
+
+    y: NDArray[np.int32]
+    x: NDArray[np.int32]
+    sigma: NDArray[np.float64]
+
+    def loss(self, mask: NDArray[np.int32], cosmic_bit: int) -> StarLoss:
+        """Count the peaks of the most common width that carry ``cosmic_bit``."""
+        if len(self.y) == 0:
+            return StarLoss()
+        chosen = most_common_width(self.sigma)
+        y, x = self.y[chosen], self.x[chosen]
+        touched = np.zeros(len(y), bool)
+        for dy, dx in ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)):
+            touched |= (mask[y + dy, x + dx] & cosmic_bit) != 0
+        return StarLoss(len(y), int(touched.sum()), float(np.median(self.sigma[chosen])))
+
+
+def find_point_like(
+    image: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    variance: NDArray[np.float32],
+    *,
+    background: float,
+    psf_sigma: float,
+    min_significance: float,
+    bad_bits: int,
+) -> PointLikePeaks:
+    """Find bright local maxima that look like stars of any width near that of the PSF.
+
+    On a sampled Gaussian ln(p₀²/(p₋₁ p₊₁)) = 1/σ² along any line of pixels through the peak, wherever the centre lies within
+    the peak's pixel. Curvatures along x and y must agree, and those along the diagonals must be their sum.
+
+    Parameters
+    ----------
+    image, mask, variance
+        Planes of one exposure; not modified. NaN pixels and their neighbours are no peaks.
+    background
+        Sky level.
+    psf_sigma
+        Width of the PSF in pixels.
+    min_significance
+        Least height above the background in standard deviations of the sky.
+    bad_bits
+        Peaks whose 3 × 3 pixels have any of these bits are left out.
+    """
+    sample = variance[::_LATTICE, ::_LATTICE]
+    sample = sample[sample > 0]
+    if sample.size == 0:
+        none = np.empty(0, np.int32)
+        return PointLikePeaks(none, none, np.empty(0))
+    noise = float(np.sqrt(np.median(sample)))
+    y, x = bright_maxima(image, background + min_significance * noise)
+    peak = image[y, x].astype(np.float64) - background
+    around = np.stack([image[y + dy, x + dx].astype(np.float64) - background for dy, dx in _NEIGHBOURS])
+    planes = np.bitwise_or.reduce([mask[y, x], *(mask[y + dy, x + dx] for dy, dx in _NEIGHBOURS)])
+    good = (around > _NEIGHBOUR_SIGNIFICANCE * noise).all(axis=0) & ((planes & bad_bits) == 0)
+    y, x, peak, around = y[good], x[good], peak[good], around[:, good]
+    # Opposite neighbours stand at opposite ends of the list.
+    swne, ns, nwse, we = (np.log(peak**2 / (around[k] * around[-1 - k])) for k in range(4))
+    mean = 0.5 * (ns + we)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sigma = 1.0 / np.sqrt(mean)
+        round_ = (np.abs(ns - we) < _ROUNDNESS * mean) & (
+            np.abs(swne + nwse - 4.0 * mean) < _ROUNDNESS * 4.0 * mean
+        )
+        good = round_ & (sigma > _SIGMA_RANGE[0] * psf_sigma) & (sigma < _SIGMA_RANGE[1] * psf_sigma)
+    return PointLikePeaks(y[good], x[good], sigma[good])
+
+
+def most_common_width(sigma: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Select the values in the fullest window of ± ``_WIDTH_WINDOW``; the lowest such window in a tie."""
+    ordered = np.sort(np.log(sigma))
+    width = np.log1p(_WIDTH_WINDOW) - np.log1p(-_WIDTH_WINDOW)
+    inside = np.searchsorted(ordered, ordered + width, side="right") - np.arange(len(ordered))
+    low = ordered[int(np.argmax(inside))]
+    logs = np.log(sigma)
+    return np.asarray((logs >= low) & (logs <= low + width))

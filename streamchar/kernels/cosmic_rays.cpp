@@ -1,0 +1,474 @@
+// Finding cosmic rays by their sharpness, growing them, and replacing their pixels from their neighbours.
+//
+// The scan is sequential by definition: a pixel found is replaced at once, and its neighbours are tested against the
+// replaced value. Rows are therefore filtered one at a time, on the plane as the previous rows left it.
+#include "arrays.hpp"
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <iterator>
+#include <limits>
+#include <stdexcept>
+#include <vector>
+
+namespace streamchar {
+namespace {
+
+constexpr std::int64_t REACH = 32; // how far the long-range interpolation looks
+
+struct Parameters {
+  double background, horizontal, vertical, diagonal, min_sigma, noise_factor, min_counts;
+  int iterations;
+  std::size_t max_pixels;
+  std::int32_t bad, interpolated, cosmic;
+};
+
+// Which pixels of a row may pass the first two conditions of the test: never too few of them. Sums of two neighbours are
+// rounded as in the test; the factor covers the rounding of the squares.
+STREAMCHAR_MULTIVERSION
+void filter_row(const float *__restrict up, const float *__restrict here, const float *__restrict down, const float *__restrict variance, std::size_t width,
+                float four_sigmas_squared, std::uint8_t *__restrict flag) {
+  for (std::size_t x = 1; x + 1 < width; ++x) {
+    const float ns = up[x] + down[x], we = here[x - 1] + here[x + 1];
+    const float swne = up[x - 1] + down[x + 1], nwse = up[x + 1] + down[x - 1];
+    const float a = ns < we ? ns : we, b = swne < nwse ? swne : nwse, low = a < b ? a : b;
+    const float all = (ns + we) + (swne + nwse), d = 2.0f * here[x] - low;
+    const bool above = !(d < 0.0f) & !(d * d * 1.000001f < four_sigmas_squared * variance[x]);
+    flag[x] = (here[x] >= 0.0f) & (variance[x] >= 0.0f) & (above | (all != all));
+  }
+}
+
+STREAMCHAR_MULTIVERSION
+void filter_row_absolute(const float *__restrict here, std::size_t width, float level, std::uint8_t *__restrict flag) {
+  for (std::size_t x = 1; x + 1 < width; ++x) flag[x] = (here[x] >= 0.0f) & (here[x] >= level);
+}
+
+using Pixels = std::vector<std::int64_t>; // y * width + x, ascending
+
+struct Span {
+  std::int64_t y, x0, x1;
+};
+
+// Replaces pixels by estimates from the pixels around them that have none of the excluded bits and are finite.
+class Replacer {
+public:
+  Replacer(float *image, const std::int32_t *mask, const float *variance, std::int64_t height, std::int64_t width, double background, std::int32_t excluded)
+      : image(image), mask(mask), variance(variance), height(height), width(width), background(background), excluded(excluded) {}
+
+  Pixels unfounded; // replaced by the background for want of any usable pixel
+
+  void replace(std::int64_t index) {
+    struct Direction {
+      std::int64_t dy, dx;
+      double near, far;
+    };
+    // Weights of noise-free kriging with covariance exp(-d^2/4) at distances 1 and sqrt(2).
+    constexpr Direction directions[4] = {{0, 1, 0.7737, -0.2737}, {1, 0, 0.7737, -0.2737}, {1, 1, 0.7358, -0.2358}, {1, -1, 0.7358, -0.2358}};
+    // Mean of the smallest of n unit normals.
+    constexpr double smallest[5] = {0.0, 0.0, -0.5641895835, -0.8462843753, -1.0293753730};
+    const std::int64_t y = index / width, x = index % width;
+    int candidates = 0;
+    double best = std::numeric_limits<double>::infinity(), noise = 0.0;
+    for (const Direction &d : directions) {
+      if (!usable(y - 2 * d.dy, x - 2 * d.dx) || !usable(y - d.dy, x - d.dx) || !usable(y + d.dy, x + d.dx) || !usable(y + 2 * d.dy, x + 2 * d.dx)) continue;
+      const std::int64_t step = d.dy * width + d.dx;
+      const double value = d.near * (double(image[index - step]) + image[index + step]) + d.far * (double(image[index - 2 * step]) + image[index + 2 * step]);
+      // The variance of the pixels read, not that of the hit itself, to which its own photons may have been added.
+      const double error = std::sqrt(d.near * d.near * (double(variance[index - step]) + variance[index + step]) +
+                                     d.far * d.far * (double(variance[index - 2 * step]) + variance[index + 2 * step]));
+      if (!(value > background - 2.0 * error)) continue;
+      ++candidates;
+      noise += error;
+      best = std::min(best, value);
+    }
+    if (candidates > 0)
+      image[index] = float(best - smallest[candidates] * noise / candidates);
+    else
+      image[index] = float(from_afar(index, y, x));
+  }
+
+private:
+  float *image;
+  const std::int32_t *mask;
+  const float *variance;
+  std::int64_t height, width;
+  double background;
+  std::int32_t excluded;
+
+  bool usable(std::int64_t y, std::int64_t x) const {
+    return y >= 0 && y < height && x >= 0 && x < width && !(mask[y * width + x] & excluded) && std::isfinite(image[y * width + x]);
+  }
+
+  // Mean of the linear interpolations along row and column between the nearest usable pixels.
+  double from_afar(std::int64_t index, std::int64_t y, std::int64_t x) {
+    double sum = 0.0;
+    int lines = 0;
+    for (int vertical = 0; vertical < 2; ++vertical) {
+      const std::int64_t dy = vertical, dx = 1 - vertical, step = dy * width + dx;
+      std::int64_t back = 1, ahead = 1;
+      while (back <= REACH && !usable(y - back * dy, x - back * dx)) ++back;
+      while (ahead <= REACH && !usable(y + ahead * dy, x + ahead * dx)) ++ahead;
+      if (back > REACH && ahead > REACH) continue;
+      ++lines;
+      if (back > REACH)
+        sum += image[index + ahead * step];
+      else if (ahead > REACH)
+        sum += image[index - back * step];
+      else
+        sum += (double(ahead) * image[index - back * step] + double(back) * image[index + ahead * step]) / double(back + ahead);
+    }
+    if (lines > 0) return sum / lines;
+    unfounded.push_back(index);
+    return background;
+  }
+};
+
+class Finder {
+public:
+  Finder(float *image, std::int32_t *mask, const float *variance, std::int64_t height, std::int64_t width, const Parameters &parameters)
+      : image(image), mask(mask), variance(variance), height(height), width(width), p(parameters),
+        replacer(image, mask, variance, height, width, parameters.background, parameters.bad | parameters.cosmic) {}
+
+  std::vector<Pixels> footprints;
+  std::size_t found = 0;
+
+  // The image is afterwards as before. Returns false when the limit is exceeded; the mask is then as before, too.
+  bool run() {
+    if (!scan()) return give_up();
+    found = recorded.size();
+    group();
+    restore();
+    discard_faint();
+    mark();
+    replace_all();
+    if (!grow()) return give_up();
+    restore();
+    return true;
+  }
+
+  std::vector<Span> spans(const Pixels &pixels) const {
+    std::vector<Span> result;
+    for (const std::int64_t index : pixels) {
+      const std::int64_t y = index / width, x = index % width;
+      if (!result.empty() && result.back().y == y && result.back().x1 + 1 == x)
+        ++result.back().x1;
+      else
+        result.push_back({y, x, x});
+    }
+    return result;
+  }
+
+private:
+  struct Record {
+    std::int64_t index;
+    float value;
+  };
+
+  float *image;
+  std::int32_t *mask;
+  const float *variance;
+  std::int64_t height, width;
+  Parameters p;
+  std::vector<Record> recorded;
+  Replacer replacer;
+
+  // The pixel test; estimate is the mean of the pair that shows the pixel to be too sharp.
+  bool test(std::int64_t index, double sigmas, double noise_factor, float &estimate) const {
+    const float *v = image + index;
+    const float *s2 = variance + index;
+    const std::int64_t w = width;
+    const double value = *v;
+    if (value < 0.0) return false;
+    const float we = (v[-1] + v[1]) * 0.5f, ns = (v[w] + v[-w]) * 0.5f;
+    const float swne = (v[-w - 1] + v[w + 1]) * 0.5f, nwse = (v[w - 1] + v[-w + 1]) * 0.5f;
+    const double d0 = std::sqrt(double(*s2));
+    if (sigmas < 0.0) {
+      if (value < -sigmas) return false;
+    } else {
+      const double t = sigmas * d0;
+      if (value < we + t && value < ns + t && value < swne + t && value < nwse + t) return false;
+    }
+    const double peak = value - p.background - noise_factor * d0;
+    const auto sharp = [&](float mean, double threshold, std::int64_t a, std::int64_t b) {
+      const double error = std::sqrt(double(s2[a]) + double(s2[b])) * 0.5;
+      estimate = mean;
+      return threshold * peak > (mean - p.background) + noise_factor * error;
+    };
+    return sharp(ns, p.vertical, w, -w) || sharp(we, p.horizontal, -1, 1) || sharp(swne, p.diagonal, -w - 1, w + 1) || sharp(nwse, p.diagonal, w - 1, -w + 1);
+  }
+
+  bool vetoed(std::int64_t index) const {
+    if (mask[index] & p.bad) return true;
+    for (std::int64_t dy = -1; dy <= 1; ++dy)
+      for (std::int64_t dx = -1; dx <= 1; ++dx)
+        if ((dx || dy) && (mask[index + dy * width + dx] & p.interpolated)) return true;
+    return false;
+  }
+
+  bool scan() {
+    const auto w = std::size_t(width);
+    std::vector<std::uint8_t> flag(w + 8, 0);
+    for (std::int64_t y = 1; y + 1 < height; ++y) {
+      float *here = image + y * width;
+      if (p.min_sigma >= 0.0)
+        filter_row(here - width, here, here + width, variance + y * width, w, float(4.0 * p.min_sigma * p.min_sigma), flag.data());
+      else
+        filter_row_absolute(here, w, std::nextafter(float(-p.min_sigma), 0.0f), flag.data());
+      std::int64_t again = -1; // the right neighbour of a replaced pixel, whatever the filter said
+      for (std::int64_t x = 1; x + 1 < width; ++x) {
+        if (!flag[std::size_t(x)] && x != again) {
+          std::uint64_t next;
+          std::memcpy(&next, flag.data() + x, sizeof next);
+          if (next == 0) x += 7; // flags beyond the last column are zero
+          continue;
+        }
+        float estimate;
+        const std::int64_t index = y * width + x;
+        if (!test(index, p.min_sigma, p.noise_factor, estimate) || vetoed(index)) continue;
+        recorded.push_back({index, image[index]});
+        image[index] = estimate;
+        again = x + 1;
+        if (recorded.size() > p.max_pixels) return false;
+      }
+    }
+    return true;
+  }
+
+  // Spans touching by side or corner belong together; a group carries the number of the last root it was joined to.
+  void group() {
+    Pixels pixels;
+    for (const Record &record : recorded) pixels.push_back(record.index);
+    const std::vector<Span> all = spans(pixels);
+    std::vector<std::size_t> alias(all.size());
+    for (std::size_t i = 0; i < all.size(); ++i) alias[i] = i;
+    const auto root = [&](std::size_t i) {
+      while (alias[i] != i) i = alias[i] = alias[alias[i]];
+      return i;
+    };
+    std::size_t first_below = 0;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      while (first_below < all.size() && (all[first_below].y < all[i].y + 1 || (all[first_below].y == all[i].y + 1 && all[first_below].x1 < all[i].x0 - 1)))
+        ++first_below;
+      for (std::size_t j = first_below; j < all.size() && all[j].y == all[i].y + 1 && all[j].x0 <= all[i].x1 + 1; ++j) {
+        const std::size_t upper = root(i), later = root(j);
+        if (upper != later) alias[upper] = later;
+      }
+    }
+    std::vector<std::size_t> number(all.size(), 0);
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < all.size(); ++i)
+      if (root(i) == i) number[i] = count++;
+    footprints.assign(count, {});
+    for (std::size_t i = 0; i < all.size(); ++i)
+      for (std::int64_t x = all[i].x0; x <= all[i].x1; ++x) footprints[number[root(i)]].push_back(all[i].y * width + x);
+  }
+
+  void restore() {
+    for (std::size_t i = recorded.size(); i-- > 0;) image[recorded[i].index] = recorded[i].value;
+  }
+
+  bool give_up() {
+    restore();
+    for (const Record &record : recorded) mask[record.index] &= ~p.cosmic;
+    for (const Pixels &pixels : footprints)
+      for (const std::int64_t index : pixels) mask[index] &= ~p.cosmic;
+    footprints.clear();
+    found = recorded.size();
+    return false;
+  }
+
+  void discard_faint() {
+    const auto faint = [&](const Pixels &pixels) {
+      float sum = 0.0f;
+      for (const std::int64_t index : pixels) sum += float(image[index] - p.background);
+      return sum < p.min_counts;
+    };
+    footprints.erase(std::remove_if(footprints.begin(), footprints.end(), faint), footprints.end());
+  }
+
+  void mark() {
+    for (const Pixels &pixels : footprints)
+      for (const std::int64_t index : pixels) mask[index] |= p.cosmic;
+  }
+
+  // Returns false when the limit is exceeded.
+  bool grow() {
+    if (height < 5 || width < 5) return true;
+    std::size_t grown = 0;
+    for (int pass = 0; pass < p.iterations; ++pass) {
+      for (Pixels &pixels : footprints) {
+        const Pixels extra = test_around(pixels);
+        if (extra.empty()) continue;
+        if (grown + found > p.max_pixels) return false;
+        grown += extra.size();
+        Pixels both;
+        std::set_union(pixels.begin(), pixels.end(), extra.begin(), extra.end(), std::back_inserter(both));
+        pixels.swap(both);
+        for (const std::int64_t index : extra) mask[index] |= p.cosmic;
+      }
+      if (grown == 0) return true;
+    }
+    return true;
+  }
+
+  // Pixels on and around a footprint that pass the test at half the threshold and without allowance for noise.
+  Pixels test_around(const Pixels &pixels) {
+    Pixels extra;
+    for (const Span &span : spans(pixels)) {
+      if (span.y < 2 || span.y >= height - 2) continue;
+      const std::int64_t x0 = std::clamp<std::int64_t>(span.x0, 2, width - 3), x1 = std::clamp<std::int64_t>(span.x1, 2, width - 3);
+      for (std::int64_t y = span.y - 1; y <= span.y + 1; ++y)
+        for (std::int64_t x = x0 - 1; x <= x1 + 1; ++x) {
+          float estimate;
+          const std::int64_t index = y * width + x;
+          if (!test(index, 0.5 * p.min_sigma, 0.0, estimate)) continue;
+          recorded.push_back({index, image[index]});
+          image[index] = estimate;
+          extra.push_back(index);
+        }
+    }
+    std::sort(extra.begin(), extra.end());
+    extra.erase(std::unique(extra.begin(), extra.end()), extra.end());
+    return extra;
+  }
+
+  // Only pixels outside footprints are read, so the order does not matter.
+  void replace_all() {
+    for (const Pixels &pixels : footprints)
+      for (const std::int64_t index : pixels) replacer.replace(index);
+  }
+};
+
+nb::tuple find_cosmic_rays(Plane<float> image, Plane<std::int32_t> mask, Plane<const float> variance, double background, double horizontal, double vertical,
+                           double diagonal, double min_sigma, double noise_factor, double min_counts, int iterations, std::int64_t max_pixels,
+                           std::int32_t bad_bits, std::int32_t interpolated_bit, std::int32_t cosmic_bit) {
+  const std::size_t height = image.shape(0), width = image.shape(1);
+  if (mask.shape(0) != height || mask.shape(1) != width || variance.shape(0) != height || variance.shape(1) != width)
+    throw std::invalid_argument("image, mask and variance differ in shape");
+  if (max_pixels < 0) throw std::invalid_argument("max_pixels must not be negative");
+  const Parameters parameters{background, horizontal, vertical, diagonal,        min_sigma, noise_factor, min_counts,
+                              iterations, std::size_t(max_pixels), bad_bits, interpolated_bit, cosmic_bit};
+  Finder finder(image.data(), mask.data(), variance.data(), std::int64_t(height), std::int64_t(width), parameters);
+  bool complete;
+  std::vector<Span> all;
+  std::vector<std::int64_t> start{0};
+  {
+    nb::gil_scoped_release release;
+    complete = finder.run();
+    for (const Pixels &pixels : finder.footprints) {
+      const std::vector<Span> some = finder.spans(pixels);
+      all.insert(all.end(), some.begin(), some.end());
+      start.push_back(std::int64_t(all.size()));
+    }
+  }
+  auto *y = new std::int32_t[all.size() + 1], *x0 = new std::int32_t[all.size() + 1], *x1 = new std::int32_t[all.size() + 1];
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    y[i] = std::int32_t(all[i].y);
+    x0[i] = std::int32_t(all[i].x0);
+    x1[i] = std::int32_t(all[i].x1);
+  }
+  auto *starts = new std::int64_t[start.size()];
+  std::copy(start.begin(), start.end(), starts);
+  return nb::make_tuple(complete, finder.found, to_numpy(y, all.size()), to_numpy(x0, all.size()), to_numpy(x1, all.size()), to_numpy(starts, start.size()));
+}
+
+using Index = Vector<const std::int32_t>;
+
+nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>> replace_pixels(Plane<float> image, Plane<const std::int32_t> mask, Plane<const float> variance, Index y,
+                                                                 Index x0, Index x1, double background, std::int32_t excluded_bits) {
+  const std::size_t height = image.shape(0), width = image.shape(1);
+  if (mask.shape(0) != height || mask.shape(1) != width || variance.shape(0) != height || variance.shape(1) != width)
+    throw std::invalid_argument("image, mask and variance differ in shape");
+  if (x0.shape(0) != y.shape(0) || x1.shape(0) != y.shape(0)) throw std::invalid_argument("span arrays differ in length");
+  for (std::size_t i = 0; i < y.shape(0); ++i) {
+    if (y(i) < 0 || std::size_t(y(i)) >= height || x0(i) < 0 || x1(i) < x0(i) || std::size_t(x1(i)) >= width)
+      throw std::invalid_argument("span outside the plane");
+    for (std::int32_t x = x0(i); x <= x1(i); ++x)
+      if (!(mask(std::size_t(y(i)), std::size_t(x)) & excluded_bits)) throw std::invalid_argument("every pixel to replace needs one of the excluded bits");
+  }
+  Replacer replacer(image.data(), mask.data(), variance.data(), std::int64_t(height), std::int64_t(width), background, excluded_bits);
+  {
+    nb::gil_scoped_release release;
+    for (std::size_t i = 0; i < y.shape(0); ++i)
+      for (std::int64_t x = x0(i); x <= x1(i); ++x) replacer.replace(y(i) * std::int64_t(width) + x);
+  }
+  auto *unfounded = new std::int64_t[replacer.unfounded.size() + 1];
+  std::copy(replacer.unfounded.begin(), replacer.unfounded.end(), unfounded);
+  return to_numpy(unfounded, replacer.unfounded.size());
+}
+
+STREAMCHAR_MULTIVERSION
+void flag_bright(const float *values, std::size_t n, float level, std::uint8_t *flag) {
+  for (std::size_t x = 0; x < n; ++x) flag[x] = values[x] > level;
+}
+
+nb::tuple bright_maxima(Plane<const float> image, float level) {
+  const auto height = std::int64_t(image.shape(0)), width = std::int64_t(image.shape(1));
+  std::vector<std::int32_t> found_y, found_x;
+  {
+    nb::gil_scoped_release release;
+    std::vector<std::uint8_t> flag(std::size_t(width) + 8, 0);
+    for (std::int64_t y = 1; y + 1 < height; ++y) {
+      const float *row = image.data() + y * width;
+      flag_bright(row, std::size_t(width), level, flag.data());
+      for (std::int64_t x = 1; x + 1 < width; ++x) {
+        if (!flag[std::size_t(x)]) {
+          std::uint64_t next;
+          std::memcpy(&next, flag.data() + x, sizeof next);
+          if (next == 0) x += 7;
+          continue;
+        }
+        const float *v = row + x;
+        const float before = std::max(std::max(v[-width - 1], v[-width]), std::max(v[-width + 1], v[-1]));
+        const float after = std::max(std::max(v[width - 1], v[width]), std::max(v[width + 1], v[1]));
+        if (*v >= before && *v > after) { // one pixel of a plateau
+          found_y.push_back(std::int32_t(y));
+          found_x.push_back(std::int32_t(x));
+        }
+      }
+    }
+  }
+  auto *y = new std::int32_t[found_y.size() + 1], *x = new std::int32_t[found_y.size() + 1];
+  std::copy(found_y.begin(), found_y.end(), y);
+  std::copy(found_x.begin(), found_x.end(), x);
+  return nb::make_tuple(to_numpy(y, found_y.size()), to_numpy(x, found_y.size()));
+}
+
+STREAMCHAR_MULTIVERSION
+std::int32_t any_bits(const std::int32_t *values, std::size_t n, std::int32_t bits) {
+  std::int32_t any = 0;
+  for (std::size_t x = 0; x < n; ++x) any |= values[x] & bits;
+  return any;
+}
+
+void clear_bits(Plane<std::int32_t> mask, std::int32_t bits) {
+  constexpr std::size_t PIECE = 1024;
+  nb::gil_scoped_release release;
+  const std::size_t total = mask.shape(0) * mask.shape(1);
+  for (std::size_t start = 0; start < total; start += PIECE) {
+    std::int32_t *values = mask.data() + start;
+    const std::size_t n = std::min(PIECE, total - start);
+    if (any_bits(values, n, bits))
+      for (std::size_t x = 0; x < n; ++x) values[x] &= ~bits;
+  }
+}
+
+} // namespace
+
+void register_cosmic_rays(nb::module_ &m) {
+  m.def("find_cosmic_rays", &find_cosmic_rays, nb::arg("image"), nb::arg("mask"), nb::arg("variance"), nb::arg("background"), nb::arg("horizontal"),
+        nb::arg("vertical"), nb::arg("diagonal"), nb::arg("min_sigma"), nb::arg("noise_factor"), nb::arg("min_counts"), nb::arg("iterations"),
+        nb::arg("max_pixels"), nb::arg("bad_bits"), nb::arg("interpolated_bit"), nb::arg("cosmic_bit"),
+        "Find cosmic rays and set cosmic_bit (clear on entry) in mask (in place) on their pixels; image is written to but left as it was. "
+        "Returns (complete, pixels of the first scan, y, x0, x1, start) with the spans of the footprints. Not complete: more than max_pixels, nothing set.");
+  m.def("replace_pixels", &replace_pixels, nb::arg("image"), nb::arg("mask"), nb::arg("variance"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"),
+        nb::arg("background"), nb::arg("excluded_bits"),
+        "Replace the pixels of the spans in image (in place) from finite pixels near them without excluded_bits; the pixels replaced must have one. "
+        "Returns the flat indices of those that got the background because no usable pixel was near.");
+  m.def("bright_maxima", &bright_maxima, nb::arg("image"), nb::arg("level"),
+        "Rows and columns (int32) of pixels above level and not below any of their eight neighbours; border pixels are left out, plateaus give their last "
+        "pixel.");
+  m.def("clear_bits", &clear_bits, nb::arg("mask"), nb::arg("bits"), "Clear bits of mask (int32, in place), writing only where one is set.");
+}
+
+} // namespace streamchar
