@@ -8,37 +8,56 @@
 namespace streamchar {
 namespace {
 
-struct Pair {
-  double flux, variance;
+struct Ring {
+  double flux[4], variance[4]; // partial sums
 };
 
-STREAMCHAR_INLINE void add_segment(const float *image, const float *variance, std::ptrdiff_t first, std::ptrdiff_t last, Pair &total) {
-  Four f{0, 0, 0, 0}, v{0, 0, 0, 0};
-  std::ptrdiff_t i = first;
-  for (; i + 3 <= last; i += 4) {
-    Four a, b;
-    load(image + i, a);
-    load(variance + i, b);
-    f += a;
-    v += b;
+struct Sums {
+  Four flux, variance;
+};
+
+struct Planes {
+  const float *image, *variance;
+  std::size_t width, size; // pixels in a row and in all
+};
+
+STREAMCHAR_INLINE void add_last(const Planes &planes, std::size_t first, std::ptrdiff_t n, Sums &ring) {
+  Four f{0, 0, 0, 0}, v = f;
+  if (first + 4 <= planes.size) {
+    const FourMasks inside = FourMasks(FourMasks{0, 1, 2, 3} < (long long)(n));
+    load(planes.image + first, f);
+    load(planes.variance + first, v);
+    keep(inside, f);
+    keep(inside, v);
+  } else { // the last pixels of the plane: nothing may be read beyond
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+      f[i] = double(planes.image[first + std::size_t(i)]);
+      v[i] = double(planes.variance[first + std::size_t(i)]);
+    }
   }
-  double flux = sum(f), noise = sum(v);
-  for (; i <= last; ++i) {
-    flux += double(image[i]);
-    noise += double(variance[i]);
+  ring.flux += f;
+  ring.variance += v;
+}
+
+STREAMCHAR_INLINE void add_segment(const Planes &planes, std::size_t row, std::ptrdiff_t first, std::ptrdiff_t last, Sums &ring) {
+  std::size_t at = row * planes.width + std::size_t(first);
+  std::ptrdiff_t left = last - first + 1;
+  for (; left >= 4; left -= 4, at += 4) {
+    Four f, v;
+    load(planes.image + at, f);
+    load(planes.variance + at, v);
+    ring.flux += f;
+    ring.variance += v;
   }
-  total.flux += flux;
-  total.variance += noise;
+  if (left > 0) add_last(planes, at, left, ring);
 }
 
 // Each ring between consecutive radii collects its own pixels of every row. rings has one entry per radius.
-STREAMCHAR_MULTIVERSION void sum_rings(const float *image, const float *variance, std::size_t stride, double x, double y,
-                                       const double *radii, std::size_t count, Pair *rings) {
+STREAMCHAR_MULTIVERSION void sum_rings(const Planes &planes, double x, double y, const double *radii, std::size_t count, Ring *rings) {
   const double largest = radii[count - 1];
   const std::ptrdiff_t last_row = std::ptrdiff_t(std::floor(y + largest));
   for (std::ptrdiff_t row = std::ptrdiff_t(std::ceil(y - largest)); row <= last_row; ++row) {
     const double dy = double(row) - y;
-    const float *pixels = image + std::size_t(row) * stride, *noise = variance + std::size_t(row) * stride;
     std::ptrdiff_t left = 0, right = -1; // columns already counted in smaller circles
     for (std::size_t k = 0; k < count; ++k) {
       const double square = radii[k] * radii[k] - dy * dy;
@@ -46,12 +65,17 @@ STREAMCHAR_MULTIVERSION void sum_rings(const float *image, const float *variance
       const double half = std::sqrt(square);
       const std::ptrdiff_t first = std::ptrdiff_t(std::ceil(x - half)), last = std::ptrdiff_t(std::floor(x + half));
       if (first > last) continue;
+      Sums ring;
+      load(rings[k].flux, ring.flux);
+      load(rings[k].variance, ring.variance);
       if (right < left) {
-        add_segment(pixels, noise, first, last, rings[k]);
+        add_segment(planes, std::size_t(row), first, last, ring);
       } else {
-        add_segment(pixels, noise, first, left - 1, rings[k]);
-        add_segment(pixels, noise, right + 1, last, rings[k]);
+        add_segment(planes, std::size_t(row), first, left - 1, ring);
+        add_segment(planes, std::size_t(row), right + 1, last, ring);
       }
+      std::memcpy(rings[k].flux, &ring.flux, sizeof ring.flux);
+      std::memcpy(rings[k].variance, &ring.variance, sizeof ring.variance);
       left = first;
       right = last;
     }
@@ -74,21 +98,25 @@ nb::tuple circular_apertures(Scene &scene, Plane<const float> variance, Vector<c
   Rows<double> flux(n, count), square(n, count);
   {
     nb::gil_scoped_release release;
-    std::vector<Pair> rings(count);
+    const Planes planes{scene.image().data(), variance.data(), scene.width(), scene.width() * scene.height()};
+    const Ring empty{};
+    std::vector<Ring> rings(count);
     for (std::size_t i = 0; i < n; ++i) {
       std::size_t usable = 0;
       while (usable < count && inside(scene, x(i), y(i), radii(usable))) ++usable;
-      rings.assign(count, {0.0, 0.0});
+      rings.assign(count, empty);
       if (usable) {
         const Shown shown(scene, i);
-        sum_rings(scene.image().data(), variance.data(), scene.width(), x(i), y(i), radii.data(), usable, rings.data());
+        sum_rings(planes, x(i), y(i), radii.data(), usable, rings.data());
       }
-      Pair total{0.0, 0.0};
+      double total_flux = 0.0, total_variance = 0.0;
       for (std::size_t k = 0; k < count; ++k) {
-        total.flux += rings[k].flux;
-        total.variance += rings[k].variance;
-        flux.row(i)[k] = k < usable ? total.flux : std::nan("");
-        square.row(i)[k] = k < usable ? total.variance : std::nan("");
+        for (int lane = 0; lane < 4; ++lane) {
+          total_flux += rings[k].flux[lane];
+          total_variance += rings[k].variance[lane];
+        }
+        flux.row(i)[k] = k < usable ? total_flux : std::nan("");
+        square.row(i)[k] = k < usable ? total_variance : std::nan("");
       }
     }
   }

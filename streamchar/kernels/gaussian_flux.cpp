@@ -22,7 +22,8 @@ Window window_around(const Scene &scene, double x, double y, double reach) {
 
 STREAMCHAR_MULTIVERSION double coarse_sum(const Scene &scene, const Window &box, double x, double y, const Inverse &w,
                                           std::vector<float> &buffer) {
-  double total = 0.0;
+  const Weight weight(w);
+  Four total{0, 0, 0, 0};
   for (std::ptrdiff_t row = box.y0; row <= box.y1; ++row) {
     const double dy = double(row) - y;
     double low, high;
@@ -33,9 +34,11 @@ STREAMCHAR_MULTIVERSION double coarse_sum(const Scene &scene, const Window &box,
     const float *pixels = scene.row(std::size_t(row));
     buffer.assign(pixels + first, pixels + last + 1);
     buffer.resize(buffer.size() + 3, 0.0f);
-    total += weighted_row<false>(buffer.data(), last - first + 1, double(first) - x, dy, w).f;
+    RowSums r;
+    weighted_row<false>(buffer.data(), last - first + 1, double(first) - x, dy, weight, r);
+    total += r.f;
   }
-  return total;
+  return sum(total);
 }
 
 double quadratic(const Inverse &w, double dx, double dy) { return w.xx * dx * dx + 2.0 * w.xy * dx * dy + w.yy * dy * dy; }

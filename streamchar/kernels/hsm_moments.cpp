@@ -29,10 +29,12 @@ struct Sums {
 
 STREAMCHAR_MULTIVERSION bool weighted_sums(const Stamp &stamp, const Fit &fit, Sums &sums) {
   const Inverse w = Inverse::of(fit.xx, fit.xy, fit.yy);
+  const Weight weight(w);
   const double reach = std::sqrt(RHO2_MAX * fit.yy), x_centre = fit.x - stamp.x0, y_centre = fit.y - stamp.y0;
   const double first_row = std::max(std::ceil(y_centre - reach), 0.0);
   const double last_row = std::min(std::floor(y_centre + reach), double(stamp.height - 1));
   if (!(first_row <= last_row)) return false;
+  Four f{0, 0, 0, 0}, fx = f, fy = f, fxx = f, fxy = f, fyy = f;
   for (std::ptrdiff_t row = std::ptrdiff_t(first_row); row <= std::ptrdiff_t(last_row); ++row) {
     const double dy = double(row) - y_centre;
     double low, high;
@@ -41,14 +43,17 @@ STREAMCHAR_MULTIVERSION bool weighted_sums(const Stamp &stamp, const Fit &fit, S
     const double last = std::min(std::floor(x_centre + high), double(stamp.width - 1));
     if (!(first <= last)) continue;
     const std::ptrdiff_t column = std::ptrdiff_t(first), n = std::ptrdiff_t(last) - column + 1;
-    const RowSums r = weighted_row<true>(stamp.pixels + row * stamp.stride + column, n, first - x_centre, dy, w);
-    sums.f += r.f;
-    sums.x += r.x;
-    sums.xx += r.xx;
-    sums.y += dy * r.f;
-    sums.xy += dy * r.x;
-    sums.yy += dy * dy * r.f;
+    RowSums r;
+    weighted_row<true>(stamp.pixels + row * stamp.stride + column, n, first - x_centre, dy, weight, r);
+    f += r.f;
+    fx += r.x;
+    fxx += r.xx;
+    fxy += r.x * dy;
+    const Four moment = r.f * dy;
+    fy += moment;
+    fyy += moment * dy;
   }
+  sums = {sum(f), sum(fx), sum(fy), sum(fxx), sum(fxy), sum(fyy)};
   return true;
 }
 

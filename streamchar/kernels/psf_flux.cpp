@@ -18,65 +18,79 @@ struct Fit {
   std::int64_t pixels = 0;
 };
 
-// Copies of one row in double precision; unusable pixels carry no model and no data. Padded to whole vectors with zeros.
-struct RowBuffers {
-  std::vector<double> model, data, variance;
-  std::int64_t pixels = 0;
-  void resize(std::size_t n) {
-    const std::size_t padded = (n + 3) / 4 * 4;
-    model.assign(padded, 0.0);
-    data.assign(padded, 0.0);
-    variance.assign(padded, 1.0);
-  }
+// One row of model and pixels.
+struct Row {
+  const double *model;
+  const float *data, *variance;
+  std::int64_t length, pixels; // pixels: those that count
 };
 
-void fill(RowBuffers &row, std::int64_t n, const double *model, const float *data, const float *variance, const std::int32_t *mask,
-          std::int32_t bad) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    row.model[std::size_t(i)] = model[i];
-    row.data[std::size_t(i)] = double(data[i]);
-    row.variance[std::size_t(i)] = double(variance[i]);
-  }
-  row.pixels = n;
-  if (!bad) return;
-  for (std::int64_t i = 0; i < n; ++i)
+// Copies in which unusable pixels carry no model and no data.
+struct Masked {
+  std::vector<double> model;
+  std::vector<float> data, variance;
+};
+
+Row without(const Row &row, const std::int32_t *mask, std::int32_t bad, Masked &copy) {
+  copy.model.assign(row.model, row.model + row.length);
+  copy.data.assign(row.data, row.data + row.length);
+  copy.variance.assign(row.variance, row.variance + row.length);
+  std::int64_t pixels = row.length;
+  for (std::size_t i = 0; i < std::size_t(row.length); ++i)
     if (mask[i] & bad) {
-      row.model[std::size_t(i)] = row.data[std::size_t(i)] = 0.0;
-      row.variance[std::size_t(i)] = 1.0;
-      --row.pixels;
+      copy.model[i] = 0.0;
+      copy.data[i] = 0.0f;
+      copy.variance[i] = 1.0f;
+      --pixels;
     }
+  return {copy.model.data(), copy.data.data(), copy.variance.data(), row.length, pixels};
 }
 
-STREAMCHAR_MULTIVERSION void add_row(const RowBuffers &row, Fit &fit) {
+STREAMCHAR_MULTIVERSION void add_row(const Row &row, Fit &fit) {
   Four model{0, 0, 0, 0}, square = model, product = model, variance = model;
-  for (std::size_t i = 0; i < row.model.size(); i += 4) {
+  std::int64_t i = 0;
+  for (; i + 4 <= row.length; i += 4) {
     Four m, d, v;
-    load(row.model.data() + i, m);
-    load(row.data.data() + i, d);
-    load(row.variance.data() + i, v);
+    load(row.model + i, m);
+    load(row.data + i, d);
+    load(row.variance + i, v);
+    const Four m2 = m * m;
     model += m;
     product += m * d;
-    square += m * m;
-    variance += m * m * v;
+    square += m2;
+    variance += m2 * v;
   }
   fit.model += sum(model);
   fit.square += sum(square);
   fit.product += sum(product);
   fit.variance += sum(variance);
+  for (; i < row.length; ++i) {
+    const double m = row.model[i];
+    fit.model += m;
+    fit.square += m * m;
+    fit.product += m * double(row.data[i]);
+    fit.variance += m * m * double(row.variance[i]);
+  }
   fit.pixels += row.pixels;
 }
 
-STREAMCHAR_MULTIVERSION double chi2_of_row(const RowBuffers &row, double flux) {
+STREAMCHAR_MULTIVERSION double chi2_of_row(const Row &row, double flux) {
   Four total{0, 0, 0, 0};
-  for (std::size_t i = 0; i < row.model.size(); i += 4) {
+  std::int64_t i = 0;
+  for (; i + 4 <= row.length; i += 4) {
     Four m, d, v;
-    load(row.model.data() + i, m);
-    load(row.data.data() + i, d);
-    load(row.variance.data() + i, v);
+    load(row.model + i, m);
+    load(row.data + i, d);
+    load(row.variance + i, v);
     const Four residual = d - m * flux;
     total += residual * residual / v;
   }
-  return sum(total);
+  double chi2 = sum(total);
+  for (; i < row.length; ++i) {
+    const double residual = double(row.data[i]) - row.model[i] * flux;
+    chi2 += residual * residual / double(row.variance[i]);
+  }
+  return chi2;
 }
 
 nb::tuple psf_flux(Scene &scene, Plane<const float> variance, Plane<const std::int32_t> mask, std::int32_t bad, Cube<const double> stamps,
@@ -92,7 +106,7 @@ nb::tuple psf_flux(Scene &scene, Plane<const float> variance, Plane<const std::i
   {
     nb::gil_scoped_release release;
     const std::int64_t height = std::int64_t(stamps.shape(1)), width = std::int64_t(stamps.shape(2));
-    RowBuffers row;
+    Masked copy;
     for (std::size_t i = 0; i < n; ++i) {
       const Shown shown(scene, first + i);
       const Overlap o{std::max<std::int64_t>(-x0(i), 0), std::max<std::int64_t>(-y0(i), 0),
@@ -101,17 +115,17 @@ nb::tuple psf_flux(Scene &scene, Plane<const float> variance, Plane<const std::i
       const double *stamp = stamps.data() + i * std::size_t(width * height);
       const auto each_row = [&](auto &&use) {
         if (o.x1 < o.x0) return;
-        row.resize(std::size_t(o.x1 - o.x0 + 1));
+        const std::int64_t length = o.x1 - o.x0 + 1;
         for (std::int64_t r = o.y0; r <= o.y1; ++r) {
           const std::size_t y = std::size_t(y0(i) + r), offset = y * scene.width() + std::size_t(x0(i) + o.x0);
-          fill(row, o.x1 - o.x0 + 1, stamp + r * width + o.x0, scene.image().data() + offset, variance.data() + offset, mask.data() + offset, bad);
-          use();
+          const Row row{stamp + r * width + o.x0, scene.image().data() + offset, variance.data() + offset, length, length};
+          use(bad ? without(row, mask.data() + offset, bad, copy) : row);
         }
       };
       Fit fit;
-      each_row([&] { add_row(row, fit); });
+      each_row([&](const Row &row) { add_row(row, fit); });
       const double flux = fit.product / fit.square;
-      each_row([&] { fit.chi2 += chi2_of_row(row, flux); });
+      each_row([&](const Row &row) { fit.chi2 += chi2_of_row(row, flux); });
       const double values[4] = {flux, std::sqrt(fit.variance) / fit.square, fit.model * fit.model / fit.square, fit.chi2};
       std::copy(values, values + 4, out.row(i));
       pixels[i] = std::int32_t(fit.pixels);
