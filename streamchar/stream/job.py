@@ -77,21 +77,25 @@ class JobResult:
     outcome
         "succeeded", or "degraded" when something was left out.
     reasons
-        Why it is degraded: maps with ``code``, ``text`` and ``values``.
+        Why it is degraded: fields of :class:`streamchar.messages.Reason`.
     messages
         The products, encoded.
+    products
+        What was made: fields of :class:`streamchar.messages.ProductDescription`; counted from the messages
+        when empty.
     timings
-        Seconds by stage.
+        Stage, CPU seconds and elapsed seconds.
     metrics
         Metric changes.
     summary
-        Few plain values for the status record.
+        Few plain values for the log.
     """
 
     outcome: Literal["succeeded", "degraded"] = "succeeded"
     reasons: tuple[Mapping[str, Any], ...] = ()
     messages: tuple[Message, ...] = ()
-    timings: Mapping[str, float] = field(default_factory=dict)
+    products: tuple[Mapping[str, Any], ...] = ()
+    timings: tuple[tuple[str, float, float], ...] = ()
     metrics: tuple[MetricDelta, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
 
@@ -151,7 +155,8 @@ def result_frame(result: JobResult) -> Frame:
         "kind": "result",
         "outcome": result.outcome,
         "reasons": [dict(reason) for reason in result.reasons],
-        "timings": dict(result.timings),
+        "products": [dict(product) for product in result.products],
+        "timings": [list(timing) for timing in result.timings],
         "metrics": [[delta.name, delta.value, dict(delta.labels)] for delta in result.metrics],
         "summary": dict(result.summary),
         "messages": [[message.type, message.key, list(message.headers)] for message in result.messages],
@@ -194,7 +199,8 @@ def parse_outcome(frame: Frame) -> JobResult | JobFailure:
         outcome=header["outcome"],
         reasons=tuple(header["reasons"]),
         messages=messages,
-        timings=header["timings"],
+        products=tuple(header["products"]),
+        timings=tuple((stage, cpu, wall) for stage, cpu, wall in header["timings"]),
         metrics=tuple(MetricDelta(name, value, labels) for name, value, labels in header["metrics"]),
         summary=header["summary"],
     )

@@ -22,17 +22,17 @@ from streamchar.stream import framing
 from streamchar.stream.errors import WorkerStartError
 from streamchar.stream.framing import Buffer, Frame, FrameError, FrameReader
 
-SINGLE_THREAD = {
-    name: "1"
-    for name in (
+SINGLE_THREAD = dict.fromkeys(
+    (
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
         "MKL_NUM_THREADS",
         "BLIS_NUM_THREADS",
         "VECLIB_MAXIMUM_THREADS",
         "NUMEXPR_NUM_THREADS",
-    )
-}
+    ),
+    "1",
+)
 """Environment of a worker: parallelism is by worker process, never by threads below one."""
 
 _SOCKET_BUFFER = 4 << 20

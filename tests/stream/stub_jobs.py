@@ -20,22 +20,26 @@ def scripted(settings: Mapping[str, Any]) -> Job:
     """Build a job that does what the event says under "do"; notes each attempt in ``settings["journal"]``."""
 
     def run(assignment: Assignment) -> JobResult:
-        order = json.loads(assignment.value)
-        order = order.get("stub", order)
-        if journal := settings.get("journal"):
+        announced = json.loads(assignment.value)
+        order = json.loads(announced["uri"].removeprefix("stub:")) if "uri" in announced else announced
+        if journal := settings.get("characterize", settings).get("journal"):
             with Path(journal).open("a") as file:
                 file.write(
                     json.dumps(
-                        {"pid": os.getpid(), "time": time.time(), "attempt": assignment.attempt, **order}
+                        {"pid": os.getpid(), "time": time.time(), "attempt": assignment.attempt, "exposure": announced.get("exposure"), **order}
                     )
                     + "\n"
                 )
         time.sleep(order.get("sleep", 0))
         act(order, assignment)
         value = bytes(order.get("size", 10))
+        key = f"StubCam/{announced.get('exposure', 0)}/0".encode()
         return JobResult(
-            messages=(Message("psf-quality", b"key", value),),
-            timings={"total": 0.5},
+            messages=(
+                Message("psf-quality", key, b"quality"),
+                *(Message("source-catalog", key, value) for _ in range(order.get("chunks", 1))),
+            ),
+            timings=(("total", 0.4, 0.5),),
             metrics=(MetricDelta("streamchar_sources_total", 2.0),),
             summary={"pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]},
         )

@@ -63,7 +63,7 @@ async def start_pool() -> AsyncIterator[StartPool]:
 
 
 def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def order(**what: object) -> Assignment:
@@ -75,8 +75,10 @@ async def test_a_result_comes_back_with_its_bytes_and_one_thread(start_pool: Sta
     pool = await start_pool()
     result = await pool.submit(order(size=6_000_000)).outcome
     assert isinstance(result, JobResult)
-    assert result.messages[0].value == bytes(6_000_000)
-    assert result.messages[0].key == b"key"
+    assert [message.type for message in result.messages] == ["psf-quality", "source-catalog"]
+    assert result.messages[0].value == b"quality"
+    assert result.messages[1].value == bytes(6_000_000)
+    assert result.messages[1].key == b"StubCam/0/0"
     assert result.summary["threads"] == "1"
     assert result.metrics[0].name == "streamchar_sources_total"
 

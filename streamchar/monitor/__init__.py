@@ -1,0 +1,1 @@
+"""What can be observed: metric definitions, health and readiness, quality grades."""

@@ -1,0 +1,120 @@
+"""The port for probes and metrics: /livez, /readyz, /startupz, /metrics, /version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from streamchar.errors import StreamcharError
+
+Checks = Callable[[], Mapping[str, str]]
+"""Returns what is wrong by name of the check; nothing wrong is the empty string."""
+
+
+class ListenError(StreamcharError):
+    """The port for probes and metrics cannot be opened."""
+
+    code = "listen"
+    template = "cannot listen on {host}:{port}: {detail} (http.host, http.port)"
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What the endpoints answer with.
+
+    Attributes
+    ----------
+    live, ready, started
+        Checks by probe.
+    metrics
+        Returns the metrics in the Prometheus text format.
+    version
+        Facts about the software and its settings.
+    """
+
+    live: Checks
+    ready: Checks
+    started: Checks
+    metrics: Callable[[], bytes]
+    version: Callable[[], Mapping[str, Any]]
+
+
+class HealthServer:
+    """Serves the probes.
+
+    Parameters
+    ----------
+    probes
+        What to answer.
+    host, port
+        Where to listen; port 0 for any free one.
+
+    Attributes
+    ----------
+    port
+        The port that is listened on, after the start.
+    """
+
+    def __init__(self, probes: Probes, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._probes = probes
+        self._host = host
+        self.port = port
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Begin to listen.
+
+        Raises
+        ------
+        ListenError
+            The address is in use or may not be used.
+        """
+        application = web.Application()
+        application.add_routes(
+            [
+                web.get("/livez", _checker(self._probes.live)),
+                web.get("/readyz", _checker(self._probes.ready)),
+                web.get("/startupz", _checker(self._probes.started)),
+                web.get("/metrics", self._metrics),
+                web.get("/version", self._version),
+            ]
+        )
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self._host, self.port).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise ListenError(host=self._host, port=self.port, detail=error.strerror) from error
+        self._runner = runner
+        self.port = runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Close the port."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(
+            body=self._probes.metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        )
+
+    async def _version(self, _: web.Request) -> web.Response:
+        return web.json_response(dict(self._probes.version()))
+
+
+def _checker(checks: Checks) -> Callable[[web.Request], Any]:
+    async def answer(_: web.Request) -> web.Response:
+        found = checks()
+        healthy = not any(found.values())
+        body = {
+            "status": "ok" if healthy else "failing",
+            "checks": {name: problem or "ok" for name, problem in found.items()},
+        }
+        return web.json_response(body, status=200 if healthy else 503)
+
+    return answer

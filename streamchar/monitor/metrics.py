@@ -1,0 +1,278 @@
+"""All metrics in one list, and the registry built from it.
+
+Workers send changes with their results and the coordinator applies them: one registry, no files shared between
+processes. No label has the exposure or (unless asked for) the detector as value: series must stay few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 300)
+"""Seconds; 60 s is an edge because it is the objective for alerts."""
+
+SHORT_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+"""Seconds, for what should be quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A metric.
+
+    Attributes
+    ----------
+    name
+        Full name; ends in its unit, counters in ``_total``.
+    kind
+        "counter", "gauge" or "histogram".
+    unit
+        Unit, empty for plain numbers.
+    labels
+        Names of the labels.
+    help
+        One sentence.
+    buckets
+        Upper edges of a histogram.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+
+DEFINITIONS: tuple[Definition, ...] = (
+    # Events
+    Definition("streamchar_events_received_total", "counter", "", ("topic",), "Events read."),
+    Definition(
+        "streamchar_events_total",
+        "counter",
+        "",
+        ("instrument", "outcome"),
+        "Events whose status was published: succeeded, degraded, failed, expired.",
+    ),
+    Definition(
+        "streamchar_event_failures_total",
+        "counter",
+        "",
+        ("category", "reason"),
+        "Failed attempts by reason code.",
+    ),
+    Definition(
+        "streamchar_retries_total", "counter", "", ("where",), "Further attempts: in_process or topic."
+    ),
+    Definition(
+        "streamchar_dead_letters_total", "counter", "", ("reason",), "Events sent to the dead letters."
+    ),
+    Definition(
+        "streamchar_offsets_skipped_total",
+        "counter",
+        "",
+        ("topic",),
+        "Offsets that were gone before they could be read (retention, or a topic created anew).",
+    ),
+    Definition(
+        "streamchar_degraded_reasons_total", "counter", "", ("reason",), "Degraded results by reason code."
+    ),
+    Definition(
+        "streamchar_end_to_end_seconds",
+        "histogram",
+        "s",
+        ("instrument",),
+        "From the creation of the event to the publication of its outcome.",
+        LATENCY_BUCKETS,
+    ),
+    Definition(
+        "streamchar_queue_seconds",
+        "histogram",
+        "s",
+        (),
+        "From the reading of an event to the start of its first attempt.",
+        LATENCY_BUCKETS,
+    ),
+    Definition(
+        "streamchar_attempt_seconds",
+        "histogram",
+        "s",
+        (),
+        "Duration of an attempt in a worker.",
+        LATENCY_BUCKETS,
+    ),
+    Definition(
+        "streamchar_stage_seconds",
+        "histogram",
+        "s",
+        ("stage",),
+        "Elapsed time of a stage of the characterization.",
+        SHORT_BUCKETS,
+    ),
+    Definition(
+        "streamchar_publish_seconds",
+        "histogram",
+        "s",
+        (),
+        "Duration of a publication with its commit.",
+        SHORT_BUCKETS,
+    ),
+    Definition("streamchar_published_messages_total", "counter", "", ("topic",), "Messages published."),
+    Definition("streamchar_published_bytes_total", "counter", "byte", ("topic",), "Bytes published."),
+    # Flow
+    Definition("streamchar_events_in_flight", "gauge", "", (), "Events started and not yet published."),
+    Definition("streamchar_events_delayed", "gauge", "", (), "Events that wait for their next attempt."),
+    Definition("streamchar_events_backlog", "gauge", "", (), "Events read and not started."),
+    Definition(
+        "streamchar_result_bytes_in_flight", "gauge", "byte", (), "Bytes finished and not yet published."
+    ),
+    Definition("streamchar_credits", "gauge", "", (), "Events that may still be started."),
+    Definition("streamchar_partitions_assigned", "gauge", "", (), "Input partitions owned."),
+    Definition("streamchar_partitions_paused", "gauge", "", (), "Input partitions not being read."),
+    Definition("streamchar_consumer_lag", "gauge", "", ("topic", "partition"), "Events not yet finished."),
+    Definition(
+        "streamchar_oldest_unfinished_seconds",
+        "gauge",
+        "s",
+        (),
+        "Age of the oldest event that was read and not finished.",
+    ),
+    Definition("streamchar_rebalances_total", "counter", "", (), "Assignments of partitions."),
+    Definition(
+        "streamchar_last_commit_timestamp_seconds", "gauge", "s", (), "When offsets were last committed."
+    ),
+    # Process
+    Definition("streamchar_workers_ready", "gauge", "", (), "Worker processes that are ready."),
+    Definition("streamchar_workers_busy", "gauge", "", (), "Worker processes at work."),
+    Definition("streamchar_worker_ends_total", "counter", "", ("cause",), "Ended worker processes by cause."),
+    Definition(
+        "streamchar_worker_start_seconds",
+        "histogram",
+        "s",
+        (),
+        "Time a worker took to become ready.",
+        SHORT_BUCKETS,
+    ),
+    Definition(
+        "streamchar_worker_peak_bytes", "gauge", "byte", (), "Peak resident size of the last ended worker."
+    ),
+    Definition(
+        "streamchar_loop_lag_seconds", "histogram", "s", (), "Delay of the event loop.", SHORT_BUCKETS
+    ),
+    Definition("streamchar_breaker_open", "gauge", "", (), "1 while the breaker stops the intake."),
+    Definition("streamchar_info", "gauge", "", ("version",), "Always 1; the version of the software."),
+    # Sky and PSF: the latest exposure
+    Definition("streamchar_psf_fwhm_arcsec", "gauge", "arcsec", ("instrument", "band"), "FWHM of the PSF."),
+    Definition("streamchar_psf_fwhm_pixels", "gauge", "pixel", ("instrument", "band"), "FWHM of the PSF."),
+    Definition(
+        "streamchar_psf_ellipticity_ratio",
+        "gauge",
+        "",
+        ("instrument", "band"),
+        "Ellipticity sqrt(e1^2 + e2^2) of the PSF.",
+    ),
+    Definition("streamchar_psf_stars", "gauge", "", ("instrument", "band"), "Stars the PSF was fitted to."),
+    Definition(
+        "streamchar_psf_size_residual_ratio",
+        "gauge",
+        "",
+        ("instrument", "band"),
+        "Scatter of the relative size residual of the PSF stars.",
+    ),
+    Definition(
+        "streamchar_aperture_correction_scatter_ratio",
+        "gauge",
+        "",
+        ("instrument", "band"),
+        "Scatter of the aperture correction.",
+    ),
+    Definition("streamchar_sky_level", "gauge", "adu", ("instrument", "band"), "Sky level."),
+    Definition("streamchar_sky_noise", "gauge", "adu", ("instrument", "band"), "Noise of the sky."),
+    Definition(
+        "streamchar_cosmic_ray_ratio",
+        "gauge",
+        "",
+        ("instrument", "band"),
+        "Fraction of pixels hit by cosmic rays.",
+    ),
+    Definition("streamchar_sources_total", "counter", "", (), "Sources measured."),
+    Definition(
+        "streamchar_exposures_without_stars_total",
+        "counter",
+        "",
+        ("instrument",),
+        "Exposures without a usable star.",
+    ),
+    Definition(
+        "streamchar_quality_grades_total",
+        "counter",
+        "",
+        ("instrument", "band", "grade"),
+        "Exposures by quality grade.",
+    ),
+)
+"""Every metric of the service; documentation and dashboards are checked against it."""
+
+
+class Metrics:
+    """A registry with all metrics of :data:`DEFINITIONS`.
+
+    An unknown name is a programming error in the coordinator (``KeyError``); changes that come from workers are
+    applied with :meth:`apply`, which refuses unknown ones quietly.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._definitions = {definition.name: definition for definition in DEFINITIONS}
+        self._collectors = {definition.name: self._make(definition) for definition in DEFINITIONS}
+
+    def change(self, name: str, value: float = 1.0, labels: Mapping[str, str] | None = None) -> None:
+        """Increment a counter, set a gauge, or observe a value for a histogram.
+
+        Raises
+        ------
+        KeyError
+            The metric is not defined.
+        ValueError
+            The labels are not those of the definition.
+        """
+        collector = self._collectors[name]
+        child = collector.labels(**labels) if labels else collector
+        match child:
+            case Counter():
+                child.inc(value)
+            case Gauge():
+                child.set(value)
+            case Histogram():
+                child.observe(value)
+
+    def apply(self, name: str, value: float, labels: Mapping[str, str]) -> bool:
+        """Apply a change that a worker made; False when it is none of ours."""
+        definition = self._definitions.get(name)
+        if definition is None or set(labels) != set(definition.labels):
+            return False
+        if definition.kind == "counter" and not value >= 0:
+            return False
+        self.change(name, value, labels)
+        return True
+
+    def clear(self, name: str) -> None:
+        """Remove all labelled series of a metric, for example those of partitions that were given away."""
+        self._collectors[name].clear()
+
+    def text(self) -> bytes:
+        """Return all metrics in the Prometheus text format."""
+        return generate_latest(self.registry)
+
+    def _make(self, definition: Definition) -> Counter | Gauge | Histogram:
+        name, text, labels = definition.name, definition.help, definition.labels
+        if definition.kind == "counter":
+            return Counter(name, text, labels, registry=self.registry)
+        if definition.kind == "gauge":
+            return Gauge(name, text, labels, registry=self.registry)
+        return Histogram(name, text, labels, registry=self.registry, buckets=definition.buckets)

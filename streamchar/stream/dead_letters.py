@@ -1,0 +1,138 @@
+"""Events on the retry and dead-letter topics: the original bytes and headers, and headers that say what happened.
+
+Our headers begin with ``sc-error-``, ``sc-origin-`` or ``sc-retry-`` and are UTF-8 text. The first position and time of an event survive all rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from streamchar.stream.job import Headers, JobFailure
+from streamchar.stream.retry import History
+
+_PREFIXES = ("sc-error-", "sc-origin-", "sc-retry-")
+_MAX_TEXT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where and when an event was first read.
+
+    Attributes
+    ----------
+    topic, partition, offset
+        Its first position.
+    first_seen
+        When it was first read.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    first_seen: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What our headers tell about an event that came through the retry topic.
+
+    Attributes
+    ----------
+    origin
+        Where it came from.
+    rounds
+        How often it was sent to the retry topic.
+    lost
+        How often it lost its worker.
+    attempts
+        Attempts in earlier rounds.
+    not_before
+        Earliest time of the next attempt; None for at once.
+    original_headers
+        The headers it came with, ours removed.
+    """
+
+    origin: Origin
+    rounds: int = 0
+    lost: int = 0
+    attempts: int = 0
+    not_before: datetime | None = None
+    original_headers: Headers = field(default=())
+
+
+def read_passage(headers: Headers, here: Origin) -> Passage:
+    """Read our headers; what is absent or damaged falls back to a first reading at ``here``."""
+    ours = {name: value for name, value in headers if name.startswith(_PREFIXES)}
+    original = tuple((name, value) for name, value in headers if not name.startswith(_PREFIXES))
+    first_seen = _time(ours, "sc-origin-time")
+    origin = here
+    if first_seen is not None and "sc-origin-topic" in ours:
+        topic = ours["sc-origin-topic"].decode("utf-8", "replace")
+        origin = Origin(
+            topic, _integer(ours, "sc-origin-partition"), _integer(ours, "sc-origin-offset"), first_seen
+        )
+    return Passage(
+        origin,
+        rounds=_integer(ours, "sc-retry-round"),
+        lost=_integer(ours, "sc-retry-lost-workers"),
+        attempts=_integer(ours, "sc-retry-attempts"),
+        not_before=_time(ours, "sc-retry-not-before"),
+        original_headers=original,
+    )
+
+
+def retry_headers(passage: Passage, failure: JobFailure, history: History, not_before: datetime) -> Headers:
+    """Headers of an event on its way to the retry topic."""
+    described = describe(passage, failure, history, rounds=history.rounds + 1)
+    return (*described, ("sc-retry-not-before", _text(not_before.isoformat())))
+
+
+def dead_letter_headers(
+    passage: Passage, failure: JobFailure, history: History, *, application: str, failed_at: datetime
+) -> Headers:
+    """Headers of a dead letter: what failed, where, when, and by which version of the software."""
+    return (
+        *describe(passage, failure, history, rounds=history.rounds),
+        ("sc-error-time", _text(failed_at.isoformat())),
+        ("sc-error-application", _text(application)),
+        ("sc-error-traceback", _text(failure.traceback, 2 * _MAX_TEXT)),
+    )
+
+
+def describe(passage: Passage, failure: JobFailure, history: History, rounds: int) -> Headers:
+    """Original headers, provenance and the last error."""
+    origin = passage.origin
+    values: Mapping[str, str | int] = {
+        "sc-origin-topic": origin.topic,
+        "sc-origin-partition": origin.partition,
+        "sc-origin-offset": origin.offset,
+        "sc-origin-time": origin.first_seen.isoformat(),
+        "sc-retry-round": rounds,
+        "sc-retry-lost-workers": history.lost,
+        "sc-retry-attempts": passage.attempts + history.tries,
+        "sc-error-code": failure.code,
+        "sc-error-category": failure.category,
+        "sc-error-text": failure.text,
+    }
+    return (*passage.original_headers, *((name, _text(str(value))) for name, value in values.items()))
+
+
+def _text(text: str, limit: int = _MAX_TEXT) -> bytes:
+    return text.encode("utf-8", "replace")[:limit]
+
+
+def _integer(headers: Mapping[str, bytes], name: str) -> int:
+    try:
+        return max(0, int(headers.get(name, b"0")))
+    except ValueError:
+        return 0
+
+
+def _time(headers: Mapping[str, bytes], name: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(headers[name].decode("ascii"))
+    except (KeyError, ValueError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

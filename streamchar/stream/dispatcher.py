@@ -1,0 +1,403 @@
+"""The dispatcher: from a record that was read to an outcome that is published. All decisions, no input or output.
+
+It owns the lanes and the events in hand. Credits bound what is in flight in events and bytes; the backlogs of the
+lanes are served in turn, so that no partition waits for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from streamchar.messages import MessageError, decode_exposure_ready
+from streamchar.monitor.metrics import Metrics
+from streamchar.stream.breaker import Breaker
+from streamchar.stream.errors import PublishError
+from streamchar.stream.events import Correspondent, Event, utc_now
+from streamchar.stream.job import Assignment, JobFailure, JobResult
+from streamchar.stream.lane import Completion, Lane
+from streamchar.stream.ledger import OffsetLedger
+from streamchar.stream.outbox import Outbox, Record
+from streamchar.stream.pool import Outcome, Ticket, WorkerPool
+from streamchar.stream.retry import decide
+from streamchar.stream.settings import ServiceSettings
+
+log = logging.getLogger(__name__)
+
+Position = tuple[TopicPartition, int]
+
+
+class Dispatcher:
+    """Moves events from backlog to worker to publication.
+
+    Parameters
+    ----------
+    settings
+        Of the service.
+    pool
+        Runs the attempts.
+    outbox
+        Publishes.
+    correspondent
+        Writes statuses, retries and dead letters.
+    metrics
+        Where everything is counted.
+    fail
+        Called once with an error that must end the service.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        pool: WorkerPool,
+        outbox: Outbox,
+        correspondent: Correspondent,
+        metrics: Metrics,
+        fail: Callable[[Exception], None],
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._outbox = outbox
+        self._correspondent = correspondent
+        self._metrics = metrics
+        self._fail = fail
+        self._loop = asyncio.get_running_loop()
+        self._lanes: dict[TopicPartition, Lane] = {}
+        self._turns: deque[TopicPartition] = deque()
+        self._events: dict[Position, Event] = {}
+        self._timers: dict[Position, asyncio.TimerHandle] = {}
+        self._parked: dict[Position, Completion] = {}
+        self._breaker = Breaker(settings.breaker)
+        self._epoch = 0
+        self._result_bytes = 0
+        self._draining = False
+        self._breaker_timer: asyncio.TimerHandle | None = None
+        self.last_progress = self._loop.time()
+        self.published_events = 0
+
+    # Lanes -----------------------------------------------------------------------------------------------
+
+    @property
+    def lanes(self) -> dict[TopicPartition, Lane]:
+        """The lanes of the partitions owned at present."""
+        return self._lanes
+
+    @property
+    def in_flight(self) -> int:
+        """Events that were started and are not published, without those that wait for a later attempt."""
+        return len(self._events) - len(self._timers)
+
+    @property
+    def delayed(self) -> int:
+        """Events that wait for a later attempt."""
+        return len(self._timers)
+
+    @property
+    def backlog(self) -> int:
+        """Events that were read and not started."""
+        return sum(len(lane.backlog) for lane in self._lanes.values())
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of finished, unpublished results."""
+        return self._result_bytes
+
+    @property
+    def breaker_open(self) -> bool:
+        """Whether the breaker stops the intake."""
+        return self._breaker.state(self._loop.time()) != "closed"
+
+    @property
+    def oldest_unfinished(self) -> float:
+        """Age in seconds of the oldest event in hand, from when it was read."""
+        if not self._events:
+            return 0.0
+        return (utc_now() - min(event.received_at for event in self._events.values())).total_seconds()
+
+    def assign(self, partition: TopicPartition, ledger: OffsetLedger) -> None:
+        """Begin a lane with the ledger of its last commit."""
+        self._epoch += 1
+        ledger.epoch = self._epoch
+        self._lanes[partition] = Lane(
+            partition, ledger, self._outbox, self, self._settings.delivery, self._loop.time
+        )
+        self._turns.append(partition)
+
+    async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
+        """End lanes: let their running publications finish, keep their work in case they come back."""
+        lanes = [self._lanes.pop(partition) for partition in partitions if partition in self._lanes]
+        self._turns = deque(partition for partition in self._turns if partition in self._lanes)
+        for lane, unpublished in zip(
+            lanes, await asyncio.gather(*(lane.close() for lane in lanes)), strict=True
+        ):
+            for completion in unpublished:
+                self._parked[lane.partition, completion.offset] = completion
+
+    def forget_lost(self) -> None:
+        """Give up the work of partitions that did not come back with the last assignment."""
+        for position in [position for position in self._events if position[0] not in self._lanes]:
+            self._drop(position)
+
+    def receive(self, partition: TopicPartition, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
+        """Add records that were read to the backlog of their lane."""
+        lane = self._lanes.get(partition)
+        if lane is None or lane.closed:
+            return
+        lane.backlog.extend(records)
+        self._metrics.change("streamchar_events_received_total", len(records), {"topic": partition.topic})
+        self.pump()
+
+    def drain(self) -> None:
+        """Start nothing any more; what is in flight may finish."""
+        self._draining = True
+        for position in list(self._timers):
+            self._drop(position)
+
+    # Starting --------------------------------------------------------------------------------------------
+
+    @property
+    def credits(self) -> int:
+        """Number of events that may be started now."""
+        if self._draining or self._result_bytes >= self._settings.limits.bytes_in_flight:
+            return 0
+        return max(0, self._settings.events_in_flight - self.in_flight)
+
+    def pump(self) -> None:
+        """Start events as long as there are credits, one from each lane in turn."""
+        idle = 0
+        while self._turns and idle < len(self._turns) and self.credits > 0:
+            if not self._breaker.allows(self._loop.time()):
+                self._wait_for_breaker()
+                return
+            partition = self._turns[0]
+            self._turns.rotate(-1)
+            idle = 0 if self._start_next(self._lanes[partition]) else idle + 1
+
+    def _start_next(self, lane: Lane) -> bool:
+        """Start the first event of a lane's backlog that is not finished yet; False when there is none."""
+        while lane.backlog and not lane.closed:
+            record = lane.backlog[0]
+            if (
+                not lane.ledger.has_room(record.offset)
+                or self.delayed >= self._settings.limits.delayed_events
+            ):
+                return False
+            lane.backlog.popleft()
+            position = (lane.partition, record.offset)
+            kept = self._events.get(position)
+            if not lane.ledger.take(record.offset):
+                if kept is not None and record.offset not in lane.ledger.pending:
+                    self._drop(position)
+                continue
+            if kept is not None:
+                if kept.is_same_record(record):
+                    self._adopt(lane, position)
+                    return True
+                self._drop(position)
+            self._admit(record)
+            return True
+        return False
+
+    def _adopt(self, lane: Lane, position: Position) -> None:
+        """Attach work that outlived a rebalance to the new lane of its partition."""
+        completion = self._parked.pop(position, None)
+        if completion is not None:
+            lane.add(completion)
+
+    def _admit(self, record: ConsumerRecord[Any, Any]) -> None:
+        """Decode a record and decide whether it is to be processed now, later or not at all."""
+        now = utc_now()
+        event = Event.read(record, now)
+        self._events[event.partition, event.offset] = event
+        limit = self._settings.limits.message_bytes
+        if len(event.value) > limit:
+            text = f"the message has {len(event.value)} bytes, more than {limit} (limits.message_bytes)"
+            self._end_dead(
+                event, JobFailure("permanent", "event_too_large", text, {"size": len(event.value)})
+            )
+            return
+        try:
+            event.announced = decode_exposure_ready(event.value, event.headers)
+        except MessageError as error:
+            self._end_dead(event, JobFailure("permanent", error.code, str(error), dict(error.values)))
+            return
+        not_before = event.passage.not_before
+        if not_before is not None and not_before > now:
+            self._delay(event, (not_before - now).total_seconds())
+        else:
+            self._attempt(event)
+
+    def _attempt(self, event: Event, *, first: bool = False) -> None:
+        """Give an event to the pool, unless it is too old by now."""
+        position = (event.partition, event.offset)
+        self._timers.pop(position, None)
+        now = utc_now()
+        limit = self._settings.limits.expire_after
+        if event.expired(now, limit):
+            self._complete(event, self._correspondent.expired(event, now, limit), "expired")
+            return
+        self._breaker.started()
+        event.tries += 1
+        assignment = Assignment(event.value, event.headers, event.passage.attempts + event.tries)
+        ticket = self._pool.submit(assignment, first=first)
+        event.ticket = ticket
+        ticket.outcome.add_done_callback(lambda outcome: self._attempted(event, ticket, outcome))
+
+    def _delay(self, event: Event, seconds: float) -> None:
+        position = (event.partition, event.offset)
+        self._timers[position] = self._loop.call_later(seconds, self._attempt, event)
+        self.pump()
+
+    def _wait_for_breaker(self) -> None:
+        if self._breaker_timer is None:
+            seconds = self._settings.breaker.cool_down / 4
+            self._breaker_timer = self._loop.call_later(seconds, self._breaker_over)
+
+    def _breaker_over(self) -> None:
+        self._breaker_timer = None
+        self.pump()
+
+    # Ending ----------------------------------------------------------------------------------------------
+
+    def _attempted(self, event: Event, ticket: Ticket, outcome: asyncio.Future[Outcome]) -> None:
+        """Act on what a worker returned."""
+        position = (event.partition, event.offset)
+        if outcome.cancelled() or self._events.get(position) is not event:
+            return
+        event.ticket = None
+        if ticket.started is not None and ticket.ended is not None:
+            self._metrics.change("streamchar_attempt_seconds", ticket.ended - ticket.started)
+        result = outcome.result()
+        if isinstance(result, JobResult):
+            self._end_well(event, result)
+        else:
+            self._end_badly(event, result)
+
+    def _end_well(self, event: Event, result: JobResult) -> None:
+        try:
+            records = self._correspondent.success(event, result, utc_now())
+        except (KeyError, ValueError) as error:
+            text = f"the worker's result cannot be published ({type(error).__name__}: {error})"
+            self._end_dead(event, JobFailure("permanent", "invalid_result", text))
+            return
+        for delta in result.metrics:
+            if not self._metrics.apply(delta.name, delta.value, delta.labels):
+                log.warning("a worker changed an unknown metric: %s %s", delta.name, dict(delta.labels))
+        for stage, _, wall in result.timings:
+            self._metrics.change("streamchar_stage_seconds", wall, {"stage": stage})
+        for reason in result.reasons:
+            self._metrics.change("streamchar_degraded_reasons_total", 1, {"reason": str(reason["code"])})
+        self._complete(event, records, result.outcome)
+
+    def _end_badly(self, event: Event, failure: JobFailure) -> None:
+        """Try again, later, or not at all."""
+        labels = {"category": failure.category, "reason": failure.code}
+        self._metrics.change("streamchar_event_failures_total", 1, labels)
+        if failure.category == "lost":
+            event.lost += 1
+        decision = decide(failure, event.history, self._settings.retry)
+        extra = {
+            "event": event.name,
+            "event_id": event.event_id,
+            "reason": failure.code,
+            "step": decision.step,
+        }
+        log.warning("%s: attempt %d failed: %s", event.name, event.tries, failure.text, extra=extra)
+        if decision.step == "dead":
+            self._end_dead(event, failure)
+        elif decision.step == "later":
+            self._metrics.change("streamchar_retries_total", 1, {"where": "topic"})
+            not_before = utc_now() + timedelta(seconds=decision.delay)
+            self._complete(event, self._correspondent.retry(event, failure, not_before), "retry")
+        elif not self._draining:
+            self._metrics.change("streamchar_retries_total", 1, {"where": "in_process"})
+            if decision.delay > 0:
+                self._delay(event, decision.delay)
+            else:
+                self._attempt(event, first=True)
+        else:
+            self._drop((event.partition, event.offset))
+
+    def _end_dead(self, event: Event, failure: JobFailure) -> None:
+        extra = {"event": event.name, "event_id": event.event_id, "reason": failure.code}
+        log.error("%s: failed for good: %s", event.name, failure.text, extra=extra)
+        self._metrics.change("streamchar_dead_letters_total", 1, {"reason": failure.code})
+        self._complete(event, self._correspondent.dead(event, failure, utc_now()), "failed")
+
+    def _complete(self, event: Event, records: tuple[Record, ...], outcome: str) -> None:
+        """Hand the records of an ended event to its lane, or keep them until the partition comes back."""
+        completion = Completion(event.offset, records, (event, outcome))
+        event.result_bytes = completion.nbytes
+        self._result_bytes += completion.nbytes
+        lane = self._lanes.get(event.partition)
+        if lane is not None and not lane.closed and event.offset in lane.ledger.pending:
+            lane.add(completion)
+        else:
+            self._parked[event.partition, event.offset] = completion
+
+    # What lanes report -----------------------------------------------------------------------------------
+
+    def published(self, lane: Lane, completions: Sequence[Completion], seconds: float) -> None:
+        """Count what became visible and start what may follow."""
+        now = utc_now()
+        self.last_progress = self._loop.time()
+        self._metrics.change("streamchar_publish_seconds", seconds)
+        self._metrics.change("streamchar_last_commit_timestamp_seconds", now.timestamp())
+        for completion in completions:
+            event, outcome = completion.owner
+            self._release((lane.partition, event.offset))
+            for record in completion.records:
+                labels = {"topic": record.topic}
+                self._metrics.change("streamchar_published_messages_total", 1, labels)
+                size = memoryview(record.value).nbytes
+                self._metrics.change("streamchar_published_bytes_total", size, labels)
+            if outcome != "retry":
+                self._count(event, outcome, (now - (event.created_at or event.received_at)).total_seconds())
+        self.pump()
+
+    def replace_oversized(self, completion: Completion) -> Completion:
+        """Turn an event whose products the broker refuses into a dead letter."""
+        event, _ = completion.owner
+        largest = max(memoryview(record.value).nbytes for record in completion.records)
+        text = f"a product of {largest} bytes is larger than its topic allows (max.message.bytes)"
+        failure = JobFailure("permanent", "product_too_large", text, {"size": largest})
+        log.error("%s: failed for good: %s", event.name, text, extra={"event": event.name})
+        self._metrics.change("streamchar_dead_letters_total", 1, {"reason": failure.code})
+        records = self._correspondent.dead(event, failure, utc_now())
+        return Completion(event.offset, records, (event, "failed"))
+
+    def broke(self, error: PublishError) -> None:
+        """End the service: a lane cannot publish any more."""
+        self._fail(error)
+
+    def _count(self, event: Event, outcome: str, seconds: float) -> None:
+        instrument = event.announced.instrument if event.announced else "unknown"
+        self.published_events += 1
+        self._metrics.change("streamchar_events_total", 1, {"instrument": instrument, "outcome": outcome})
+        self._metrics.change("streamchar_end_to_end_seconds", max(0.0, seconds), {"instrument": instrument})
+        self._breaker.finished(dead=outcome == "failed", now=self._loop.time())
+        extra = {"event": event.name, "event_id": event.event_id, "outcome": outcome, "latency": seconds}
+        log.info("%s: %s in %.2f s", event.name, outcome, seconds, extra=extra)
+
+    def _release(self, position: Position) -> None:
+        event = self._events.pop(position, None)
+        self._parked.pop(position, None)
+        if event is not None:
+            self._result_bytes -= event.result_bytes
+
+    def _drop(self, position: Position) -> None:
+        """Give an event up without an outcome: whoever owns the partition next processes it."""
+        timer = self._timers.pop(position, None)
+        if timer is not None:
+            timer.cancel()
+        event = self._events.get(position)
+        self._release(position)
+        if event is not None and event.ticket is not None:
+            self._pool.cancel(event.ticket)

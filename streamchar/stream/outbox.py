@@ -1,0 +1,290 @@
+"""The outbox: makes results visible, and commits the offsets they came from, in that order or in one transaction.
+
+Exactly once: one transactional producer for each input partition, with the transactional id
+``<group>-<topic>-<partition>``. Starting it fences whoever had the partition before and ends the transaction that
+one left open; only then may the committed offset be read. The offset commit of a transaction carries no group
+generation in this client, so the id is what keeps a former owner from publishing.
+
+At least once: one idempotent producer; publish, wait for every acknowledgement, then commit through the group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    IllegalOperation,
+    IllegalStateError,
+    InvalidProducerEpoch,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
+from aiokafka.structs import OffsetAndMetadata
+
+from streamchar.stream.errors import (
+    FencedError,
+    MessageTooLargeError,
+    PublishAbortedError,
+    PublishAuthorizationError,
+    PublishError,
+    PublishTimeoutError,
+)
+from streamchar.stream.framing import Buffer
+from streamchar.stream.job import Headers
+from streamchar.stream.ledger import Commit
+from streamchar.stream.settings import DeliverySettings, KafkaSettings, milliseconds
+
+_FORBIDDEN = (
+    TopicAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+CommitThroughGroup = Callable[[Mapping[TopicPartition, OffsetAndMetadata]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message on its way to a topic."""
+
+    topic: str
+    key: bytes | None
+    value: Buffer
+    headers: Headers = ()
+
+
+class Outbox(Protocol):
+    """Where finished results go."""
+
+    async def open(self, partition: TopicPartition) -> None:
+        """Take possession of an input partition; afterwards nobody else can publish its results."""
+
+    async def publish(self, partition: TopicPartition, records: Sequence[Record], commit: Commit) -> None:
+        """Make the records visible and commit the offset of the partition they came from.
+
+        Raises
+        ------
+        MessageTooLargeError
+            Nothing is visible; a record can never be published.
+        PublishAbortedError
+            Nothing is visible; the same call may succeed when repeated.
+        PublishError
+            The service must end: fenced, forbidden, not acknowledged in time, or unknown.
+        """
+
+    async def close(self, partition: TopicPartition) -> None:
+        """Give an input partition up."""
+
+    async def stop(self) -> None:
+        """Release all connections."""
+
+
+class TransactionalOutbox:
+    """Exactly once: products, status and offset in one transaction.
+
+    Parameters
+    ----------
+    kafka, delivery
+        Settings.
+    """
+
+    def __init__(self, kafka: KafkaSettings, delivery: DeliverySettings) -> None:
+        self._kafka = kafka
+        self._delivery = delivery
+        self._producers: dict[TopicPartition, AIOKafkaProducer] = {}
+
+    async def open(self, partition: TopicPartition) -> None:
+        """Start the partition's producer, which fences the former owner."""
+        name = f"{self._kafka.group}-{partition.topic}-{partition.partition}"
+        producer = AIOKafkaProducer(
+            transactional_id=name,
+            transaction_timeout_ms=milliseconds(self._delivery.transaction_timeout),
+            **_producer_options(self._kafka, self._delivery),
+        )
+        await _start(producer, partition, self._kafka.start_timeout)
+        self._producers[partition] = producer
+
+    async def publish(self, partition: TopicPartition, records: Sequence[Record], commit: Commit) -> None:
+        """Publish in one transaction; see :meth:`Outbox.publish`."""
+        producer = self._producers[partition]
+        seconds = self._delivery.publish_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                await self._transact(producer, partition, records, commit)
+        except TimeoutError as error:
+            raise PublishTimeoutError(partition=_name(partition), seconds=seconds) from error
+
+    async def _transact(
+        self,
+        producer: AIOKafkaProducer,
+        partition: TopicPartition,
+        records: Sequence[Record],
+        commit: Commit,
+    ) -> None:
+        try:
+            await producer.begin_transaction()
+            await _send_all(producer, records)
+            offsets = {partition: OffsetAndMetadata(commit.offset, commit.metadata)}
+            await producer.send_offsets_to_transaction(offsets, self._kafka.group)
+            await producer.commit_transaction()
+        except (KafkaError, AssertionError) as error:
+            failure = classify(error, partition, records)
+            if isinstance(failure, (MessageTooLargeError, PublishAbortedError)):
+                await self._abort(producer, partition)
+            raise failure from error
+
+    async def _abort(self, producer: AIOKafkaProducer, partition: TopicPartition) -> None:
+        try:
+            await producer.abort_transaction()
+        except (KafkaError, AssertionError) as error:  # the client asserts its state transitions
+            raise _unrecoverable(error, partition) from error
+
+    async def close(self, partition: TopicPartition) -> None:
+        """Stop the partition's producer."""
+        producer = self._producers.pop(partition, None)
+        if producer is not None:
+            await _stop(producer, self._kafka.request_timeout)
+
+    async def stop(self) -> None:
+        """Stop all producers."""
+        await asyncio.gather(*(self.close(partition) for partition in list(self._producers)))
+
+
+class AcknowledgedOutbox:
+    """At least once: publish, wait for the acknowledgements, then commit.
+
+    Parameters
+    ----------
+    kafka, delivery
+        Settings.
+    commit
+        Commits offsets through the group's consumer, which a member that lost the partition cannot do.
+    """
+
+    def __init__(self, kafka: KafkaSettings, delivery: DeliverySettings, commit: CommitThroughGroup) -> None:
+        self._kafka = kafka
+        self._delivery = delivery
+        self._commit = commit
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def open(self, partition: TopicPartition) -> None:
+        """Start the producer when this is the first partition."""
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    enable_idempotence=True, **_producer_options(self._kafka, self._delivery)
+                )
+                await _start(producer, partition, self._kafka.start_timeout)
+                self._producer = producer
+
+    async def publish(self, partition: TopicPartition, records: Sequence[Record], commit: Commit) -> None:
+        """Publish, then commit; see :meth:`Outbox.publish`."""
+        if self._producer is None:
+            raise PublishError(partition=_name(partition), detail="the outbox is closed")
+        seconds = self._delivery.publish_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                await _send_all(self._producer, records)
+                await self._commit({partition: OffsetAndMetadata(commit.offset, commit.metadata)})
+        except TimeoutError as error:
+            raise PublishTimeoutError(partition=_name(partition), seconds=seconds) from error
+        except KafkaError as error:
+            raise classify(error, partition, records) from error
+
+    async def close(self, partition: TopicPartition) -> None:
+        """Keep the producer: it belongs to all partitions."""
+
+    async def stop(self) -> None:
+        """Stop the producer."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _stop(producer, self._kafka.request_timeout)
+
+
+def classify(error: BaseException, partition: TopicPartition, records: Sequence[Record]) -> PublishError:
+    """Say what an error of the client means for the publication."""
+    name = _name(partition)
+    detail = str(error) or type(error).__name__
+    if isinstance(error, (ProducerFenced, InvalidProducerEpoch)):
+        return FencedError(partition=name, detail=detail)
+    if isinstance(error, _TOO_LARGE):
+        size = max((memoryview(record.value).nbytes for record in records), default=0)
+        return MessageTooLargeError(partition=name, size=size, detail=detail)
+    if isinstance(error, _FORBIDDEN):
+        return PublishAuthorizationError(partition=name, detail=detail)
+    if isinstance(error, (IllegalOperation, IllegalStateError, AssertionError)) or type(error) is KafkaError:
+        # A bare KafkaError is how the client reports that its sender died: it cannot be used again.
+        return _unrecoverable(error, partition)
+    return PublishAbortedError(partition=name, detail=detail)
+
+
+def _unrecoverable(error: BaseException, partition: TopicPartition) -> PublishError:
+    if isinstance(error, (ProducerFenced, InvalidProducerEpoch)):
+        return FencedError(partition=_name(partition), detail=str(error))
+    return PublishError(partition=_name(partition), detail=f"{type(error).__name__}: {error}")
+
+
+async def _send_all(producer: AIOKafkaProducer, records: Sequence[Record]) -> None:
+    """Send and wait until each record is acknowledged; raises the first failure after all have ended."""
+    sent: list[Awaitable[Any]] = []
+    problem: BaseException | None = None
+    for record in records:
+        try:
+            sent.append(
+                await producer.send(record.topic, record.value, key=record.key, headers=list(record.headers))
+            )
+        except KafkaError as error:
+            problem = error
+            break
+    for answer in await asyncio.gather(*sent, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            problem = problem or answer
+    if problem is not None:
+        raise problem
+
+
+def _producer_options(kafka: KafkaSettings, delivery: DeliverySettings) -> dict[str, Any]:
+    return {
+        **kafka.connection(),
+        "acks": "all",
+        "linger_ms": round(delivery.linger * 1000),
+        "max_request_size": delivery.max_message_bytes,
+        "max_batch_size": delivery.max_message_bytes,
+        "compression_type": delivery.compression,
+    }
+
+
+async def _start(producer: AIOKafkaProducer, partition: TopicPartition, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await producer.start()
+    except TimeoutError as error:
+        await _stop(producer, 1.0)
+        raise PublishTimeoutError(partition=_name(partition), seconds=seconds) from error
+    except KafkaError as error:
+        await _stop(producer, 1.0)
+        raise classify(error, partition, ()) from error
+
+
+async def _stop(producer: AIOKafkaProducer, seconds: float) -> None:
+    """Stop a producer; one whose brokers are gone would wait for ever, and a fenced one raises."""
+    try:
+        async with asyncio.timeout(seconds):
+            await producer.stop()
+    except (TimeoutError, KafkaError):
+        return
+
+
+def _name(partition: TopicPartition) -> str:
+    return f"{partition.topic}[{partition.partition}]"

@@ -1,0 +1,310 @@
+"""The service: puts the parts together, starts them in order, watches them, and stops them without losing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from streamchar import __version__
+from streamchar.monitor.health import HealthServer, Probes
+from streamchar.monitor.loop_lag import LoopLag
+from streamchar.monitor.metrics import Metrics
+from streamchar.stream.dispatcher import Dispatcher
+from streamchar.stream.errors import FatalError, StuckError
+from streamchar.stream.events import NO_DIGEST, Correspondent
+from streamchar.stream.outbox import AcknowledgedOutbox, Outbox, TransactionalOutbox
+from streamchar.stream.pool import PoolOptions, WorkerPool
+from streamchar.stream.process import WorkerExit
+from streamchar.stream.settings import ServiceSettings
+from streamchar.stream.source import Source
+from streamchar.stream.topics import ensure_topics
+
+log = logging.getLogger(__name__)
+
+_WATCH_SECONDS = 1.0
+_STALE_LOOP = 10.0
+
+
+class Service:
+    """One member of the group with its worker processes.
+
+    Parameters
+    ----------
+    settings
+        Everything.
+    config_digest
+        Digest of the characterization's configuration, written into every status.
+    job_settings
+        What the worker job is given; made from the settings when omitted.
+
+    Attributes
+    ----------
+    metrics
+        The only registry.
+    health
+        The port, once started.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        config_digest: str = NO_DIGEST,
+        job_settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self._loop = asyncio.get_running_loop()
+        self._fatal: asyncio.Future[Exception] = self._loop.create_future()
+        self._stop = asyncio.Event()
+        self._stopping = False
+        self._started = False
+        self._pool = WorkerPool(pool_options(settings, config_digest, job_settings), _PoolLog(self.metrics))
+        self._source = Source(settings, self.metrics, self.fail)
+        self._outbox: Outbox = (
+            TransactionalOutbox(settings.kafka, settings.delivery)
+            if settings.delivery.mode == "exactly_once"
+            else AcknowledgedOutbox(settings.kafka, settings.delivery, self._source.commit)
+        )
+        correspondent = Correspondent(
+            settings.topics.names,
+            settings.kafka.group,
+            config_digest,
+            letter_limit=settings.delivery.max_message_bytes - 50_000,
+        )
+        self._dispatcher = Dispatcher(
+            settings, self._pool, self._outbox, correspondent, self.metrics, self.fail
+        )
+        self._lag = LoopLag(lambda seconds: self.metrics.change("streamchar_loop_lag_seconds", seconds))
+        probes = Probes(self._live, self._ready, self._startup, self._scrape, self._version)
+        self.health = HealthServer(probes, settings.http.host, settings.http.port)
+        self.metrics.change("streamchar_info", 1, {"version": __version__})
+
+    def fail(self, error: Exception) -> None:
+        """End the service with an error; the first one counts."""
+        if not self._fatal.done():
+            self._fatal.set_result(error)
+
+    def request_stop(self) -> None:
+        """Drain and stop."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Start, serve until asked to stop, drain, stop.
+
+        Raises
+        ------
+        StreamcharError
+            Why it could not start or go on; everything is stopped by then.
+        """
+        background: list[asyncio.Task[None]] = [asyncio.ensure_future(self._lag.run())]
+        polling: asyncio.Task[None] | None = None
+        try:
+            if self.settings.http.enabled:
+                await self.health.start()
+                log.info("health and metrics on http://%s:%d", self.settings.http.host, self.health.port)
+            created = await ensure_topics(self.settings)
+            if created:
+                log.info("created the topics %s", ", ".join(created))
+            await self._pool.start()
+            log.info("%d workers are ready", self.settings.workers.count)
+            await self._source.start(self._dispatcher, self._outbox)
+            polling = asyncio.ensure_future(self._source.poll())
+            background.append(asyncio.ensure_future(self._watch()))
+            self._started = True
+            await self._wait(polling, *background)
+            await self._drain(polling)
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await self._shut_down(polling)
+
+    async def _wait(self, *tasks: asyncio.Task[None]) -> None:
+        """Wait until a stop is asked for; raise what makes going on impossible."""
+        stop = asyncio.ensure_future(self._stop.wait())
+        ends: list[asyncio.Future[Any]] = [stop, self._fatal, self._pool.failed, *tasks]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+        if self._fatal.done():
+            raise self._fatal.result()
+        if self._pool.failed.done():
+            raise self._pool.failed.result()
+        for task in tasks:
+            if task.done():
+                task.result()
+                raise FatalError(detail="a part of the service ended by itself")
+
+    async def _drain(self, polling: asyncio.Task[None]) -> None:
+        """Finish what is in flight, within the deadline, while the poll loop keeps the membership alive."""
+        self._stopping = True
+        log.info("draining %d events", self._dispatcher.in_flight)
+        self._dispatcher.drain()
+        deadline = self._loop.time() + self.settings.lifecycle.drain
+        while self._dispatcher.in_flight and self._loop.time() < deadline:
+            if self._fatal.done():
+                raise self._fatal.result()
+            if polling.done():
+                polling.result()
+            await asyncio.sleep(0.02)
+        if self._dispatcher.in_flight:
+            log.warning("%d events are given up after the drain deadline", self._dispatcher.in_flight)
+
+    async def _shut_down(self, polling: asyncio.Task[None] | None) -> None:
+        self._stopping = True
+        self._source.end_polling()
+        if polling is not None:
+            await asyncio.wait([polling])
+            if not polling.cancelled():
+                polling.exception()  # raised already, or hidden by the error that ends the service
+            if not self._fatal.done():
+                await self._source.revoked(list(self._dispatcher.lanes))
+        await self._pool.close(0.0)
+        await self._source.stop()
+        await self._outbox.stop()
+        await self.health.stop()
+
+    async def _watch(self) -> None:
+        """Refresh the gauges, and end the service when it is stuck."""
+        while True:
+            self._refresh()
+            self._check_progress()
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    def _check_progress(self) -> None:
+        dispatcher = self._dispatcher
+        waiting = dispatcher.in_flight + dispatcher.backlog
+        now = self._loop.time()
+        if not waiting or dispatcher.breaker_open:
+            dispatcher.last_progress = now
+        quiet = now - dispatcher.last_progress
+        if quiet > self.settings.lifecycle.stuck_after:
+            detail = f"{self._pool.ready} workers ready, {self._pool.busy} busy"
+            self.fail(StuckError(seconds=quiet, waiting=waiting, detail=detail))
+
+    def _refresh(self) -> None:
+        dispatcher, change = self._dispatcher, self.metrics.change
+        change("streamchar_events_in_flight", dispatcher.in_flight)
+        change("streamchar_events_delayed", dispatcher.delayed)
+        change("streamchar_events_backlog", dispatcher.backlog)
+        change("streamchar_result_bytes_in_flight", dispatcher.result_bytes)
+        change("streamchar_credits", dispatcher.credits)
+        change("streamchar_oldest_unfinished_seconds", dispatcher.oldest_unfinished)
+        change("streamchar_breaker_open", float(dispatcher.breaker_open))
+        change("streamchar_partitions_assigned", len(dispatcher.lanes))
+        change("streamchar_partitions_paused", self._source.paused)
+        change("streamchar_workers_ready", self._pool.ready)
+        change("streamchar_workers_busy", self._pool.busy)
+        self.metrics.clear("streamchar_consumer_lag")
+        for partition, lag in self._source.lag().items():
+            labels = {"topic": partition.topic, "partition": str(partition.partition)}
+            change("streamchar_consumer_lag", lag, labels)
+
+    def _scrape(self) -> bytes:
+        if self._started:
+            self._refresh()
+        return self.metrics.text()
+
+    def _live(self) -> Mapping[str, str]:
+        now = self._loop.time()
+        poll_age = now - self._source.last_poll if self._started else 0.0
+        stale_poll = poll_age > self.settings.kafka.max_poll_interval
+        return {
+            "loop": f"no tick for {now - self._lag.last_tick:.1f} s"
+            if now - self._lag.last_tick > _STALE_LOOP
+            else "",
+            "poll": f"no poll for {poll_age:.1f} s" if stale_poll else "",
+        }
+
+    def _ready(self) -> Mapping[str, str]:
+        ready, count = self._pool.ready, self.settings.workers.count
+        return {
+            "started": "" if self._started else "starting",
+            "stopping": "draining" if self._stopping else "",
+            "group": "" if self._source.assigned else "no partitions assigned yet",
+            "workers": "" if ready > 0 else f"0 of {count} workers are ready",
+            "breaker": "too many dead letters: the intake is stopped"
+            if self._dispatcher.breaker_open
+            else "",
+        }
+
+    def _startup(self) -> Mapping[str, str]:
+        return {"started": "" if self._started else "starting"}
+
+    def _version(self) -> Mapping[str, Any]:
+        return {
+            "version": __version__,
+            "group": self.settings.kafka.group,
+            "delivery": self.settings.delivery.mode,
+            "workers": self.settings.workers.count,
+            "job": self.settings.workers.job,
+        }
+
+
+class _PoolLog:
+    """Counts and logs what happens in the pool."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def worker_started(self, seconds: float) -> None:
+        self._metrics.change("streamchar_worker_start_seconds", seconds)
+
+    def worker_ended(self, cause: str, exit_: WorkerExit) -> None:
+        self._metrics.change("streamchar_worker_ends_total", 1, {"cause": cause})
+        self._metrics.change("streamchar_worker_peak_bytes", exit_.peak_bytes)
+        level = logging.INFO if cause in {"closed", "recycled"} else logging.WARNING
+        log.log(level, "a worker ended (%s): %s", cause, exit_.describe())
+
+
+def pool_options(
+    settings: ServiceSettings, config_digest: str, job_settings: Mapping[str, Any] | None
+) -> PoolOptions:
+    """Options of the pool; the job is given what it needs to find, measure and grade exposures."""
+    workers = settings.workers
+    if job_settings is None:
+        job_settings = {
+            "characterize": settings.characterize,
+            "grades": settings.grades,
+            "config_digest": config_digest,
+            "source": settings.kafka.group,
+            "roots": [str(root) for root in settings.fetch.roots],
+            "max_bytes": settings.fetch.max_bytes,
+            "max_message_bytes": settings.delivery.max_message_bytes,
+        }
+    return PoolOptions(
+        workers.job,
+        job_settings,
+        count=workers.count,
+        deadline=workers.deadline,
+        memory_limit=workers.memory_limit,
+        recycle_after=workers.recycle_after,
+        start_timeout=workers.start_timeout,
+        result_limit=workers.result_limit,
+    )
+
+
+async def serve(service: Service) -> None:
+    """Run a service; the first SIGTERM or SIGINT drains it, the second ends the process at once."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def first(number: signal.Signals) -> None:
+        log.info("%s: draining; send it again to end at once", number.name)
+        for each in signals:
+            loop.remove_signal_handler(each)
+            # The default action works even when the loop is stuck; workers die with their parent.
+            signal.signal(each, signal.SIG_DFL)
+        service.request_stop()
+
+    for number in signals:
+        loop.add_signal_handler(number, first, number)
+    try:
+        await service.run()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

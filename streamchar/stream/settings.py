@@ -1,0 +1,401 @@
+"""The settings of the service: one tree, from one TOML file, environment variables and ``key=value`` overrides."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from streamchar.configuration import Configuration, Tree, merge, parse_override, read_toml, validate
+from streamchar.errors import ConfigurationError
+from streamchar.messages.topics import PREFIX, TopicNames
+
+ENVIRONMENT_PREFIX = "STREAMCHAR__"
+
+
+class KafkaSettings(Configuration):
+    """How to reach the brokers and the consumer group."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    """Brokers to begin with: ``host:port``, several separated by commas."""
+
+    group: str = Field("streamchar", min_length=1)
+    """Consumer group; all services of one group share the partitions."""
+
+    instance_id: str | None = None
+    """Static membership (``group.instance.id``): unique for each service and stable over restarts, for example the
+    ordinal of a StatefulSet. With it a restart does not rebalance the group."""
+
+    client_id: str = "streamchar"
+    """Name shown in the brokers' logs and quotas."""
+
+    session_timeout: float = Field(30.0, gt=0)
+    """Seconds without a heartbeat after which the group gives the partitions away."""
+
+    heartbeat_interval: float = Field(3.0, gt=0)
+    """Seconds between heartbeats."""
+
+    rebalance_timeout: float = Field(60.0, gt=0)
+    """Seconds a member may take to give its partitions back; at least the time one publication takes."""
+
+    max_poll_interval: float = Field(300.0, gt=0)
+    """Seconds between two polls after which the client leaves the group."""
+
+    request_timeout: float = Field(20.0, gt=0)
+    """Seconds to wait for an answer of a broker."""
+
+    start_timeout: float = Field(30.0, gt=0)
+    """Seconds to wait for the first contact with the brokers."""
+
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Whether connections are encrypted and how the service says who it is."""
+
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How the password is proven."""
+
+    sasl_username: str | None = None
+    """User name."""
+
+    sasl_password: SecretStr | None = None
+    """Password; prefer ``sasl_password_file`` or the environment over writing it into the configuration."""
+
+    sasl_password_file: Path | None = None
+    """File that holds the password, for example a mounted secret."""
+
+    ssl_cafile: Path | None = None
+    """Certificate authorities in PEM; the system's when absent."""
+
+    ssl_certfile: Path | None = None
+    """The service's certificate in PEM (mutual TLS)."""
+
+    ssl_keyfile: Path | None = None
+    """Key of the certificate in PEM."""
+
+    ssl_check_hostname: bool = True
+    """Whether the broker's certificate must carry its host name."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.heartbeat_interval * 2 > self.session_timeout:
+            raise ValueError("heartbeat_interval must be at most half of session_timeout")
+        if self.security_protocol.startswith("SASL") and not self.sasl_username:
+            raise ValueError("sasl_username is needed with SASL")
+        return self
+
+    def connection(self) -> dict[str, Any]:
+        """Return the keyword arguments that every aiokafka client needs; reads certificate and password files.
+
+        Raises
+        ------
+        ConfigurationError
+            A file cannot be read.
+        """
+        arguments: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap.split(","),
+            "client_id": self.client_id,
+            "security_protocol": self.security_protocol,
+            "request_timeout_ms": milliseconds(self.request_timeout),
+        }
+        try:
+            if self.security_protocol.endswith("SSL"):
+                arguments["ssl_context"] = self._ssl_context()
+            if self.security_protocol.startswith("SASL"):
+                arguments["sasl_mechanism"] = self.sasl_mechanism
+                arguments["sasl_plain_username"] = self.sasl_username
+                arguments["sasl_plain_password"] = self._password()
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError.at("kafka", f"a file of the security settings: {error}") from error
+        return arguments
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.ssl_cafile)
+        context.check_hostname = self.ssl_check_hostname
+        if self.ssl_certfile is not None:
+            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+        return context
+
+    def _password(self) -> str:
+        if self.sasl_password_file is not None:
+            return self.sasl_password_file.read_text().strip()
+        return self.sasl_password.get_secret_value() if self.sasl_password is not None else ""
+
+
+class TopicSettings(Configuration):
+    """Names of the topics, and whether they may be created."""
+
+    prefix: str = Field(PREFIX, min_length=1)
+    """First part of every topic name, for installations that share a cluster."""
+
+    create: bool = True
+    """Create missing topics at the start; otherwise their absence is an error that names them."""
+
+    partitions: int = Field(0, ge=0)
+    """Partitions of created topics; 0 for the recommended number of each. Those of the input topic are the upper
+    limit of services in the group."""
+
+    replication: int = Field(-1, ge=-1)
+    """Replicas of created topics; -1 for the brokers' default."""
+
+    @property
+    def names(self) -> TopicNames:
+        """The names with this prefix."""
+        return TopicNames(self.prefix)
+
+    def inputs(self) -> tuple[str, str]:
+        """Topics the service reads."""
+        return self.names.exposure_ready, self.names.retry
+
+
+class DeliverySettings(Configuration):
+    """How results are published."""
+
+    mode: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    """``exactly_once``: products, status and offset of an exposure in one transaction. ``at_least_once``: publish,
+    wait for the acknowledgement, then commit; a crash in between repeats messages with the same identifiers."""
+
+    transaction_timeout: float = Field(30.0, gt=0)
+    """Seconds after which the broker aborts a transaction that was left open."""
+
+    publish_timeout: float = Field(60.0, gt=0)
+    """Seconds to wait until everything of a publication is acknowledged."""
+
+    batch_events: int = Field(32, ge=1)
+    """Most events published in one transaction when several are finished at the same time."""
+
+    batch_bytes: int = Field(16 << 20, ge=1)
+    """Most bytes published in one transaction, unless a single event is larger."""
+
+    attempts: int = Field(3, ge=1)
+    """How often an aborted transaction is tried before the service gives up and ends."""
+
+    max_message_bytes: int = Field(1_000_000, ge=10_000)
+    """Largest message sent, headers included; the topics' ``max.message.bytes`` must allow it."""
+
+    linger: float = Field(0.0, ge=0)
+    """Seconds the producer waits for more messages before it sends."""
+
+    compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = None
+    """Compression of record batches; catalogue columns are compressed by themselves."""
+
+
+class WorkerSettings(Configuration):
+    """The worker processes."""
+
+    count: int = Field(2, ge=1, le=1024)
+    """Number of worker processes; one for each processor core is right."""
+
+    job: str = "streamchar.stream.characterize_job:characterize"
+    """Import path of what workers do, ``module:function``."""
+
+    deadline: float = Field(120.0, gt=0)
+    """Seconds an exposure may take before its worker is killed."""
+
+    memory_limit: int = Field(2 << 30, ge=0)
+    """Bytes of private memory a worker may use; 0 for no limit."""
+
+    recycle_after: int = Field(500, ge=1)
+    """Exposures after which a worker process is replaced."""
+
+    start_timeout: float = Field(60.0, gt=0)
+    """Seconds a worker may take to become ready."""
+
+    result_limit: int = Field(256 << 20, gt=0)
+    """Largest result of one exposure in bytes."""
+
+
+class LimitSettings(Configuration):
+    """How much may be in flight."""
+
+    events_in_flight: int = Field(0, ge=0)
+    """Events handed to workers or waiting for publication; 0 for three for each worker."""
+
+    bytes_in_flight: int = Field(256 << 20, gt=0)
+    """Bytes of finished but unpublished results above which no further event is started."""
+
+    backlog_events: int = Field(200, ge=2)
+    """Events buffered for each partition; reading pauses above, and resumes below half of it."""
+
+    delayed_events: int = Field(500, ge=1)
+    """Events that may wait for a later attempt in memory, all partitions together."""
+
+    message_bytes: int = Field(1 << 20, gt=0)
+    """Largest input message that is looked at; larger ones are dead letters."""
+
+    expire_after: float = Field(86_400.0, gt=0)
+    """Seconds after its creation when an event is no longer worth processing: its status is ``expired``."""
+
+
+class RetrySettings(Configuration):
+    """What happens to an event that failed."""
+
+    in_process: int = Field(2, ge=0)
+    """Further attempts without leaving the process after a retryable failure."""
+
+    backoff: float = Field(0.5, ge=0)
+    """Seconds before the first further attempt; doubles each time."""
+
+    backoff_max: float = Field(10.0, ge=0)
+    """Longest time between attempts in process."""
+
+    rounds: int = Field(5, ge=0)
+    """How often an event may pass through the retry topic."""
+
+    delay: float = Field(30.0, ge=0)
+    """Seconds an event stays in the retry topic at least, the first time; doubles each round."""
+
+    delay_max: float = Field(600.0, ge=0)
+    """Longest stay in the retry topic."""
+
+    lost_attempts: int = Field(2, ge=1)
+    """Attempts in all for an event whose worker is lost (timeout, out of memory, crash)."""
+
+
+class BreakerSettings(Configuration):
+    """When to stop because almost everything fails."""
+
+    window: int = Field(50, ge=1)
+    """Number of latest events that count."""
+
+    minimum: int = Field(20, ge=1)
+    """Events needed before the ratio means anything."""
+
+    ratio: float = Field(0.5, gt=0, le=1)
+    """Fraction of dead letters above which the breaker opens."""
+
+    consecutive: int = Field(15, ge=1)
+    """Dead letters in a row that open it at once."""
+
+    cool_down: float = Field(60.0, gt=0)
+    """Seconds without intake before a single event is tried again."""
+
+
+class FetchSettings(Configuration):
+    """Which files the service may read."""
+
+    roots: tuple[Path, ...] = ()
+    """Folders below which exposures must lie, symbolic links resolved. Empty: nothing may be read."""
+
+    max_bytes: int = Field(2 << 30, gt=0)
+    """Largest file in bytes."""
+
+
+class HttpSettings(Configuration):
+    """The port for health and metrics."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; the loopback address unless told otherwise."""
+
+    port: int = Field(8750, ge=0, le=65535)
+    """Port; 0 for any free one."""
+
+    enabled: bool = True
+    """Whether to listen at all."""
+
+
+class LifecycleSettings(Configuration):
+    """Start, stop and stuck."""
+
+    drain: float = Field(30.0, ge=0)
+    """Seconds after SIGTERM in which running exposures may finish."""
+
+    stuck_after: float = Field(900.0, gt=0)
+    """Seconds with waiting events and no finished one after which the service ends with an error."""
+
+
+class ServiceSettings(Configuration):
+    """Everything `streamchar serve` can be told."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    """Brokers and group."""
+
+    topics: TopicSettings = TopicSettings()
+    """Topics."""
+
+    delivery: DeliverySettings = DeliverySettings()
+    """Publication."""
+
+    workers: WorkerSettings = WorkerSettings()
+    """Worker processes."""
+
+    limits: LimitSettings = LimitSettings()
+    """Flow control and expiry."""
+
+    retry: RetrySettings = RetrySettings()
+    """Failed events."""
+
+    breaker: BreakerSettings = BreakerSettings()
+    """Protection against failing all night."""
+
+    fetch: FetchSettings = FetchSettings()
+    """Access to files."""
+
+    http: HttpSettings = HttpSettings()
+    """Health and metrics."""
+
+    lifecycle: LifecycleSettings = LifecycleSettings()
+    """Start and stop."""
+
+    grades: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Limits of the quality grades by instrument or ``instrument/band``; see ``streamchar.monitor.grades``."""
+
+    characterize: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the characterization, as in `streamchar config show`."""
+
+    @property
+    def events_in_flight(self) -> int:
+        """Resolved ``limits.events_in_flight``."""
+        return self.limits.events_in_flight or 3 * self.workers.count
+
+
+def load_settings(
+    path: Path | None = None,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> ServiceSettings:
+    """Read the settings: defaults, then the file, then the environment, then the overrides.
+
+    Parameters
+    ----------
+    path
+        TOML file.
+    overrides
+        ``dotted.name=value``.
+    environment
+        Variables such as ``STREAMCHAR__KAFKA__BOOTSTRAP``; the process's own when omitted.
+
+    Raises
+    ------
+    ConfigurationError
+        Names the setting, where it comes from and what is wrong.
+    """
+    tree = read_toml(path) if path is not None else {}
+    validate(ServiceSettings, tree, str(path))
+    variables = environment_tree(os.environ if environment is None else environment)
+    if variables:
+        validate(ServiceSettings, merge(tree, variables), f"environment ({ENVIRONMENT_PREFIX}...)")
+    for override in overrides:
+        merge(tree, parse_override(override))
+    return validate(ServiceSettings, tree, "override" if overrides else str(path or "settings"))
+
+
+def environment_tree(environment: Mapping[str, str]) -> Tree:
+    """Collect ``STREAMCHAR__SECTION__NAME=value`` into a tree of settings.
+
+    >>> environment_tree({"STREAMCHAR__KAFKA__GROUP": "night", "HOME": "/root"})
+    {'kafka': {'group': 'night'}}
+    """
+    tree: Tree = {}
+    for name in sorted(environment):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            path = name[len(ENVIRONMENT_PREFIX) :].lower().replace("__", ".")
+            merge(tree, parse_override(f"{path}={environment[name]}"))
+    return tree
+
+
+def milliseconds(seconds: float) -> int:
+    """Whole milliseconds, as Kafka clients want them."""
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,298 @@
+"""The source: the group's consumer, its rebalances, and a loop that never stops polling.
+
+On assignment: pause, take possession of each partition through the outbox (which fences the former owner), only
+then read the committed offset with its metadata, restore the ledger, seek, resume. On revocation: let running
+publications end, give the partitions up. Offsets are only ever committed explicitly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+from aiokafka.structs import OffsetAndMetadata
+
+from streamchar.errors import StreamcharError
+from streamchar.monitor.metrics import Metrics
+from streamchar.stream.dispatcher import Dispatcher
+from streamchar.stream.errors import BrokerUnreachableError, GroupError, StreamError
+from streamchar.stream.ledger import OffsetLedger
+from streamchar.stream.outbox import Outbox
+from streamchar.stream.settings import ServiceSettings, milliseconds
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.2
+_MAX_POLL_RECORDS = 500
+
+
+class Source:
+    """Reads the input topics as a member of the group.
+
+    Parameters
+    ----------
+    settings
+        Of the service.
+    metrics
+        Counts rebalances and skipped offsets.
+    fail
+        Called with an error that must end the service.
+
+    Attributes
+    ----------
+    last_poll
+        Loop time of the last poll.
+    assigned
+        Whether partitions have been assigned at least once since the last revocation.
+    """
+
+    def __init__(
+        self, settings: ServiceSettings, metrics: Metrics, fail: Callable[[Exception], None]
+    ) -> None:
+        kafka = settings.kafka
+        self._settings = settings
+        self._metrics = metrics
+        self._fail = fail
+        self._loop = asyncio.get_running_loop()
+        self._consumer = AIOKafkaConsumer(
+            group_id=kafka.group,
+            group_instance_id=kafka.instance_id,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            session_timeout_ms=milliseconds(kafka.session_timeout),
+            heartbeat_interval_ms=milliseconds(kafka.heartbeat_interval),
+            rebalance_timeout_ms=milliseconds(kafka.rebalance_timeout),
+            max_poll_interval_ms=milliseconds(kafka.max_poll_interval),
+            max_poll_records=_MAX_POLL_RECORDS,
+            max_partition_fetch_bytes=256 << 10,
+            fetch_max_wait_ms=250,
+            **kafka.connection(),
+        )
+        self._dispatcher: Dispatcher | None = None
+        self._outbox: Outbox | None = None
+        self._polling = True
+        self._paused: set[TopicPartition] = set()
+        self.last_poll = self._loop.time()
+        self.assigned = False
+
+    async def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        """Commit through the group; a member that lost the partition is refused."""
+        await self._consumer.commit(dict(offsets))
+
+    async def start(self, dispatcher: Dispatcher, outbox: Outbox) -> None:
+        """Connect and join the group.
+
+        Raises
+        ------
+        BrokerUnreachableError
+            No broker answers.
+        """
+        self._dispatcher, self._outbox = dispatcher, outbox
+        self._consumer.subscribe(list(self._settings.topics.inputs()), listener=_Listener(self))
+        try:
+            async with asyncio.timeout(self._settings.kafka.start_timeout):
+                await self._consumer.start()
+        except (TimeoutError, KafkaError) as error:
+            await self.stop()
+            detail = str(error) or "no answer"
+            raise BrokerUnreachableError(bootstrap=self._settings.kafka.bootstrap, detail=detail) from error
+
+    async def poll(self) -> None:
+        """Poll until :meth:`end_polling`; whatever happens to the events, the polls go on.
+
+        Raises
+        ------
+        GroupError
+            The membership failed in a way the client does not recover from.
+        """
+        assert self._dispatcher is not None
+        while self._polling:
+            try:
+                batches = await self._consumer.getmany(timeout_ms=milliseconds(_POLL_SECONDS))
+            except OffsetOutOfRangeError as error:
+                await self._return_to_beginning(error)
+                continue
+            except NoOffsetForPartitionError:
+                continue  # asked before the listener could seek; the seek answers it
+            except KafkaError as error:
+                if error.retriable:
+                    await asyncio.sleep(_POLL_SECONDS)
+                    continue
+                raise GroupError(group=self._settings.kafka.group, detail=str(error)) from error
+            self.last_poll = self._loop.time()
+            for partition, records in batches.items():
+                self._dispatcher.receive(partition, records)
+            self._regulate()
+
+    def end_polling(self) -> None:
+        """Let the poll loop end after its present poll."""
+        self._polling = False
+
+    async def stop(self) -> None:
+        """Leave the group."""
+        try:
+            async with asyncio.timeout(self._settings.kafka.request_timeout):
+                await self._consumer.stop()
+        except (TimeoutError, KafkaError) as error:
+            log.warning("leaving the group failed: %s", error or "no answer")
+
+    def lag(self) -> dict[TopicPartition, int]:
+        """Events of each owned partition that are not finished, as far as known."""
+        assert self._dispatcher is not None
+        lags = {}
+        for partition, lane in self._dispatcher.lanes.items():
+            with contextlib.suppress(IllegalStateError):
+                end = self._consumer.highwater(partition)
+                if end is not None:
+                    lags[partition] = max(0, end - lane.ledger.base)
+        return lags
+
+    @property
+    def paused(self) -> int:
+        """Number of partitions not being read."""
+        return len(self._paused)
+
+    def _regulate(self) -> None:
+        """Pause partitions with a full backlog, resume those whose backlog is half empty.
+
+        Late and early, because pausing drops what the client has fetched ahead.
+        """
+        assert self._dispatcher is not None
+        high = self._settings.limits.backlog_events
+        for partition, lane in list(self._dispatcher.lanes.items()):
+            with contextlib.suppress(IllegalStateError):  # a rebalance has begun: the partition is not ours
+                if partition not in self._paused and len(lane.backlog) >= high:
+                    self._consumer.pause(partition)
+                    self._paused.add(partition)
+                elif partition in self._paused and len(lane.backlog) <= high // 2:
+                    self._consumer.resume(partition)
+                    self._paused.discard(partition)
+
+    async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        """Give partitions up: end running publications, then the producers."""
+        assert self._dispatcher is not None
+        assert self._outbox is not None
+        partitions = list(partitions)
+        self.assigned = False
+        self._paused.difference_update(partitions)
+        await self._dispatcher.revoke(partitions)
+        await asyncio.gather(*(self._outbox.close(partition) for partition in partitions))
+
+    async def took(self, partitions: Iterable[TopicPartition]) -> None:
+        """Take partitions over from whoever had them."""
+        assert self._dispatcher is not None
+        assert self._outbox is not None
+        owned = sorted(partitions)
+        self._consumer.pause(*owned)
+        self._metrics.change("streamchar_rebalances_total")
+        await asyncio.gather(*(self._outbox.open(partition) for partition in owned))
+        ledgers = await self._restore(owned)
+        for partition, ledger in ledgers.items():
+            self._consumer.seek(partition, ledger.base)
+            self._dispatcher.assign(partition, ledger)
+            log.info("owns %s[%d] from offset %d", partition.topic, partition.partition, ledger.base)
+        self._dispatcher.forget_lost()
+        self._consumer.resume(*owned)
+        self.assigned = True
+
+    async def _restore(self, partitions: list[TopicPartition]) -> dict[TopicPartition, OffsetLedger]:
+        """Read the committed offsets with their metadata, which the consumer's own call drops."""
+        if not partitions:
+            return {}
+        async with asyncio.timeout(self._settings.kafka.start_timeout):
+            committed = await self._committed(partitions)
+            first = await self._consumer.beginning_offsets(partitions)
+            end = await self._consumer.end_offsets(partitions)
+        ledgers = {}
+        for partition in partitions:
+            found = committed.get(partition)
+            offset = found.offset if found is not None else -1
+            if first[partition] <= offset <= end[partition]:
+                assert found is not None
+                ledgers[partition] = OffsetLedger.restore(offset, found.metadata)
+            else:
+                self._note_skipped(partition, offset, first[partition])
+                ledgers[partition] = OffsetLedger(first[partition])
+        return ledgers
+
+    async def _committed(
+        self, partitions: list[TopicPartition]
+    ) -> Mapping[TopicPartition, OffsetAndMetadata]:
+        while True:
+            admin = AIOKafkaAdminClient(**self._settings.kafka.connection())
+            try:
+                await admin.start()
+                found: Mapping[TopicPartition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(
+                    self._settings.kafka.group, partitions=partitions
+                )
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                return found
+            finally:
+                await admin.close()
+
+    async def _return_to_beginning(self, error: OffsetOutOfRangeError) -> None:
+        """Continue at the first offset there is when the one wanted is gone."""
+        assert self._dispatcher is not None
+        partitions = [partition for partition in error.args[0] if partition in self._dispatcher.lanes]
+        await self._dispatcher.revoke(partitions)
+        first = await self._consumer.beginning_offsets(partitions)
+        for partition in partitions:
+            self._note_skipped(partition, error.args[0][partition], first[partition])
+            self._dispatcher.assign(partition, OffsetLedger(first[partition]))
+            self._consumer.seek(partition, first[partition])
+
+    def _note_skipped(self, partition: TopicPartition, offset: int, first: int) -> None:
+        if offset >= 0:
+            log.error(
+                "%s[%d]: offset %d does not exist, continuing at %d",
+                partition.topic,
+                partition.partition,
+                offset,
+                first,
+            )
+            self._metrics.change(
+                "streamchar_offsets_skipped_total", max(0, first - offset), {"topic": partition.topic}
+            )
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Passes rebalances on. The client swallows what a listener raises, so failures are reported instead."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Give partitions up."""
+        try:
+            await self._source.revoked(revoked)
+        except (StreamcharError, KafkaError, TimeoutError) as error:
+            self._report("giving partitions back", error)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Take partitions over."""
+        try:
+            await self._source.took(assigned)
+        except (StreamcharError, KafkaError, TimeoutError) as error:
+            self._report("taking partitions over", error)
+
+    def _report(self, what: str, error: Exception) -> None:
+        source = self._source
+        if not isinstance(error, StreamError):
+            detail = f"{what} failed: {type(error).__name__} {error}"
+            error = GroupError(group=source._settings.kafka.group, detail=detail)
+        source._fail(error)

@@ -1,0 +1,205 @@
+"""A night without pixels: announce stub events, run services on them, read what came out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from streamchar.messages import ExposureStatus, TopicNames, decode
+from streamchar.stream.settings import ServiceSettings, load_settings
+
+HERE = Path(__file__).parent
+INSTRUMENT = "StubCam"
+
+
+def settings_for(bootstrap: str, *overrides: str) -> ServiceSettings:
+    """Settings with short times, for one service with two stub workers."""
+    return load_settings(None, [*BASE, f"kafka.bootstrap='{bootstrap}'", *overrides], {})
+
+
+BASE = (
+    "kafka.group=night",
+    "kafka.session_timeout=6",
+    "kafka.heartbeat_interval=0.5",
+    "kafka.start_timeout=20",
+    "topics.partitions=2",
+    "topics.replication=1",
+    "workers.job=stub_jobs:scripted",
+    "workers.memory_limit=0",
+    "retry.backoff=0.05",
+    "retry.delay=0.3",
+    "retry.rounds=1",
+    "http.port=0",
+)
+
+
+def stub_event(exposure: int, *, age: float = 0.0, **order: Any) -> bytes:
+    """An exposure-ready event in JSON whose URI tells the stub job what to do."""
+    event = {
+        "event_id": f"event-{exposure}",
+        "instrument": INSTRUMENT,
+        "exposure": exposure,
+        "detector": 0,
+        "uri": "stub:" + json.dumps(order),
+        "band": "r",
+        "created_at": (datetime.now(UTC) - timedelta(seconds=age)).isoformat(),
+    }
+    return json.dumps(event).encode()
+
+
+JSON_HEADERS = [("content-type", b"application/json"), ("traceparent", b"00-1-2-03")]
+
+
+@dataclass
+class Night:
+    """A broker with the topics of a service, seen from outside.
+
+    Attributes
+    ----------
+    bootstrap
+        The broker.
+    """
+
+    bootstrap: str
+    topics: TopicNames = field(default_factory=TopicNames)
+
+    async def announce(self, events: Iterable[bytes], partition: int | None = None) -> None:
+        """Publish events to the input topic, spread over its partitions."""
+        async with AIOKafkaProducer(bootstrap_servers=self.bootstrap) as producer:
+            sent = []
+            for number, value in enumerate(events):
+                target = number % 2 if partition is None else partition
+                sent.append(
+                    await producer.send(
+                        self.topics.exposure_ready, value, key=b"k", partition=target, headers=JSON_HEADERS
+                    )
+                )
+            await asyncio.gather(*sent)
+
+    async def read(self, topic: str) -> list[Any]:
+        """All records of a topic that a reader of committed data sees."""
+        async with AIOKafkaConsumer(
+            topic,
+            bootstrap_servers=self.bootstrap,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+        ) as consumer:
+            partitions = list(consumer.assignment())
+            end = await consumer.end_offsets(partitions)
+            records: list[Any] = []
+            while any([await consumer.position(partition) < end[partition] for partition in partitions]):
+                for batch in (await consumer.getmany(timeout_ms=200)).values():
+                    records += batch
+            return records
+
+    async def statuses(self) -> list[ExposureStatus]:
+        """All statuses published so far."""
+        found = [decode(record.value, record.headers) for record in await self.read(self.topics.exposure_status)]
+        return [status for status in found if isinstance(status, ExposureStatus)]
+
+    async def wait_for_statuses(self, count: int, seconds: float = 20.0) -> list[ExposureStatus]:
+        """Wait until there are so many statuses, and return all there are."""
+        deadline = time.monotonic() + seconds
+        statuses: list[ExposureStatus] = []
+        while time.monotonic() < deadline:
+            with contextlib.suppress(StopAsyncIteration):
+                statuses = await self.statuses()
+            if len(statuses) >= count:
+                return statuses
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"{len(statuses)} of {count} statuses after {seconds} s: {outcomes(statuses)}")
+
+
+def outcomes(statuses: Iterable[ExposureStatus]) -> Counter[str]:
+    """How often each outcome occurs."""
+    return Counter(status.outcome for status in statuses)
+
+
+def assert_once(statuses: list[ExposureStatus], exposures: Iterable[int]) -> None:
+    """Every exposure has exactly one status."""
+    assert Counter(status.exposure for status in statuses) == Counter(exposures)
+
+
+class ServiceProcess:
+    """`streamchar serve` in a process of its own, with stub workers.
+
+    Parameters
+    ----------
+    bootstrap
+        The broker.
+    log_path
+        Where its log goes.
+    *overrides
+        Settings.
+    """
+
+    def __init__(self, bootstrap: str, log_path: Path, *overrides: str) -> None:
+        self._arguments = [f"-c{text}" for text in (*BASE, f"kafka.bootstrap='{bootstrap}'", *overrides)]
+        self.log_path = log_path
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it without waiting for anything."""
+        with self.log_path.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                "from streamchar.cli import main; main()",
+                "serve",
+                *self._arguments,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": str(HERE)},
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Its log records."""
+        return [json.loads(line) for line in self.log_path.read_text().splitlines() if line.startswith("{")]
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def wait(self, seconds: float = 20.0) -> int:
+        """Wait for its end and return the exit code."""
+        assert self._process is not None
+        async with asyncio.timeout(seconds):
+            return await self._process.wait()
+
+    async def stop(self) -> int:
+        """Drain it when it still runs; return the exit code."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self.send(signal.SIGTERM)
+        return await self.wait()
+
+
+@contextlib.asynccontextmanager
+async def running(service: Any) -> AsyncIterator[Any]:
+    """A service in this process, stopped at the end."""
+    task = asyncio.ensure_future(service.run())
+    try:
+        yield service
+    finally:
+        service.request_stop()
+        await task

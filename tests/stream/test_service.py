@@ -1,0 +1,251 @@
+"""The whole service on the embedded broker with stub workers: exactly one status per event, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from streamchar.stream.service import Service
+from tests.stream.brokers import BrokerProcess
+from tests.stream.services import (
+    HERE,
+    INSTRUMENT,
+    Night,
+    ServiceProcess,
+    assert_once,
+    outcomes,
+    running,
+    settings_for,
+    stub_event,
+)
+
+MODES = ["exactly_once", "at_least_once"]
+
+
+@pytest.fixture
+def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Night]:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    with BrokerProcess(tmp_path / "broker") as broker:
+        yield Night(broker.bootstrap)
+
+
+async def prepare(night: Night) -> None:
+    """Create the topics before there is a service."""
+    from streamchar.stream.topics import ensure_topics
+
+    await ensure_topics(settings_for(night.bootstrap))
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Path]:
+    path = tmp_path / "journal"
+    path.touch()
+    yield path
+
+
+def attempts(journal: Path) -> Counter[int]:
+    """How often the workers began each exposure."""
+    return Counter(json.loads(line)["exposure"] for line in journal.read_text().splitlines())
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_every_event_has_one_status_and_its_products(night: Night, mode: str) -> None:
+    await prepare(night)
+    await night.announce(stub_event(n, chunks=3) for n in range(20))
+    async with running(Service(settings_for(night.bootstrap, f"delivery.mode={mode}"))):
+        statuses = await night.wait_for_statuses(20)
+    assert_once(statuses, range(20))
+    assert outcomes(statuses) == {"succeeded": 20}
+    assert {status.attempts for status in statuses} == {1}
+    assert statuses[0].instrument == INSTRUMENT
+    assert statuses[0].timings[0].stage == "total"
+    assert {product.product: product.messages for product in statuses[0].products} == {
+        "psf-quality": 1,
+        "source-catalog": 3,
+    }
+    assert len(await night.read(night.topics.source_catalog)) == 60
+    headers = dict((await night.read(night.topics.exposure_status))[0].headers)
+    assert headers["traceparent"] == b"00-1-2-03"
+
+
+async def test_misfortunes_end_in_their_own_way_and_stop_nobody_else(night: Night) -> None:
+    await prepare(night)
+    orders = {
+        0: {},
+        1: {"do": "segfault"},
+        2: {"do": "segfault", "well_from": 2},
+        3: {"do": "raise"},
+        4: {"do": "missing"},
+        5: {"do": "missing", "well_from": 3},
+        6: {"do": "missing", "well_from": 5},
+        7: {"do": "loop"},
+        8: {"age": 100_000},
+        9: {},
+    }
+    garbage = [b"", b"\xff\x00 nonsense", b'{"event_id": "e"}', b"[" * 10_000]
+    await night.announce([*(stub_event(n, **order) for n, order in orders.items()), *garbage])
+    async with running(Service(settings_for(night.bootstrap, "workers.deadline=1"))):
+        statuses = await night.wait_for_statuses(14)
+    by_exposure = {status.exposure: status for status in statuses if status.exposure is not None}
+    ends = {n: (status.outcome, status.attempts, [r.code for r in status.reasons]) for n, status in by_exposure.items()}
+    assert ends == {
+        0: ("succeeded", 1, []),
+        1: ("failed", 2, ["worker_crashed"]),
+        2: ("succeeded", 2, []),
+        3: ("failed", 1, ["unexpected_error"]),
+        4: ("failed", 6, ["file_missing"]),
+        5: ("succeeded", 3, []),
+        6: ("succeeded", 5, []),
+        7: ("failed", 2, ["worker_timeout"]),
+        8: ("expired", 0, ["expired"]),
+        9: ("succeeded", 1, []),
+    }
+    unread = [status for status in statuses if status.exposure is None]
+    assert len(unread) == 4
+    assert {status.outcome for status in unread} == {"failed"}
+    assert len({status.event_id for status in unread}) == 4
+
+    letters = await night.read(night.topics.dlq)
+    codes = Counter(dict(letter.headers)["sc-error-code"].decode() for letter in letters)
+    assert codes["malformed_message"] + codes["message_too_large"] == 4
+    assert codes["worker_crashed"] == codes["unexpected_error"] == codes["file_missing"] == 1
+    crashed = next(letter for letter in letters if dict(letter.headers)["sc-error-code"] == b"worker_crashed")
+    assert json.loads(crashed.value)["exposure"] == 1
+    headers = dict(crashed.headers)
+    assert headers["content-type"] == b"application/json"
+    assert headers["sc-origin-topic"] == night.topics.exposure_ready.encode()
+    assert headers["sc-retry-lost-workers"] == b"2"
+
+
+async def test_a_slow_exposure_blocks_nobody_and_a_restart_redoes_nothing(night: Night, journal: Path, tmp_path: Path) -> None:
+    """One partition, the first event slow: the others are published; after SIGKILL only the slow one runs again."""
+    await prepare(night)
+    await night.announce([stub_event(0, sleep=60), *(stub_event(n) for n in range(1, 30))], partition=0)
+    overrides = (f"characterize.journal='{journal}'", "kafka.instance_id=one")
+    service = ServiceProcess(night.bootstrap, tmp_path / "log", *overrides)
+    await service.start()
+    assert_once(await night.wait_for_statuses(29), range(1, 30))
+    workers = psutil.Process(service.pid).children(recursive=True)
+    assert len(workers) == 2
+    service.send(signal.SIGKILL)
+    await service.wait()
+    _, alive = psutil.wait_procs(workers, timeout=3)
+    assert alive == []
+
+    journal.write_text("")
+    again = ServiceProcess(night.bootstrap, tmp_path / "log", *overrides)
+    await again.start()
+    await night.announce([stub_event(30)], partition=0)
+    assert_once(await night.wait_for_statuses(30), range(1, 31))
+    assert attempts(journal) == {0: 1, 30: 1}
+    again.send(signal.SIGKILL)
+    await again.wait()
+
+
+async def test_sigterm_drains_what_runs_and_leaves_the_rest(night: Night, journal: Path, tmp_path: Path) -> None:
+    await prepare(night)
+    await night.announce(stub_event(n, sleep=0.5) for n in range(20))
+    service = ServiceProcess(
+        night.bootstrap, tmp_path / "log", f"characterize.journal='{journal}'", "limits.events_in_flight=2"
+    )
+    await service.start()
+    await night.wait_for_statuses(2)
+    service.send(signal.SIGTERM)
+    assert await service.wait() == 0
+    done = await night.statuses()
+    assert len(done) < 20
+    assert attempts(journal) == Counter(status.exposure for status in done)
+
+    rest = ServiceProcess(night.bootstrap, tmp_path / "log", f"characterize.journal='{journal}'")
+    await rest.start()
+    statuses = await night.wait_for_statuses(20)
+    assert await rest.stop() == 0
+    assert_once(statuses, range(20))
+    assert set(attempts(journal).values()) == {1}
+
+
+async def test_the_second_sigterm_ends_at_once(night: Night, tmp_path: Path, journal: Path) -> None:
+    await prepare(night)
+    await night.announce([stub_event(0, sleep=60)])
+    service = ServiceProcess(night.bootstrap, tmp_path / "log", f"characterize.journal='{journal}'")
+    await service.start()
+    while not attempts(journal):
+        await asyncio.sleep(0.05)
+    workers = psutil.Process(service.pid).children(recursive=True)
+    service.send(signal.SIGTERM)
+    await asyncio.sleep(0.3)
+    service.send(signal.SIGTERM)
+    assert await service.wait(2) == -signal.SIGTERM
+    _, alive = psutil.wait_procs(workers, timeout=3)
+    assert alive == []
+
+
+async def test_a_killed_worker_costs_its_event_less_than_a_second(night: Night, journal: Path) -> None:
+    await prepare(night)
+    async with running(Service(settings_for(night.bootstrap, f"characterize.journal='{journal}'"))):
+        await night.announce([stub_event(0, sleep=1.5)])
+        while not attempts(journal):
+            await asyncio.sleep(0.01)
+        killed = time.time()
+        os.kill(json.loads(journal.read_text())["pid"], signal.SIGKILL)
+        statuses = await night.wait_for_statuses(1)
+    began = json.loads(journal.read_text().splitlines()[1])["time"]
+    assert began - killed < 1.0
+    assert [(status.outcome, status.attempts) for status in statuses] == [("succeeded", 2)]
+
+
+async def test_two_services_share_the_work_and_one_takes_over(night: Night, tmp_path: Path, journal: Path) -> None:
+    await prepare(night)
+    overrides = (f"characterize.journal='{journal}'",)
+    one, two = (ServiceProcess(night.bootstrap, tmp_path / name, *overrides) for name in ("one", "two"))
+    await one.start()
+    await two.start()
+    await night.announce(stub_event(n, sleep=0.05) for n in range(100))
+    await night.wait_for_statuses(20)
+    assert await one.stop() == 0
+    await night.announce(stub_event(n) for n in range(100, 120))
+    statuses = await night.wait_for_statuses(120)
+    assert await two.stop() == 0
+    assert_once(statuses, range(120))
+    assert len({json.loads(line)["pid"] for line in journal.read_text().splitlines()}) >= 3
+
+
+async def test_a_product_the_topic_refuses_becomes_a_dead_letter(night: Night) -> None:
+    await prepare(night)
+    await night.announce([stub_event(0), stub_event(1, size=2_000_000), stub_event(2)], partition=0)
+    async with running(Service(settings_for(night.bootstrap))):
+        statuses = await night.wait_for_statuses(3)
+    ends = {status.exposure: (status.outcome, [reason.code for reason in status.reasons]) for status in statuses}
+    assert ends == {0: ("succeeded", []), 1: ("failed", ["product_too_large"]), 2: ("succeeded", [])}
+    assert len(await night.read(night.topics.source_catalog)) == 2
+
+
+async def test_probes_and_metrics_tell_the_truth(night: Night) -> None:
+    await prepare(night)
+    await night.announce([stub_event(0), stub_event(1, do="raise")])
+    service = Service(settings_for(night.bootstrap))
+    async with running(service), aiohttp.ClientSession() as client:
+        await night.wait_for_statuses(2)
+        address = f"http://127.0.0.1:{service.health.port}"
+        for probe in ("livez", "readyz", "startupz"):
+            async with client.get(f"{address}/{probe}") as answer:
+                assert answer.status == 200, await answer.text()
+        async with client.get(f"{address}/metrics") as answer:
+            text = await answer.text()
+        assert 'streamchar_events_total{instrument="StubCam",outcome="failed"} 1.0' in text
+        assert 'streamchar_event_failures_total{category="permanent",reason="unexpected_error"} 1.0' in text
+        assert "streamchar_workers_ready 2.0" in text
+        assert "streamchar_sources_total 2.0" in text
+        assert 'streamchar_consumer_lag{partition="0",topic="streamchar.exposure-ready.v1"} 0.0' in text
+        async with client.get(f"{address}/version") as answer:
+            assert (await answer.json())["delivery"] == "exactly_once"
