@@ -19,7 +19,9 @@ M = TypeVar("M", bound=BaseModel)
 class Configuration(BaseModel):
     """A frozen group of settings. Unknown names are refused; every field has a description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+    )
 
     def with_overrides(self, *overrides: str) -> Self:
         """Return a copy with ``dotted.name=value`` settings applied, validated as a whole."""
@@ -37,7 +39,9 @@ def parse_override(text: str) -> Tree:
     """
     name, separator, value = text.partition("=")
     if not separator or not name.strip():
-        raise ConfigurationError.at(text, "an override reads name=value, for example detection.threshold_value=4.5")
+        raise ConfigurationError.at(
+            text, "an override reads name=value, for example detection.threshold_value=4.5"
+        )
     try:
         parsed: Any = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -92,7 +96,11 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
         return f"'{name}': {problem['msg']} (got {problem.get('input')!r})"
     known = list(_fields_at(model, location[:-1]))
     nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.4)
-    hint = f"; did you mean '{'.'.join([*location[:-1], nearest[0]])}'?" if nearest else f"; known are {', '.join(known)}"
+    hint = (
+        f"; did you mean '{'.'.join([*location[:-1], nearest[0]])}'?"
+        if nearest
+        else f"; known are {', '.join(known)}"
+    )
     return f"'{name}' is not a setting{hint}"
 
 

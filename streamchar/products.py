@@ -86,7 +86,8 @@ def background_hdus(background: BackgroundList) -> list[Any]:
     for number, model in enumerate(background.models, start=1):
         for name, value in model.to_arrays().items():
             if isinstance(value, np.ndarray):
-                hdus.append(fits.ImageHDU(value, name=name.upper(), ver=number))
+                if value.size:
+                    hdus.append(fits.ImageHDU(value, name=name.upper(), ver=number))
             else:
                 hdus[-1].header[f"HIERARCH {name.upper()}" if len(name) > 8 else name.upper()] = value
     return hdus

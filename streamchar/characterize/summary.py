@@ -12,12 +12,12 @@ from pydantic import Field
 from streamchar.characterize.background import BackgroundList
 from streamchar.characterize.base import Task
 from streamchar.characterize.catalog import SourceCatalog
-from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
 from streamchar.characterize.psf.measure import PsfMeasurement
 from streamchar.characterize.repair import CosmicRays
 from streamchar.characterize.statistics import clipped
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure, Moments, Psf
+from streamchar.image.psf import effective_fwhm
 
 Array = NDArray[np.float64]
 NAN = float("nan")
@@ -57,7 +57,9 @@ class Summary:
     """
 
     psf_sigma: float = _figure("pixel", "determinant radius of the PSF at the centre")
-    psf_fwhm: float = _figure("pixel", "effective FWHM at the centre: that of the Gaussian of equal effective area")
+    psf_fwhm: float = _figure(
+        "pixel", "effective FWHM at the centre: that of the Gaussian of equal effective area"
+    )
     psf_fwhm_arcsec: float = _figure("arcsec", "the same on the sky")
     psf_e1: float = _figure("", "(Ixx - Iyy)/(Ixx + Iyy) of the PSF at the centre")
     psf_e2: float = _figure("", "2 Ixy/(Ixx + Iyy) of the PSF at the centre")
@@ -176,8 +178,7 @@ class ComputeSummary(Task[SummaryConfig]):
         shape = psf.shapes(x, y)
         sigma = float(shape.determinant_radius[0])
         kernel = psf.kernel_images(x, y)[0]
-        area = float(kernel.sum() ** 2 / np.square(kernel).sum())
-        fwhm = SIGMA_TO_FWHM * float(np.sqrt(area / (4.0 * np.pi)))
+        fwhm = float(effective_fwhm(kernel[None])[0])
         found = {
             "psf_sigma": sigma,
             "psf_fwhm": fwhm,
@@ -187,7 +188,7 @@ class ComputeSummary(Task[SummaryConfig]):
             "psf_ixx": float(shape.xx[0]),
             "psf_iyy": float(shape.yy[0]),
             "psf_ixy": float(shape.xy[0]),
-            "psf_area": area,
+            "psf_area": float(kernel.sum() ** 2 / np.square(kernel).sum()),
         }
         grid_x, grid_y = _good_grid(exposure, self.config.psf_grid_sampling)
         if not len(grid_x):

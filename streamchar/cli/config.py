@@ -17,7 +17,9 @@ def show(
     override: Annotated[
         list[str] | None, typer.Option("-c", help="Override one setting, as name=value; may be repeated.")
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Write what each setting means above it.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Write what each setting means above it.")
+    ] = False,
 ) -> None:
     """Print the settings in force, as TOML that --config reads back.
 

@@ -48,7 +48,7 @@ def run(
         str, typer.Option(help="'best' (default), or 'reference': what the reference task does by default.")
     ] = "best",
     config: Annotated[
-        Path | None, typer.Option(help="TOML file with settings; its [characterize] table is used.")
+        Path | None, typer.Option(help="TOML file with settings; its \\[characterize] table is used.")
     ] = None,
     override: Annotated[
         list[str] | None, typer.Option("-c", help="Override one setting, as name=value; may be repeated.")

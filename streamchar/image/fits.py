@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,14 +131,14 @@ def _opened(path: Path) -> Iterator[HDUList]:
 
 
 @contextmanager
-def _stream(path: Path) -> Iterator[IO[bytes]]:
+def _stream(path: Path) -> Iterator[BinaryIO]:
     # Opened here and not by astropy, which leaves files open when it fails.
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         if compressed:
             with gzip.GzipFile(fileobj=file) as plain:
-                yield plain
+                yield cast(BinaryIO, plain)
         else:
             yield file
 

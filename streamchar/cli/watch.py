@@ -1,0 +1,40 @@
+"""``streamchar watch``: the night as a live table in the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from streamchar.dashboard.follow import follow
+from streamchar.dashboard.night import Night
+from streamchar.dashboard.terminal import render
+from streamchar.messages import TopicNames
+from streamchar.messages.topics import PREFIX
+
+
+def watch(
+    bootstrap: Annotated[str, typer.Option(metavar="HOST:PORT", help="Kafka broker.")] = "127.0.0.1:9092",
+    prefix: Annotated[str, typer.Option(help="First part of the topic names.")] = PREFIX,
+    rows: Annotated[int, typer.Option(min=1, help="Rows shown, the latest ones.")] = 20,
+) -> None:
+    """Show exposures as they are announced and finished; Ctrl-C ends it.
+
+    Example: streamchar watch --bootstrap broker:9092
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_watch(bootstrap, TopicNames(prefix), rows))
+
+
+async def _watch(bootstrap: str, topics: TopicNames, rows: int) -> None:
+    night = Night()
+    with Live(render(night, rows=rows), console=Console(), refresh_per_second=4) as live:
+        async for message in follow(bootstrap, topics):
+            if message is None:
+                live.update(render(night, rows=rows))
+            else:
+                night.add(message)

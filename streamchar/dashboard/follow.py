@@ -1,0 +1,78 @@
+"""Follows the topics an operator watches, from their beginning, repeats included."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+
+from streamchar.messages import (
+    ExposureReady,
+    ExposureStatus,
+    MessageError,
+    PsfQuality,
+    TopicNames,
+    decode,
+    decode_exposure_ready,
+)
+
+log = logging.getLogger(__name__)
+
+Watched = ExposureReady | ExposureStatus | PsfQuality
+
+
+async def follow(
+    bootstrap: str, topics: TopicNames | None = None, *, poll_ms: int = 200, **options: Any
+) -> AsyncIterator[Watched | None]:
+    """Yield announcements, quality records and statuses; ``None`` whenever a poll brought all there is for now.
+
+    Unlike :func:`streamchar.client.subscribe` it drops nothing that was published twice: the operator is to see it.
+
+    Parameters
+    ----------
+    bootstrap
+        Address of a broker.
+    topics
+        Names of the topics.
+    poll_ms
+        Longest time between two ``None``.
+    **options
+        Further arguments of :class:`aiokafka.AIOKafkaConsumer`.
+    """
+    names = topics or TopicNames()
+    consumer = AIOKafkaConsumer(
+        names.exposure_ready,
+        names.psf_quality,
+        names.exposure_status,
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        group_id=None,
+        metadata_max_age_ms=5_000,
+        **options,
+    )
+    await consumer.start()
+    try:
+        while True:
+            for records in (await consumer.getmany(timeout_ms=poll_ms)).values():
+                for record in records:
+                    message = _read(record, names)
+                    if message is not None:
+                        yield message
+            yield None
+    finally:
+        await consumer.stop()
+
+
+def _read(record: Any, names: TopicNames) -> Watched | None:
+    try:
+        if record.topic == names.exposure_ready:
+            return decode_exposure_ready(record.value or b"", record.headers)
+        message = decode(record.value or b"", record.headers)
+    except MessageError as error:
+        log.warning("a record of %s cannot be read: %s", record.topic, error)
+        return None
+    return message if isinstance(message, ExposureStatus | PsfQuality) else None
