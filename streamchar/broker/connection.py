@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import struct
@@ -24,6 +25,7 @@ _logger = logging.getLogger(__name__)
 READ_BUFFER = 1 << 20
 _SEND_CHUNK = 256 << 10
 _SMALL_FRAME = 64 << 10
+_LINGER = 1.0
 _PREFIX = struct.Struct(">ihh")
 _ANSWER = struct.Struct(">ii")
 _SMALLEST = 10  # api key, version, correlation id, client id length
@@ -82,8 +84,14 @@ class Connection:
             _logger.warning("closing the connection of %s: %s", self._peer, error)
         except Exception:
             _logger.exception("closing the connection of %s after an unexpected error", self._peer)
-        finally:
-            self._writer.close()
+        await self._close()
+
+    async def _close(self) -> None:
+        """Let the last answers reach the client, but do not wait for one that reads nothing."""
+        self._writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                await self._writer.wait_closed()
 
     async def _serve_one(self) -> bool:
         async with asyncio.timeout(self._idle):

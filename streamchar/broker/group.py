@@ -119,7 +119,7 @@ class Group:
 
     def join_new(self, member_id: str, terms: MemberTerms) -> asyncio.Future[Joined]:
         """Let a new member in; the future answers it when the generation is complete."""
-        self._check_protocols(terms)
+        self.check_protocols(terms)
         self.announced.pop(member_id, None)
         member = Member(member_id, terms, self.clock() + NEW_MEMBER_JOIN_TIMEOUT)
         self.members[member_id] = member
@@ -128,7 +128,7 @@ class Group:
 
     def rejoin(self, member_id: str, terms: MemberTerms) -> asyncio.Future[Joined]:
         """Let a known member take part in the next generation, or tell it the present one again."""
-        self._check_protocols(terms)
+        self.check_protocols(terms)
         member = self.require(member_id, terms.instance_id)
         unchanged = member.terms.protocols == terms.protocols
         member.terms = terms
@@ -140,7 +140,7 @@ class Group:
 
     def replace_static(self, old_id: str, member_id: str, terms: MemberTerms) -> asyncio.Future[Joined]:
         """Let a restarted static member continue under a new id, without a rebalance if nothing changed."""
-        self._check_protocols(terms)
+        self.check_protocols(terms)
         member = self.members.pop(old_id)
         fenced = RefusedError(ErrorCode.FENCED_INSTANCE_ID, f"{terms.instance_id} is {member_id} now")
         member.settle_join(fenced)
@@ -156,7 +156,8 @@ class Group:
             return _resolved(Joined(member_id, self.generation, self.protocol, previous_leader))
         return self._wait_for_generation(member)
 
-    def _check_protocols(self, terms: MemberTerms) -> None:
+    def check_protocols(self, terms: MemberTerms) -> None:
+        """Refuse a member that shares no assignment strategy with the others."""
         inconsistent = not terms.protocol_type or not terms.protocols
         if self.members and not inconsistent:
             common = self._common_protocols()

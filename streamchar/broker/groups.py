@@ -125,6 +125,7 @@ class GroupCoordinator:
                 return group.replace_static(present.member_id, member_id, terms)
             self._check_size(group)
             return group.join_new(member_id, terms)
+        group.check_protocols(terms)
         self._check_size(group)
         member_id = f"{terms.client_id}-{uuid.uuid4()}"
         group.announced[member_id] = self._clock() + terms.session_timeout
@@ -186,7 +187,7 @@ class GroupCoordinator:
     def _describe(self, group_id: str) -> DescribedGroup:
         group = self._groups.get(group_id)
         if group is None:
-            state = State.EMPTY.value if group_id in self._offsets.groups() else "Dead"
+            state = State.EMPTY.value if self._offsets.has_group(group_id) else "Dead"
             return DescribedGroup(ErrorCode.NONE, group_id, state, "", "", [])
         stable = group.state is State.STABLE
         members = [
@@ -227,7 +228,9 @@ class GroupCoordinator:
         if group is not None:
             group.check_commit(request.member_id, request.generation_id)
         elif request.generation_id >= 0:
-            raise RefusedError(ErrorCode.ILLEGAL_GENERATION, f"group {request.group_id} has no members")
+            known = self._offsets.has_group(request.group_id)
+            error = ErrorCode.UNKNOWN_MEMBER_ID if known else ErrorCode.ILLEGAL_GENERATION
+            raise RefusedError(error, f"group {request.group_id} has no members")
 
     def check_offsets(self, topics: list[OffsetCommitTopic]) -> tuple[PartitionResultsResponse, list[Commit]]:
         """Separate the offsets that can be committed from those that cannot."""

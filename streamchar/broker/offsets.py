@@ -66,6 +66,10 @@ class Offsets:
         """Return all committed offsets of a group."""
         return list(self._groups.get(group_id, {}).values())
 
+    def has_group(self, group_id: str) -> bool:
+        """Whether a group has committed offsets."""
+        return group_id in self._groups
+
     def groups(self) -> list[str]:
         """Return the groups that have committed offsets."""
         return list(self._groups)

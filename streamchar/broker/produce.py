@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamchar.broker.batches import check_produced
+from streamchar.broker.batches import HEADER_SIZE, check_produced, parse_header
 from streamchar.broker.errors import ErrorCode, RefusedError
 from streamchar.broker.log import now_ms
 from streamchar.broker.messages_data import (
@@ -31,10 +31,15 @@ class RecordAppender:
         RefusedError
             A producer that wants no answer learns of a failure only by losing its connection.
         """
-        topics = [
-            ProducedTopic(topic.name, [self._append(request, topic.name, sent) for sent in topic.partitions])
-            for topic in request.topics
-        ]
+        if request.transactional_id is None and _has_transactional_records(request):
+            topics = _refuse_all(request, ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
+        else:
+            topics = [
+                ProducedTopic(
+                    topic.name, [self._append(request, topic.name, sent) for sent in topic.partitions]
+                )
+                for topic in request.topics
+            ]
         if request.acks != 0:
             return ProduceResponse(topics)
         for topic in topics:
@@ -54,9 +59,9 @@ class RecordAppender:
     def _checked_append(
         self, request: ProduceRequest, topic: str, sent: ProducePartition
     ) -> ProducedPartition:
+        partition = self._topics.require(topic, sent.index)
         if request.acks not in (-1, 0, 1):
             raise RefusedError(ErrorCode.INVALID_REQUIRED_ACKS, str(request.acks))
-        partition = self._topics.require(topic, sent.index)
         config, log = partition.topic.config, partition.log
         latest = now_ms() + config.integer("message.timestamp.after.max.ms")
         header = check_produced(sent.records, config.integer("max.message.bytes"), latest)
@@ -66,8 +71,20 @@ class RecordAppender:
             return ProducedPartition(sent.index, ErrorCode.NONE, duplicate_of, -1, log.start_offset)
         if header.transactional:
             self._transactions.check_produce(
-                request.transactional_id, header.producer_id, header.producer_epoch, topic, sent.index
+                request.transactional_id or "", header.producer_id, header.producer_epoch, topic, sent.index
             )
         offset = log.append(records, header)
         partition.notify()
         return ProducedPartition(sent.index, ErrorCode.NONE, offset, -1, log.start_offset)
+
+
+def _has_transactional_records(request: ProduceRequest) -> bool:
+    batches = (sent.records for topic in request.topics for sent in topic.partitions)
+    return any(len(batch) >= HEADER_SIZE and parse_header(batch).transactional for batch in batches if batch)
+
+
+def _refuse_all(request: ProduceRequest, error: ErrorCode) -> list[ProducedTopic]:
+    return [
+        ProducedTopic(topic.name, [ProducedPartition(sent.index, error) for sent in topic.partitions])
+        for topic in request.topics
+    ]

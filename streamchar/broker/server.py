@@ -79,6 +79,7 @@ class EmbeddedBroker:
             self._durability.before_acknowledging,
         )
         self._server: asyncio.Server | None = None
+        self._stopping = False
         self._connections: set[asyncio.Task[None]] = set()
         self._chores: list[asyncio.Task[None]] = []
 
@@ -153,7 +154,11 @@ class EmbeddedBroker:
         self._connections.add(task)
         try:
             await Connection(self.settings, self._dispatcher, self._budget, reader, writer).run()
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
         finally:
+            writer.transport.abort()
             self._connections.discard(task)
 
     # housekeeping
@@ -187,6 +192,7 @@ class EmbeddedBroker:
 
     async def stop(self) -> None:
         """Stop listening, let go of clients, and close all files; safe to call twice."""
+        self._stopping = True
         if self._server is not None:
             self._server.close()
         self._groups.abandon()

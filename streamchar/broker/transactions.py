@@ -281,11 +281,9 @@ class TransactionCoordinator:
         return response
 
     def check_produce(
-        self, transactional_id: str | None, producer_id: int, epoch: int, topic: str, index: int
+        self, transactional_id: str, producer_id: int, epoch: int, topic: str, index: int
     ) -> None:
         """Refuse transactional records outside of a transaction of their producer."""
-        if transactional_id is None:
-            raise RefusedError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "no transactional id")
         transaction = self._require(transactional_id)
         transaction.check(producer_id, epoch)
         if transaction.state is not State.ONGOING or (topic, index) not in transaction.partitions:
