@@ -4,8 +4,8 @@
 #include "runs.hpp"
 #include <algorithm>
 #include <cmath>
-#include <nanobind/stl/optional.h>
-#include <optional>
+#include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <vector>
 
@@ -20,18 +20,25 @@ struct Prominent {
   float significance, prominence, contrast;
 };
 
-// The image in the exposure's coordinates. Outside of it the values fall with the distance, below anything inside, so that
-// every pixel there leads to the nearest part of the image; NaN lies in between.
+// Height of pixels that are not finite upward, of pixels d beyond the image (times d), and around a footprint.
+constexpr float unknown = -1e29f, beyond = -1e30f, outside = -std::numeric_limits<float>::infinity();
+
+// The image in the exposure's coordinates. Beyond its border the heights fall with the distance, below anything inside, so
+// that every pixel there leads to the nearest part of the image.
 class Surface {
 public:
   Surface(View image, View variance, std::int32_t border) : image_(image), variance_(variance), border_(border) {}
 
-  float value(std::int32_t x, std::int32_t y) const {
-    const std::int32_t column = clamp(x, image_.width), row = clamp(y, image_.height);
-    const std::int32_t distance = std::max(std::abs(x - border_ - column), std::abs(y - border_ - row));
-    if (distance > 0) return -1e30f * float(distance);
-    const float pixel = image_.row(row)[column];
-    return std::isnan(pixel) ? -1e29f : pixel;
+  // Heights of the pixels x0..x1 of a row.
+  void copy(std::int32_t y, std::int32_t x0, std::int32_t x1, float *out) const {
+    const std::int32_t row = clamp(y, image_.height), below = std::abs(y - border_ - row);
+    const float *pixels = image_.row(row);
+    for (std::int32_t x = x0; x <= x1; ++x) {
+      const std::int32_t column = x - border_, beside = std::max(std::max(-column, column - image_.width + 1), 0);
+      const std::int32_t distance = std::max(below, beside);
+      const float pixel = distance > 0 ? beyond * float(distance) : pixels[column];
+      *out++ = pixel > unknown || distance > 0 ? pixel : unknown;
+    }
   }
 
   float noise(std::int32_t x, std::int32_t y) const {
@@ -62,87 +69,130 @@ public:
 
   void split(const Spans &spans, std::size_t footprint, Parts &parts) {
     gather(spans, footprint);
+    if (is_single()) {
+      append_whole(spans, footprint, parts);
+      return;
+    }
     ascend();
     join();
-    append(spans, footprint, parts);
+    append_parts(spans, footprint, parts);
   }
 
 private:
   struct Saddle {
-    float value;
+    float height;
     std::int32_t a, b;
   };
 
-  // List the pixels and map them, in a box one pixel wider than the footprint on every side.
+  // One row of a footprint in the box.
+  struct Row {
+    std::int32_t first, last;
+  };
+
+  // Copy the heights into a box one pixel wider than the footprint on every side.
   void gather(const Spans &spans, std::size_t footprint) {
     const std::size_t first = spans.start(footprint), last = spans.start(footprint + 1);
-    const std::int32_t left = *std::min_element(spans.x0.data() + first, spans.x0.data() + last) - 1;
+    left_ = *std::min_element(spans.x0.data() + first, spans.x0.data() + last) - 1;
     const std::int32_t right = *std::max_element(spans.x1.data() + first, spans.x1.data() + last) + 1;
-    const std::int32_t top = spans.y(first) - 1, bottom = spans.y(last - 1) + 1;
-    stride_ = right - left + 1;
-    map_.assign(std::size_t(stride_) * (bottom - top + 1), -1);
-    pixels_.clear();
-    cells_.clear();
-    for (std::size_t i = first; i < last; ++i)
-      for (std::int32_t x = spans.x0(i); x <= spans.x1(i); ++x) {
-        const std::size_t cell = std::size_t(spans.y(i) - top) * stride_ + (x - left);
-        map_[cell] = std::int32_t(pixels_.size());
-        cells_.push_back(cell);
-        pixels_.push_back({x, spans.y(i), surface_.value(x, spans.y(i))});
-      }
+    top_ = spans.y(first) - 1;
+    const std::int32_t bottom = spans.y(last - 1) + 1;
+    width_ = right - left_ + 1;
+    const std::size_t size = std::size_t(width_) * (bottom - top_ + 1);
+    if (size > std::size_t(INT32_MAX)) throw std::length_error("the footprint's box has too many pixels");
+    height_.assign(size, outside);
+    rows_.clear();
+    for (std::size_t i = first; i < last; ++i) {
+      const std::int32_t cell = (spans.y(i) - top_) * width_ + spans.x0(i) - left_;
+      surface_.copy(spans.y(i), spans.x0(i), spans.x1(i), height_.data() + cell);
+      rows_.push_back({cell, cell + spans.x1(i) - spans.x0(i)});
+    }
   }
 
-  // Ties go to the earlier pixel, so that a plateau has one summit.
-  bool above(std::int32_t a, std::int32_t b) const {
-    return pixels_[a].value != pixels_[b].value ? pixels_[a].value > pixels_[b].value : a < b;
+  // The greatest of a cell and its neighbours; of equals the first, so that a plateau has one summit.
+  std::int32_t uphill(std::int32_t cell) const {
+    const std::int32_t steps[8] = {-width_, -width_ + 1, -1, 0, 1, width_ - 1, width_, width_ + 1};
+    std::int32_t best = cell - width_ - 1;
+    for (const std::int32_t step : steps)
+      if (height_[cell + step] > height_[best]) best = cell + step;
+    return best;
   }
 
-  // Lead every pixel to its greatest neighbour and number the summits.
+  bool above(std::int32_t a, std::int32_t b) const { return height_[a] != height_[b] ? height_[a] > height_[b] : a < b; }
+
+  Peak peak(std::int32_t cell) const { return {cell % width_ + left_, cell / width_ + top_, height_[cell]}; }
+
+  float noise(std::int32_t cell) const { return surface_.noise(cell % width_ + left_, cell / width_ + top_); }
+
+  // Whether no summit besides the greatest is significant: then there is nothing to part.
+  bool is_single() {
+    greatest_ = rows_.front().first;
+    for (const Row &row : rows_)
+      for (std::int32_t cell = row.first; cell <= row.last; ++cell)
+        if (height_[cell] > height_[greatest_]) greatest_ = cell;
+    for (const Row &row : rows_)
+      for (std::int32_t cell = row.first; cell <= row.last; ++cell)
+        if (height_[cell] >= height_[cell - 1] && height_[cell] >= height_[cell + 1] && uphill(cell) == cell && cell != greatest_ &&
+            height_[cell] >= prominent_.significance * noise(cell))
+          return false;
+    return true;
+  }
+
+  // Lead every cell to its greatest neighbour and number the summits.
   void ascend() {
-    const std::ptrdiff_t steps[8] = {-stride_ - 1, -stride_, -stride_ + 1, -1, 1, stride_ - 1, stride_, stride_ + 1};
-    const std::int32_t count = std::int32_t(pixels_.size());
-    up_.resize(count);
-    for (std::int32_t i = 0; i < count; ++i) {
-      std::int32_t best = i;
-      for (const std::ptrdiff_t step : steps) {
-        const std::int32_t near = map_[cells_[i] + step];
-        if (near >= 0 && above(near, best)) best = near;
-      }
-      up_[i] = best;
-    }
-    basin_.assign(count, -1);
+    up_.resize(height_.size());
+    basin_.assign(height_.size(), -1);
     summits_.clear();
-    for (std::int32_t i = 0; i < count; ++i) {
-      path_.clear();
-      std::int32_t at = i;
-      for (; basin_[at] < 0 && up_[at] != at; at = up_[at]) path_.push_back(at);
-      if (basin_[at] < 0) {
-        basin_[at] = std::int32_t(summits_.size());
-        summits_.push_back(at);
+    for (const Row &row : rows_)
+      for (std::int32_t cell = row.first; cell <= row.last; ++cell) {
+        up_[cell] = uphill(cell);
+        if (up_[cell] != cell) continue;
+        basin_[cell] = std::int32_t(summits_.size());
+        summits_.push_back(cell);
       }
-      for (const std::int32_t below : path_) basin_[below] = basin_[at];
-    }
+    for (const Row &row : rows_)
+      for (std::int32_t cell = row.first; cell <= row.last; ++cell) {
+        path_.clear();
+        std::int32_t at = cell;
+        for (; basin_[at] < 0; at = up_[at]) path_.push_back(at);
+        for (const std::int32_t below : path_) basin_[below] = basin_[at];
+      }
   }
 
+  // List where basins touch, highest first; where they are equal, in reading order.
   void list_saddles() {
-    const std::ptrdiff_t steps[4] = {1, stride_ - 1, stride_, stride_ + 1};
+    const std::int32_t steps[4] = {1, width_ - 1, width_, width_ + 1};
     saddles_.clear();
-    for (std::int32_t i = 0; i < std::int32_t(pixels_.size()); ++i)
-      for (const std::ptrdiff_t step : steps) {
-        const std::int32_t near = map_[cells_[i] + step];
-        if (near >= 0 && basin_[near] != basin_[i])
-          saddles_.push_back({std::min(pixels_[i].value, pixels_[near].value), basin_[i], basin_[near]});
+    order_.clear();
+    for (const Row &row : rows_)
+      for (std::int32_t cell = row.first; cell <= row.last; ++cell) {
+        const std::size_t before = saddles_.size();
+        for (const std::int32_t step : steps) {
+          const std::int32_t near = cell + step;
+          if (basin_[near] < 0 || basin_[near] == basin_[cell]) continue;
+          const float height = std::min(height_[cell], height_[near]);
+          std::size_t known = before;
+          while (known < saddles_.size() && saddles_[known].b != basin_[near]) ++known;
+          if (known == saddles_.size())
+            saddles_.push_back({height, basin_[cell], basin_[near]});
+          else
+            saddles_[known].height = std::max(saddles_[known].height, height);
+        }
       }
-    std::sort(saddles_.begin(), saddles_.end(), [](const Saddle &p, const Saddle &q) {
-      return p.value != q.value ? p.value > q.value : p.a != q.a ? p.a < q.a : p.b < q.b;
-    });
+    for (std::size_t i = 0; i < saddles_.size(); ++i) order_.push_back(std::uint64_t(~ascending(saddles_[i].height)) << 32 | i);
+    std::sort(order_.begin(), order_.end());
+  }
+
+  // An unsigned integer that increases with the number.
+  static std::uint32_t ascending(float value) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
   }
 
   bool stands_alone(std::int32_t summit, float saddle) const {
-    const Peak &peak = pixels_[summits_[summit]];
-    const float noise = surface_.noise(peak.x, peak.y), height = peak.value - saddle;
-    return peak.value >= prominent_.significance * noise && height >= prominent_.prominence * noise &&
-           height >= prominent_.contrast * std::max(saddle, 0.0f);
+    const float value = height_[summits_[summit]], stdev = noise(summits_[summit]), rise = value - saddle;
+    return value >= prominent_.significance * stdev && rise >= prominent_.prominence * stdev &&
+           rise >= prominent_.contrast * std::max(saddle, 0.0f);
   }
 
   // Lower the water: where two regions first touch, the fainter one's summit has its key saddle. A summit that does
@@ -152,9 +202,9 @@ private:
     region_.resize(count);
     group_.resize(count);
     for (std::size_t i = 0; i < count; ++i) region_[i] = group_[i] = std::int32_t(i);
-    if (count == 1) return;
     list_saddles();
-    for (const Saddle &saddle : saddles_) {
+    for (const std::uint64_t key : order_) {
+      const Saddle &saddle = saddles_[key & 0xffffffffu];
       std::int32_t bright = find(region_, saddle.a), faint = find(region_, saddle.b), beside = saddle.a;
       if (bright == faint) continue;
       if (above(summits_[faint], summits_[bright])) {
@@ -162,50 +212,64 @@ private:
         beside = saddle.b;
       }
       region_[faint] = bright;
-      if (!stands_alone(faint, saddle.value)) group_[find(group_, faint)] = find(group_, beside);
+      if (!stands_alone(faint, saddle.height)) group_[find(group_, faint)] = find(group_, beside);
     }
   }
 
+  void append_whole(const Spans &spans, std::size_t footprint, Parts &parts) const {
+    const std::size_t first = spans.start(footprint), last = spans.start(footprint + 1);
+    parts.spans.y.insert(parts.spans.y.end(), spans.y.data() + first, spans.y.data() + last);
+    parts.spans.x0.insert(parts.spans.x0.end(), spans.x0.data() + first, spans.x0.data() + last);
+    parts.spans.x1.insert(parts.spans.x1.end(), spans.x1.data() + first, spans.x1.data() + last);
+    append_peak(std::int64_t(parts.spans.y.size()), greatest_, footprint, parts);
+  }
+
+  void append_peak(std::int64_t end, std::int32_t cell, std::size_t footprint, Parts &parts) const {
+    parts.spans.start.push_back(end);
+    parts.peaks.push_back(peak(cell));
+    parts.origin.push_back(std::int64_t(footprint));
+  }
+
   // Write one part per group, the brightest first.
-  void append(const Spans &spans, std::size_t footprint, Parts &parts) {
+  void append_parts(const Spans &spans, std::size_t footprint, Parts &parts) {
     std::vector<std::int32_t> leaders;
     for (std::int32_t i = 0; i < std::int32_t(summits_.size()); ++i)
       if (find(group_, i) == i) leaders.push_back(i);
     std::sort(leaders.begin(), leaders.end(),
-              [this](std::int32_t a, std::int32_t b) { return brighter(pixels_[summits_[a]], pixels_[summits_[b]]); });
+              [this](std::int32_t a, std::int32_t b) { return brighter(peak(summits_[a]), peak(summits_[b])); });
     std::vector<std::int32_t> number(summits_.size());
     for (std::size_t i = 0; i < leaders.size(); ++i) number[leaders[i]] = std::int32_t(i);
-    for (std::int32_t &basin : basin_) basin = number[find(group_, basin)];
+    for (std::size_t i = 0; i < number.size(); ++i) number[i] = number[find(group_, std::int32_t(i))];
     std::vector<Run> runs;
     std::vector<std::int32_t> part;
-    std::size_t pixel = 0;
-    for (std::int64_t i = spans.start(footprint); i < spans.start(footprint + 1); ++i)
-      for (std::int32_t x = spans.x0(i); x <= spans.x1(i); ++x, ++pixel) {
-        if (x == spans.x0(i) || basin_[pixel] != basin_[pixel - 1]) {
-          runs.push_back({spans.y(i), x, x, true});
-          part.push_back(basin_[pixel]);
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      const std::size_t span = spans.start(footprint) + i;
+      for (std::int32_t cell = rows_[i].first; cell <= rows_[i].last; ++cell) {
+        const std::int32_t x = spans.x0(span) + cell - rows_[i].first, owner = number[basin_[cell]];
+        if (cell == rows_[i].first || owner != part.back()) {
+          runs.push_back({spans.y(span), x, x, true});
+          part.push_back(owner);
         }
         runs.back().x1 = x;
       }
+    }
     const Components grouped = group_runs(runs, part, std::int32_t(leaders.size()), {});
     const std::int64_t offset = parts.spans.start.back();
     parts.spans.y.insert(parts.spans.y.end(), grouped.y.begin(), grouped.y.end());
     parts.spans.x0.insert(parts.spans.x0.end(), grouped.x0.begin(), grouped.x0.end());
     parts.spans.x1.insert(parts.spans.x1.end(), grouped.x1.begin(), grouped.x1.end());
-    for (std::size_t i = 0; i < leaders.size(); ++i) {
-      parts.spans.start.push_back(offset + grouped.start[i + 1]);
-      parts.peaks.push_back(pixels_[summits_[leaders[i]]]);
-      parts.origin.push_back(std::int64_t(footprint));
-    }
+    for (std::size_t i = 0; i < leaders.size(); ++i)
+      append_peak(offset + grouped.start[i + 1], summits_[leaders[i]], footprint, parts);
   }
 
   Surface surface_;
   Prominent prominent_;
-  std::ptrdiff_t stride_ = 0;
-  std::vector<std::int32_t> map_, up_, basin_, summits_, path_, region_, group_;
-  std::vector<std::size_t> cells_;
-  std::vector<Peak> pixels_;
+  std::int32_t left_ = 0, top_ = 0, width_ = 0, greatest_ = 0;
+  std::vector<float> height_;
+  std::vector<Row> rows_;
+  std::vector<std::int32_t> up_, basin_, summits_, path_, region_, group_;
   std::vector<Saddle> saddles_;
+  std::vector<std::uint64_t> order_;
 };
 
 nb::tuple split_footprints(Plane<const float> image, Plane<const float> variance, std::int64_t border, I32 y, I32 x0, I32 x1, I64 start,
