@@ -67,7 +67,7 @@ async def run_night(
     config
         The night.
     directory
-        Where the files go; must exist.
+        Where the files go; made when missing.
     announcer
         Who is told; nobody when omitted.
     on_stored
@@ -86,10 +86,14 @@ async def run_night(
         When the broker does not take an event.
     DrawingError
         When an exposure cannot be drawn or written.
+    OSError
+        When the directory cannot be made.
     """
+    target = Path(directory)
+    await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
     report = NightReport()
     loop = asyncio.get_running_loop()
-    async with Renderer(Path(directory)) as renderer:
+    async with Renderer(target) as renderer:
 
         async def expose(plans: list[PlannedExposure]) -> list[StoredExposure]:
             return [await renderer.render(plan) for plan in plans]

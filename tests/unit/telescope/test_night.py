@@ -18,7 +18,7 @@ from streamchar.image import Exposure, UnreadableExposureError
 from streamchar.messages.codec import decode_exposure_ready
 from streamchar.telescope import NightConfig, Telescope, read_truth, truth_path
 from streamchar.telescope.announce import JsonLinesAnnouncer, KafkaAnnouncer
-from streamchar.telescope.errors import AnnouncementError, DrawingError
+from streamchar.telescope.errors import AnnouncementError, DrawingError, RendererLostError
 from streamchar.telescope.operate import run_night
 from streamchar.telescope.renderer import Renderer
 from streamchar.telescope.store import store
@@ -146,13 +146,13 @@ async def test_no_partial_file_is_ever_visible(tmp_path: Path) -> None:
 
     async def watch() -> None:
         while True:
-            for path in tmp_path.glob("[!.]*.fits"):
+            for path in set(tmp_path.glob("[!.]*.fits")) - looked:
                 if path.name.endswith(".truth.fits"):
                     read_truth(path)
                 else:
                     assert truth_path(path).exists()
                     Exposure.read(path).check()
-                looked.add(path.name)
+                looked.add(path)
             await asyncio.sleep(0.001)
 
     watcher = asyncio.create_task(watch())
@@ -183,8 +183,20 @@ async def test_cancelling_leaves_neither_process_nor_partial_file(tmp_path: Path
 
 
 async def test_a_directory_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DrawingError, match="No such file or directory"):
-        await run_night(night(), tmp_path / "nowhere")
+    plan = next(Telescope(night()).night())
+    async with Renderer(tmp_path / "nowhere") as renderer:
+        with pytest.raises(DrawingError, match=r"SIMCAM-000001-00.fits could not be made: .*No such file"):
+            await renderer.render(plan)
+
+
+async def test_a_lost_process_is_reported(tmp_path: Path) -> None:
+    plan = next(Telescope(night()).night())
+    before = set(psutil.Process().children())
+    async with Renderer(tmp_path) as renderer:
+        (process,) = set(psutil.Process().children()) - before
+        process.kill()
+        with pytest.raises(RendererLostError, match="exit code -9"):
+            await renderer.render(plan)
 
 
 async def test_events_travel_as_json_lines(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import galsim
 import numpy as np
 import pytest
+from photutils.aperture import CircularAperture
 
 from streamchar.image.psf import Psf
 from streamchar.telescope.config import CameraConfig, PsfConfig
@@ -147,6 +148,15 @@ def test_it_is_a_psf_whose_images_have_unit_sum() -> None:
     centered = psf.kernel_images(10.2, 20.0)[0]
     assert np.unravel_index(centered.argmax(), centered.shape) == (psf.size[0] // 2, psf.size[1] // 2)
     assert psf.shapes(10.2, 20.0).xx.shape == (1,)
+
+
+@pytest.mark.parametrize("radius", [3.0, 6.0, 12.0])
+def test_aperture_fluxes_equal_those_of_a_fine_drawing(radius: float) -> None:
+    psf = make(0.7)
+    profile = galsim.Convolve(galsim_profile(psf, 100.0, 80.0), galsim.Pixel(1.0))
+    fine = profile.drawImage(nx=513, ny=513, scale=0.125, method="no_pixel").array
+    expected = CircularAperture((256.0, 256.0), radius / 0.125).do_photometry(fine, method="exact")[0][0]
+    assert psf.aperture_fluxes(100.0, 80.0, radius)[0] == pytest.approx(expected, rel=3e-4)
 
 
 def test_one_node_suffices_for_a_constant_psf() -> None:
