@@ -126,6 +126,7 @@ nb::tuple psf_flux(Scene &scene, Plane<const float> variance, Plane<const std::i
       each_row([&](const Row &row) { add_row(row, fit); });
       const double flux = fit.product / fit.square;
       each_row([&](const Row &row) { fit.chi2 += chi2_of_row(row, flux); });
+      if (fit.pixels == 0) fit.chi2 = std::nan("");
       const double values[4] = {flux, std::sqrt(fit.variance) / fit.square, fit.model * fit.model / fit.square, fit.chi2};
       std::copy(values, values + 4, out.row(i));
       pixels[i] = std::int32_t(fit.pixels);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -25,6 +25,9 @@ class CircularApertureFluxConfig(Configuration):
     """Radii in pixels."""
     max_sinc_radius: float = 10.0
     """Largest radius measured with sub-pixel precision (sinc weights); larger circles add up whole pixels."""
+    sinc_half_width: Literal[8, 16, 32] = 16
+    """Least half width of the sinc weights in pixels. The reference's 8 makes fluxes within 3 pixels up to 1 % too large;
+    16 leaves 0.05 %."""
 
     @field_validator("radii")
     @classmethod
@@ -71,7 +74,7 @@ class CircularApertureFlux(Plugin[CircularApertureFluxConfig]):
         for k, radius in enumerate(naive):
             self._store(context, radius, fluxes[:, k], variances[:, k], outside[:, k], centres.flagged)
         for radius in filter(self._is_sinc, self.config.radii):
-            coefficients = sinc_coefficients(radius)
+            coefficients = sinc_coefficients(radius, self.config.sinc_half_width)
             values, bits = sinc_aperture(
                 context.scene, context.exposure.variance, centres.x, centres.y, coefficients, radius
             )

@@ -1,0 +1,93 @@
+"""The scene against copies of the image."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from streamchar.kernels import Scene
+from tests.measurement_scenes import bare_scene, footprints_of_masks
+
+MASKS = st.lists(arrays(bool, (6, 7)), max_size=4)
+
+
+def make(image, footprints, noise):
+    return Scene(
+        image, footprints.span_y, footprints.span_x0, footprints.span_x1, footprints.span_start, noise
+    )
+
+
+@given(MASKS)
+def test_one_source_at_a_time(masks):
+    original = np.arange(42, dtype=np.float32).reshape(6, 7)
+    image, footprints = original.copy(), footprints_of_masks(masks)
+    noise = -1 - np.arange(footprints.area.sum(), dtype=np.float32)
+    scene = make(image, footprints, noise)
+    assert scene.footprints == len(masks)
+
+    hidden, ends = original.copy(), np.cumsum(footprints.area)
+    for mask, end in zip(masks, ends, strict=True):
+        hidden[mask] = noise[end - mask.sum() : end]
+    scene.hide_all()
+    np.testing.assert_array_equal(image, hidden)
+
+    expected = hidden.copy()
+    for i, (mask, end) in enumerate(zip(masks, ends, strict=True)):
+        scene.show(i)
+        np.testing.assert_array_equal(image, np.where(mask, original, expected))
+        scene.hide(i)
+        expected[mask] = noise[end - mask.sum() : end]
+        np.testing.assert_array_equal(image, expected)
+    scene.show_all()
+    np.testing.assert_array_equal(image, original)
+
+
+def test_non_finite_pixels_come_back():
+    image = np.array([[np.nan, np.inf, -np.inf]], np.float32)
+    scene = make(image, footprints_of_masks([np.ones((1, 3), bool)]), np.zeros(3, np.float32))
+    scene.hide_all()
+    assert not image.any()
+    scene.show_all()
+    np.testing.assert_array_equal(image, np.array([[np.nan, np.inf, -np.inf]], np.float32))
+
+
+def test_nothing_to_hide():
+    image = np.ones((2, 3), np.float32)
+    scene = bare_scene(image)
+    scene.hide_all()
+    assert scene.footprints == 0
+    assert image.all()
+    with pytest.raises(IndexError):
+        scene.show(0)
+
+
+def test_the_image_is_not_copied():
+    image = np.ones((2, 3), np.float32)
+    assert np.shares_memory(bare_scene(image).image, image)
+    with pytest.raises(TypeError):
+        bare_scene(image.astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    ("spans", "start", "noise"),
+    [
+        (([0], [0], [3]), [0, 1], 4),
+        (([2], [0], [1]), [0, 1], 2),
+        (([0], [1], [0]), [0, 1], 0),
+        (([0], [0], [1]), [0, 1], 3),
+        (([0], [0], [1]), [0, 2], 2),
+        (([0, 1], [0, 0], [0, 0]), [0, 2, 1, 2], 2),
+        (([0], [0], [1]), [], 2),
+        (([0, 0], [0], [1]), [0, 1], 2),
+    ],
+)
+def test_wrong_spans_are_refused(spans, start, noise):
+    image = np.ones((2, 3), np.float32)
+    with pytest.raises(ValueError):
+        Scene(
+            image,
+            *(np.array(s, np.int32) for s in spans),
+            np.array(start, np.int64),
+            np.zeros(noise, np.float32),
+        )
