@@ -15,7 +15,8 @@ import typer
 from streamchar.errors import StreamcharError
 from streamchar.stream.errors import FatalError
 from streamchar.stream.events import NO_DIGEST
-from streamchar.stream.service import Service, serve as serve_until_told
+from streamchar.stream.service import Service
+from streamchar.stream.service import serve as serve_until_told
 from streamchar.stream.settings import ServiceSettings, WorkerSettings, load_settings
 
 CONFIGURATION_EXIT = 2
@@ -78,9 +79,37 @@ def configure_logging(level: str) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     else:
         handler.setFormatter(JsonFormatter())
+    handler.addFilter(RepetitionFilter())
     logging.basicConfig(level=number, handlers=[handler], force=True)
     # The client reports each lost connection and rebalance at length; we report what follows from them.
     logging.getLogger("aiokafka").setLevel(max(number, logging.WARNING))
+
+
+class RepetitionFilter(logging.Filter):
+    """Lets a message of the Kafka client through once in a while: without brokers it repeats them many times a second.
+
+    Parameters
+    ----------
+    interval
+        Seconds between two equal messages.
+    """
+
+    def __init__(self, interval: float = 30.0) -> None:
+        super().__init__()
+        self._interval = interval
+        self._seen: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the record is to be written."""
+        if not record.name.startswith("aiokafka"):
+            return True
+        text = record.getMessage()
+        if record.created - self._seen.get(text, 0.0) < self._interval:
+            return False
+        if len(self._seen) > 1000:
+            self._seen.clear()
+        self._seen[text] = record.created
+        return True
 
 
 class JsonFormatter(logging.Formatter):

@@ -73,6 +73,7 @@ class Dispatcher:
         self._turns: deque[TopicPartition] = deque()
         self._events: dict[Position, Event] = {}
         self._timers: dict[Position, asyncio.TimerHandle] = {}
+        self._detached: set[Position] = set()
         self._parked: dict[Position, Completion] = {}
         self._breaker = Breaker(settings.breaker)
         self._epoch = 0
@@ -91,8 +92,12 @@ class Dispatcher:
 
     @property
     def in_flight(self) -> int:
-        """Events that were started and are not published, without those that wait for a later attempt."""
-        return len(self._events) - len(self._timers)
+        """Events that were started and are not published.
+
+        Without those that wait for a later attempt, and without work that outlived its partition: it waits to be
+        read again, which must not need the credits that it holds.
+        """
+        return len(self._events) - len(self._timers) - len(self._detached)
 
     @property
     def delayed(self) -> int:
@@ -134,11 +139,15 @@ class Dispatcher:
         """End lanes: let their running publications finish, keep their work in case they come back."""
         lanes = [self._lanes.pop(partition) for partition in partitions if partition in self._lanes]
         self._turns = deque(partition for partition in self._turns if partition in self._lanes)
-        for lane, unpublished in zip(
-            lanes, await asyncio.gather(*(lane.close() for lane in lanes)), strict=True
-        ):
+        ended = await asyncio.gather(*(lane.close() for lane in lanes))
+        for lane, unpublished in zip(lanes, ended, strict=True):
             for completion in unpublished:
                 self._parked[lane.partition, completion.offset] = completion
+        for position in [position for position in self._events if position[0] not in self._lanes]:
+            if position in self._timers:
+                self._drop(position)  # no work is lost: it only waits
+            else:
+                self._detached.add(position)
 
     def forget_lost(self) -> None:
         """Give up the work of partitions that did not come back with the last assignment."""
@@ -207,6 +216,7 @@ class Dispatcher:
 
     def _adopt(self, lane: Lane, position: Position) -> None:
         """Attach work that outlived a rebalance to the new lane of its partition."""
+        self._detached.discard(position)
         completion = self._parked.pop(position, None)
         if completion is not None:
             lane.add(completion)
@@ -316,7 +326,7 @@ class Dispatcher:
             self._metrics.change("streamchar_retries_total", 1, {"where": "topic"})
             not_before = utc_now() + timedelta(seconds=decision.delay)
             self._complete(event, self._correspondent.retry(event, failure, not_before), "retry")
-        elif not self._draining:
+        elif not self._draining and (event.partition, event.offset) not in self._detached:
             self._metrics.change("streamchar_retries_total", 1, {"where": "in_process"})
             if decision.delay > 0:
                 self._delay(event, decision.delay)
@@ -388,6 +398,7 @@ class Dispatcher:
 
     def _release(self, position: Position) -> None:
         event = self._events.pop(position, None)
+        self._detached.discard(position)
         self._parked.pop(position, None)
         if event is not None:
             self._result_bytes -= event.result_bytes

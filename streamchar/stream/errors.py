@@ -65,6 +65,13 @@ class ChecksumError(PermanentError):
     template = "{uri}: its SHA-256 is {actual}, announced was {announced}"
 
 
+class ConfigurationMismatchError(PermanentError):
+    """The announcer expects another configuration than the one in force."""
+
+    code = "configuration_mismatch"
+    template = "the event expects the configuration {expected}, in force is {actual}"
+
+
 class ChecksumFormatError(PermanentError):
     """The announced checksum cannot be understood."""
 

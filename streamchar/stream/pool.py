@@ -20,6 +20,8 @@ from streamchar.stream.process import WorkerExit, WorkerGoneError, WorkerProcess
 
 Outcome = JobResult | JobFailure
 
+_CANCELLED = "cancelled"
+
 
 @dataclass(frozen=True)
 class PoolOptions:
@@ -116,7 +118,7 @@ class Ticket:
     def _abandon(self) -> None:
         self.outcome.cancel()
         if self._process is not None:
-            self._process.kill("cancelled")
+            self._process.kill(_CANCELLED)
 
 
 class WorkerPool:
@@ -330,6 +332,8 @@ class WorkerPool:
 def classify_exit(exit_: WorkerExit) -> JobFailure:
     """Say what the end of a busy worker means for its event."""
     values: dict[str, Any] = {"peak_bytes": exit_.peak_bytes}
+    if exit_.detail == _CANCELLED:
+        return JobFailure("lost", "worker_cancelled", "the work was given up", values)
     if exit_.detail:
         return JobFailure("lost", "worker_protocol", f"the worker was stopped: {exit_.detail}", values)
     if exit_.signal is None:

@@ -269,7 +269,7 @@ def pool_options(
     if job_settings is None:
         job_settings = {
             "characterize": settings.characterize,
-            "grades": settings.grades,
+            "grades": settings.model_dump()["grades"],
             "config_digest": config_digest,
             "source": settings.kafka.group,
             "roots": [str(root) for root in settings.fetch.roots],

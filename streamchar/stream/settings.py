@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, model_validator
 from streamchar.configuration import Configuration, Tree, merge, parse_override, read_toml, validate
 from streamchar.errors import ConfigurationError
 from streamchar.messages.topics import PREFIX, TopicNames
+from streamchar.monitor.grades import GradeLimits
 
 ENVIRONMENT_PREFIX = "STREAMCHAR__"
 
@@ -339,8 +340,9 @@ class ServiceSettings(Configuration):
     lifecycle: LifecycleSettings = LifecycleSettings()
     """Start and stop."""
 
-    grades: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Limits of the quality grades by instrument or ``instrument/band``; see ``streamchar.monitor.grades``."""
+    grades: dict[str, dict[str, GradeLimits]] = Field(default_factory=dict)
+    """Limits of the quality grades: by ``default``, instrument or ``instrument/band``, then by quantity of the
+    psf-quality message, for example ``[grades."DemoCam/r".seeing]`` with yellow, orange and red."""
 
     characterize: dict[str, Any] = Field(default_factory=dict)
     """Settings of the characterization, as in `streamchar config show`."""

@@ -107,7 +107,9 @@ class Night:
 
     async def statuses(self) -> list[ExposureStatus]:
         """All statuses published so far."""
-        found = [decode(record.value, record.headers) for record in await self.read(self.topics.exposure_status)]
+        found = [
+            decode(record.value, record.headers) for record in await self.read(self.topics.exposure_status)
+        ]
         return [status for status in found if isinstance(status, ExposureStatus)]
 
     async def wait_for_statuses(self, count: int, seconds: float = 20.0) -> list[ExposureStatus]:
@@ -185,6 +187,13 @@ class ServiceProcess:
         assert self._process is not None
         async with asyncio.timeout(seconds):
             return await self._process.wait()
+
+    async def kill(self) -> None:
+        """End it with SIGKILL when it still runs."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self.send(signal.SIGKILL)
+            await self.wait()
 
     async def stop(self) -> int:
         """Drain it when it still runs; return the exit code."""

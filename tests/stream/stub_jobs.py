@@ -26,7 +26,13 @@ def scripted(settings: Mapping[str, Any]) -> Job:
             with Path(journal).open("a") as file:
                 file.write(
                     json.dumps(
-                        {"pid": os.getpid(), "time": time.time(), "attempt": assignment.attempt, "exposure": announced.get("exposure"), **order}
+                        {
+                            "pid": os.getpid(),
+                            "time": time.time(),
+                            "attempt": assignment.attempt,
+                            "exposure": announced.get("exposure"),
+                            **order,
+                        }
                     )
                     + "\n"
                 )

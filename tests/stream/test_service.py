@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -29,6 +29,7 @@ from tests.stream.services import (
     stub_event,
 )
 
+Start = Callable[..., Awaitable[ServiceProcess]]
 MODES = ["exactly_once", "at_least_once"]
 
 
@@ -39,6 +40,22 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Night]:
         yield Night(broker.bootstrap)
 
 
+@pytest.fixture
+async def start(night: Night, tmp_path: Path) -> AsyncIterator[Start]:
+    """Start services as processes; none outlives the test."""
+    started: list[ServiceProcess] = []
+
+    async def begin(*overrides: str) -> ServiceProcess:
+        service = ServiceProcess(night.bootstrap, tmp_path / f"service-{len(started)}.log", *overrides)
+        started.append(service)
+        await service.start()
+        return service
+
+    yield begin
+    for service in started:
+        await service.kill()
+
+
 async def prepare(night: Night) -> None:
     """Create the topics before there is a service."""
     from streamchar.stream.topics import ensure_topics
@@ -47,10 +64,10 @@ async def prepare(night: Night) -> None:
 
 
 @pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[Path]:
+def journal(tmp_path: Path) -> Path:
     path = tmp_path / "journal"
     path.touch()
-    yield path
+    return path
 
 
 def attempts(journal: Path) -> Counter[int]:
@@ -97,7 +114,10 @@ async def test_misfortunes_end_in_their_own_way_and_stop_nobody_else(night: Nigh
     async with running(Service(settings_for(night.bootstrap, "workers.deadline=1"))):
         statuses = await night.wait_for_statuses(14)
     by_exposure = {status.exposure: status for status in statuses if status.exposure is not None}
-    ends = {n: (status.outcome, status.attempts, [r.code for r in status.reasons]) for n, status in by_exposure.items()}
+    ends = {
+        n: (status.outcome, status.attempts, [r.code for r in status.reasons])
+        for n, status in by_exposure.items()
+    }
     assert ends == {
         0: ("succeeded", 1, []),
         1: ("failed", 2, ["worker_crashed"]),
@@ -127,13 +147,14 @@ async def test_misfortunes_end_in_their_own_way_and_stop_nobody_else(night: Nigh
     assert headers["sc-retry-lost-workers"] == b"2"
 
 
-async def test_a_slow_exposure_blocks_nobody_and_a_restart_redoes_nothing(night: Night, journal: Path, tmp_path: Path) -> None:
+async def test_a_slow_exposure_blocks_nobody_and_a_restart_redoes_nothing(
+    night: Night, journal: Path, start: Start
+) -> None:
     """One partition, the first event slow: the others are published; after SIGKILL only the slow one runs again."""
     await prepare(night)
     await night.announce([stub_event(0, sleep=60), *(stub_event(n) for n in range(1, 30))], partition=0)
     overrides = (f"characterize.journal='{journal}'", "kafka.instance_id=one")
-    service = ServiceProcess(night.bootstrap, tmp_path / "log", *overrides)
-    await service.start()
+    service = await start(*overrides)
     assert_once(await night.wait_for_statuses(29), range(1, 30))
     workers = psutil.Process(service.pid).children(recursive=True)
     assert len(workers) == 2
@@ -143,22 +164,18 @@ async def test_a_slow_exposure_blocks_nobody_and_a_restart_redoes_nothing(night:
     assert alive == []
 
     journal.write_text("")
-    again = ServiceProcess(night.bootstrap, tmp_path / "log", *overrides)
-    await again.start()
+    await start(*overrides)
     await night.announce([stub_event(30)], partition=0)
     assert_once(await night.wait_for_statuses(30), range(1, 31))
     assert attempts(journal) == {0: 1, 30: 1}
-    again.send(signal.SIGKILL)
-    await again.wait()
 
 
-async def test_sigterm_drains_what_runs_and_leaves_the_rest(night: Night, journal: Path, tmp_path: Path) -> None:
+async def test_sigterm_drains_what_runs_and_leaves_the_rest(
+    night: Night, journal: Path, start: Start
+) -> None:
     await prepare(night)
-    await night.announce(stub_event(n, sleep=0.5) for n in range(20))
-    service = ServiceProcess(
-        night.bootstrap, tmp_path / "log", f"characterize.journal='{journal}'", "limits.events_in_flight=2"
-    )
-    await service.start()
+    await night.announce(stub_event(n, sleep=0.25) for n in range(20))
+    service = await start(f"characterize.journal='{journal}'", "limits.events_in_flight=2")
     await night.wait_for_statuses(2)
     service.send(signal.SIGTERM)
     assert await service.wait() == 0
@@ -166,19 +183,17 @@ async def test_sigterm_drains_what_runs_and_leaves_the_rest(night: Night, journa
     assert len(done) < 20
     assert attempts(journal) == Counter(status.exposure for status in done)
 
-    rest = ServiceProcess(night.bootstrap, tmp_path / "log", f"characterize.journal='{journal}'")
-    await rest.start()
+    rest = await start(f"characterize.journal='{journal}'")
     statuses = await night.wait_for_statuses(20)
     assert await rest.stop() == 0
     assert_once(statuses, range(20))
     assert set(attempts(journal).values()) == {1}
 
 
-async def test_the_second_sigterm_ends_at_once(night: Night, tmp_path: Path, journal: Path) -> None:
+async def test_the_second_sigterm_ends_at_once(night: Night, journal: Path, start: Start) -> None:
     await prepare(night)
     await night.announce([stub_event(0, sleep=60)])
-    service = ServiceProcess(night.bootstrap, tmp_path / "log", f"characterize.journal='{journal}'")
-    await service.start()
+    service = await start(f"characterize.journal='{journal}'")
     while not attempts(journal):
         await asyncio.sleep(0.05)
     workers = psutil.Process(service.pid).children(recursive=True)
@@ -204,12 +219,12 @@ async def test_a_killed_worker_costs_its_event_less_than_a_second(night: Night, 
     assert [(status.outcome, status.attempts) for status in statuses] == [("succeeded", 2)]
 
 
-async def test_two_services_share_the_work_and_one_takes_over(night: Night, tmp_path: Path, journal: Path) -> None:
+async def test_two_services_share_the_work_and_one_takes_over(
+    night: Night, journal: Path, start: Start
+) -> None:
     await prepare(night)
-    overrides = (f"characterize.journal='{journal}'",)
-    one, two = (ServiceProcess(night.bootstrap, tmp_path / name, *overrides) for name in ("one", "two"))
-    await one.start()
-    await two.start()
+    one = await start(f"characterize.journal='{journal}'")
+    two = await start(f"characterize.journal='{journal}'")
     await night.announce(stub_event(n, sleep=0.05) for n in range(100))
     await night.wait_for_statuses(20)
     assert await one.stop() == 0
@@ -225,7 +240,9 @@ async def test_a_product_the_topic_refuses_becomes_a_dead_letter(night: Night) -
     await night.announce([stub_event(0), stub_event(1, size=2_000_000), stub_event(2)], partition=0)
     async with running(Service(settings_for(night.bootstrap))):
         statuses = await night.wait_for_statuses(3)
-    ends = {status.exposure: (status.outcome, [reason.code for reason in status.reasons]) for status in statuses}
+    ends = {
+        status.exposure: (status.outcome, [reason.code for reason in status.reasons]) for status in statuses
+    }
     assert ends == {0: ("succeeded", []), 1: ("failed", ["product_too_large"]), 2: ("succeeded", [])}
     assert len(await night.read(night.topics.source_catalog)) == 2
 

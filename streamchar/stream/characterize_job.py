@@ -1,0 +1,145 @@
+"""What a worker does with an event: find the file, read the exposure, characterize it, encode the products."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from streamchar.characterize.config import CharacterizeImageConfig
+from streamchar.characterize.task import CharacterizationResult, CharacterizeImage
+from streamchar.configuration import merge, validate
+from streamchar.errors import ConfigurationError
+from streamchar.image import Exposure, Identity
+from streamchar.messages import ExposureReady, decode_exposure_ready
+from streamchar.monitor.grades import GradeLimits, Limits
+from streamchar.stream.errors import ConfigurationMismatchError
+from streamchar.stream.fetch import locate
+from streamchar.stream.job import Assignment, Job, JobResult
+from streamchar.stream.products import Publisher
+
+PRESETS = ("best", "reference")
+
+
+def characterize(settings: Mapping[str, Any]) -> Job:
+    """Build the job: called once in each worker.
+
+    Parameters
+    ----------
+    settings
+        ``characterize`` (tree of settings, optionally with ``preset``), ``config_digest``, ``roots``,
+        ``max_bytes``, ``grades`` and ``source``.
+
+    Raises
+    ------
+    ConfigurationError
+        A setting is wrong.
+    """
+    limits = {
+        name: {quantity: GradeLimits.model_validate(limit) for quantity, limit in group.items()}
+        for name, group in settings.get("grades", {}).items()
+    }
+    return CharacterizeJob(
+        CharacterizeImage(load_config(settings["characterize"])),
+        config_digest=settings["config_digest"],
+        roots=[Path(root) for root in settings["roots"]],
+        max_bytes=settings["max_bytes"],
+        limits=limits,
+        source=settings.get("source", "streamchar"),
+    )
+
+
+class CharacterizeJob:
+    """Characterizes the exposure of one event after another, with one task that is built once.
+
+    Parameters
+    ----------
+    task
+        The characterization.
+    config_digest
+        Digest of its configuration, written into every product.
+    roots, max_bytes
+        Which files may be read.
+    limits
+        Of the quality grades.
+    source
+        Who publishes, for the header ``ce_source``.
+    """
+
+    def __init__(
+        self,
+        task: CharacterizeImage,
+        *,
+        config_digest: str,
+        roots: Sequence[Path],
+        max_bytes: int,
+        limits: Limits,
+        source: str = "streamchar",
+    ) -> None:
+        self._task = task
+        self._digest = config_digest
+        self._roots = roots
+        self._max_bytes = max_bytes
+        self._publisher = Publisher(config_digest, limits, source)
+
+    def __call__(self, assignment: Assignment) -> JobResult:
+        """Characterize the exposure of an event.
+
+        Raises
+        ------
+        StreamcharError
+            The event, its file or its pixels cannot be used; its class says whether another attempt may help.
+        """
+        event = decode_exposure_ready(assignment.value, assignment.headers)
+        if event.config_digest is not None and event.config_digest != self._digest:
+            raise ConfigurationMismatchError(expected=event.config_digest, actual=self._digest)
+        cpu, wall = time.process_time(), time.perf_counter()
+        exposure = self._read(event)
+        reading = ("read", time.process_time() - cpu, time.perf_counter() - wall)
+        result = self._task.run(exposure).raise_if_failed()
+        return self._encode(event, result, reading, dict(assignment.headers).get("traceparent"))
+
+    def _read(self, event: ExposureReady) -> Exposure:
+        path = locate(event.uri, self._roots, self._max_bytes, event.checksum)
+        exposure = Exposure.read(path)
+        # The announcement says which exposure this is; headers of files are often silent or wrong about it.
+        exposure.identity = Identity(
+            event.instrument, event.exposure, event.detector, event.band or exposure.identity.band
+        )
+        return exposure
+
+    def _encode(
+        self,
+        event: ExposureReady,
+        result: CharacterizationResult,
+        reading: tuple[str, float, float],
+        traceparent: bytes | None,
+    ) -> JobResult:
+        return self._publisher.encode(event, result, (reading,), traceparent)
+
+
+def load_config(tree: Mapping[str, Any]) -> CharacterizeImageConfig:
+    """Build the configuration from settings over a preset (``preset = "best"`` or ``"reference"``).
+
+    Raises
+    ------
+    ConfigurationError
+        The preset or a setting is wrong.
+    """
+    changes = dict(tree)
+    preset = changes.pop("preset", "best")
+    if preset not in PRESETS:
+        raise ConfigurationError.at(
+            "characterize.preset", f"'{preset}' is no preset; known are {', '.join(PRESETS)}"
+        )
+    base = CharacterizeImageConfig.preset(preset).model_dump()
+    return validate(CharacterizeImageConfig, merge(base, changes), "characterize")
+
+
+def digest_of(config: CharacterizeImageConfig) -> str:
+    """Digest of a configuration: equal for equal values, whatever their order or origin."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
