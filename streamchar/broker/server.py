@@ -165,7 +165,7 @@ class EmbeddedBroker:
 
     def _begin_chores(self) -> None:
         self._chore("group-timeouts", _GROUP_TICK, self._expire_groups)
-        self._chore("transaction-timeouts", _TRANSACTION_TICK, self._expire_transactions)
+        self._chore("transaction-timeouts", _TRANSACTION_TICK, self.maintain)
         self._chore("retention", self.settings.retention_check_interval_ms / 1000, self._enforce_retention)
         if self._durability.interval is not None:
             self._chore("fsync", self._durability.interval, self._durability.sync)
@@ -176,7 +176,8 @@ class EmbeddedBroker:
     async def _expire_groups(self) -> None:
         self._groups.expire()
 
-    async def _expire_transactions(self) -> None:
+    async def maintain(self) -> None:
+        """End overdue transactions and keep the journal short; happens by itself twice a second."""
         await self._transactions.expire()
         if self._journal.overgrown:
             self._journal.rewrite(self._events())

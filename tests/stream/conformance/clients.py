@@ -68,6 +68,9 @@ async def doomed_producer(bootstrap: str, **options: Any) -> AsyncIterator[AIOKa
             await asyncio.wait({sender})
             if not sender.cancelled():
                 sender.exception()
+        waiter = client._txn_manager._transaction_waiter
+        if waiter is not None and waiter.done() and not waiter.cancelled():
+            waiter.exception()
         await client.client.close()
         client._closed = True
 

@@ -1,0 +1,74 @@
+"""The broker inside one's own event loop, and the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamchar.broker import BrokerSettings, EmbeddedBroker
+from streamchar.broker.errors import DataDirectoryInUseError, UnsafeListenerError
+from tests.stream.conformance.clients import make_topic, producer, values
+
+
+async def test_broker_in_the_same_loop(tmp_path: Path) -> None:
+    settings = BrokerSettings(data_dir=tmp_path / "data", port=0)
+    for turn in range(2):
+        async with EmbeddedBroker(settings) as broker:
+            if turn == 0:
+                await make_topic(broker.bootstrap, name="kept")
+            async with producer(broker.bootstrap) as client:
+                await client.send_and_wait("kept", b"%d" % turn, partition=0)
+            assert len(await values(broker.bootstrap, "kept")) == turn + 1
+
+
+async def test_directory_belongs_to_one_broker(tmp_path: Path) -> None:
+    settings = BrokerSettings(data_dir=tmp_path / "data", port=0)
+    async with EmbeddedBroker(settings):
+        with pytest.raises(DataDirectoryInUseError):
+            await EmbeddedBroker(settings).start()
+    async with EmbeddedBroker(settings):
+        pass
+
+
+def test_network_address_needs_consent(tmp_path: Path) -> None:
+    with pytest.raises(UnsafeListenerError):
+        EmbeddedBroker(BrokerSettings(data_dir=tmp_path, host="192.0.2.1"))
+    broker = EmbeddedBroker(
+        BrokerSettings(
+            data_dir=tmp_path, host="0.0.0.0", allow_remote=True, advertised_host="tower", port=9092
+        )
+    )
+    assert broker.bootstrap == "tower:9092"
+
+
+async def test_stopping_does_not_wait_for_idle_clients(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(BrokerSettings(data_dir=tmp_path / "data", port=0))
+    await broker.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+    await asyncio.sleep(0.05)
+    await asyncio.wait_for(broker.stop(), 2)
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await reader.readexactly(1)
+    writer.close()
+    await broker.stop()
+
+
+async def test_command_line(tmp_path: Path) -> None:
+    code = "import typer; from streamchar.cli.broker import broker; typer.run(broker)"
+    arguments = ["--port", "0", "--data-dir", str(tmp_path / "night"), "--set", "default_partitions=2"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    line = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+    assert line.startswith("listening on 127.0.0.1:")
+    async with producer(line.split()[-1]) as client:
+        await client.send_and_wait("first-use", b"x")
+        assert len(await client.partitions_for("first-use")) == 2
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    assert process.returncode == 0
