@@ -13,7 +13,8 @@ class Footprints:
     """Spans and peaks of n footprints, stored one after the other.
 
     The spans of footprint ``i`` are rows ``span_start[i]:span_start[i + 1]`` of the span arrays, ordered by (y, x);
-    its peaks are ``peak_start[i]:peak_start[i + 1]`` of the peak arrays, brightest first.
+    its peaks are ``peak_start[i]:peak_start[i + 1]`` of the peak arrays, brightest first. (Where the peaks of a complex
+    footprint were found anew, each connected part of it lists its own in turn: reference detection.md section 6.)
 
     Attributes
     ----------

@@ -1,0 +1,82 @@
+"""Smoothing of an exposure: borders, single pixels, memory, and what lies under the kernel."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from streamchar.characterize.smoothing import (
+    SmoothingKernelError,
+    Workspace,
+    gaussian_taps,
+    smooth_at,
+    smooth_exposure,
+    spread,
+)
+
+
+def planes(shape, seed=1):
+    rng = np.random.default_rng(seed)
+    return rng.normal(0, 10, shape).astype(np.float32), rng.uniform(50, 150, shape).astype(np.float32)
+
+
+def test_the_variance_is_smoothed_with_the_squared_kernel():
+    image, variance = planes((40, 50))
+    smoothed = smooth_exposure(image, variance, 1.5, 11)
+    taps = gaussian_taps(1.5, 11)
+    kernel = np.concatenate([taps[:0:-1], taps])
+    assert kernel.sum() == pytest.approx(1.0, abs=1e-15)
+    inner = np.s_[5:-5, 5:-5]
+    expected = ndimage.convolve(image.astype(float), np.outer(kernel, kernel))[inner]
+    np.testing.assert_allclose(smoothed.image, expected, atol=1e-5)
+    expected = ndimage.convolve(variance.astype(float), np.outer(kernel, kernel) ** 2)[inner]
+    np.testing.assert_allclose(smoothed.variance, expected, rtol=1e-6)
+
+
+def test_a_wider_border_leaves_out_more_of_the_same():
+    image, variance = planes((40, 50))
+    whole = smooth_exposure(image, variance, 1.0, 7)
+    inner = smooth_exposure(image, variance, 1.0, 7, border=6)
+    assert (whole.border, inner.border) == (3, 6)
+    np.testing.assert_array_equal(inner.image, whole.image[3:-3, 3:-3])
+    np.testing.assert_array_equal(inner.variance, whole.variance[3:-3, 3:-3])
+    with pytest.raises(ValueError, match="border of 3"):
+        smooth_exposure(image, variance, 1.0, 7, border=2)
+
+
+def test_single_pixels_are_smoothed_as_the_plane_is():
+    image, variance = planes((30, 35))
+    smoothed = smooth_exposure(image, variance, 2.0, 15)
+    y, x = np.array([7, 22, 15], np.int32), np.array([7, 27, 20], np.int32)
+    np.testing.assert_allclose(
+        smooth_at(image, x, y, gaussian_taps(2.0, 15)), smoothed.image[y - 7, x - 7], rtol=1e-5, atol=1e-5
+    )
+    assert len(smooth_at(image, x[:0], y[:0], gaussian_taps(2.0, 15))) == 0
+
+
+def test_memory_is_kept_between_exposures():
+    workspace = Workspace()
+    image, variance = planes((40, 50))
+    first = smooth_exposure(image, variance, 1.5, 11, workspace)
+    assert not np.shares_memory(first.image, first.variance)
+    image, variance = planes((32, 44), seed=2)
+    second = smooth_exposure(image, variance, 1.5, 11, workspace)
+    assert np.shares_memory(first.image, second.image)
+    np.testing.assert_array_equal(second.image, smooth_exposure(image, variance, 1.5, 11).image)
+    image, variance = planes((60, 70), seed=3)
+    third = smooth_exposure(image, variance, 1.5, 11, workspace)
+    np.testing.assert_array_equal(third.variance, smooth_exposure(image, variance, 1.5, 11).variance)
+
+
+def test_an_exposure_that_the_kernel_just_fits_in():
+    image, variance = planes((11, 12))
+    assert smooth_exposure(image, variance, 1.5, 11).image.shape == (1, 2)
+    with pytest.raises(SmoothingKernelError, match="10 x 11"):
+        smooth_exposure(image[:, :10], variance[:, :10], 1.5, 11)
+
+
+@pytest.mark.parametrize("border", [0, 1, 4])
+def test_flags_spread_over_the_kernel(border):
+    flagged = np.random.default_rng(3).random((20, 30)) < 0.02
+    expected = ndimage.maximum_filter(flagged, 2 * border + 1, mode="constant")
+    inner = np.s_[border : 20 - border, border : 30 - border]
+    np.testing.assert_array_equal(spread(flagged, border), expected[inner])
