@@ -55,7 +55,7 @@ struct Workspace {
   std::vector<double> grid, a, b;
   LanczosTaps x, y;
   explicit Workspace(const Shape &s)
-      : grid(s.grid * s.grid), a(s.grid * std::max(s.grid, s.stamp)), b(s.grid * std::max(s.grid, s.stamp)), x(s.stamp, s.order), y(s.stamp, s.order) {}
+      : grid(s.grid * s.grid), a(std::max(s.grid, s.stamp) * std::max(s.grid, s.stamp)), b(a.size()), x(s.stamp, s.order), y(s.stamp, s.order) {}
   void place(const Shape &s, double dx, double dy) {
     x.fill(start_of(s, dx), s.scale, std::int64_t(s.grid));
     y.fill(start_of(s, dy), s.scale, std::int64_t(s.grid));

@@ -1,0 +1,68 @@
+"""The registry of PSF determiners, and the ladder below them when stars are too few."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamchar.characterize.catalog import SourceCatalog
+from streamchar.characterize.psf.analytic import fit_moffat
+from streamchar.characterize.psf.forward import PixelBasisConfig, fit_pixel_basis, usable_samples
+from streamchar.characterize.psf.result import PsfFit
+from streamchar.configuration import Configuration
+from streamchar.image import Exposure
+
+
+class PsfDeterminerConfig(Configuration):
+    """Which determiner is used, and the settings of each."""
+
+    name: Literal["pixel_basis"] = "pixel_basis"
+    """Determiner: a super-sampled model fitted to the stars' own pixels."""
+    pixel_basis: PixelBasisConfig = PixelBasisConfig()
+    """Settings of the fit to the stars' own pixels."""
+
+
+Determiner = Callable[[Exposure, SourceCatalog, NDArray[np.int64], PsfDeterminerConfig], PsfFit]
+
+DETERMINERS: Mapping[str, Determiner] = MappingProxyType(
+    {
+        "pixel_basis": lambda exposure, catalog, index, config: fit_pixel_basis(
+            exposure, catalog, index, config.pixel_basis
+        ),
+    }
+)
+"""Determiner function by name."""
+
+
+def determine_psf(
+    exposure: Exposure, catalog: SourceCatalog, index: NDArray[np.int64], config: PsfDeterminerConfig
+) -> PsfFit:
+    """Run the configured determiner on the stars in rows ``index`` of the catalogue.
+
+    Raises
+    ------
+    TooFewPsfStarsError
+        Too few usable stars.
+    """
+    return DETERMINERS[config.name](exposure, catalog, index, config)
+
+
+def analytic_psf(
+    exposure: Exposure, catalog: SourceCatalog, index: NDArray[np.int64], config: PsfDeterminerConfig
+) -> PsfFit | None:
+    """Fit one elliptical Moffat profile to the stars; ``None`` without usable stars or when that fails."""
+    samples = usable_samples(exposure, catalog, index, config.pixel_basis)
+    if len(samples) == 0:
+        return None
+    with np.errstate(invalid="ignore"):
+        trace = (catalog["slot_Shape_xx"] + catalog["slot_Shape_yy"])[samples.index]
+    trace = trace[np.isfinite(trace) & (trace > 0)]
+    psf = fit_moffat(samples, float(np.sqrt(0.5 * np.median(trace))) if len(trace) else 1.5)
+    if psf is None:
+        return None
+    unknown = np.full(len(samples), np.nan)
+    return PsfFit(psf, np.sort(samples.index), unknown, 0, ("psf_analytic",))

@@ -1,0 +1,44 @@
+"""How size and ellipticity of the PSF vary over the field: smooth polynomials through the shapes of the stars."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
+from streamchar.image.psf import Moments
+
+Array = NDArray[np.float64]
+
+PARAMETERS = 3
+"""Relative size and the two ellipticity components."""
+
+
+def shape_parameters(moments: Moments, size: float) -> Array:
+    """Return √(T/T₀) − 1, e₁ and e₂ of each shape: float64 (n, 3); T = xx + yy and T₀ = ``size``²."""
+    with np.errstate(invalid="ignore"):
+        trace = moments.xx + moments.yy
+        return np.stack([np.sqrt(trace) / size - 1.0, moments.e1, moments.e2], axis=1)
+
+
+def parameter_changes(moments: Moments, added: Array, size: float) -> Array:
+    """Change of the parameters when ``added`` (n, 3: xx, xy, yy) is added to the moments."""
+    changed = Moments(moments.xx + added[:, 0], moments.yy + added[:, 2], moments.xy + added[:, 1])
+    return shape_parameters(changed, size) - shape_parameters(moments, size)
+
+
+def fit_fields(
+    x: Array, y: Array, values: Array, variance: Array, polynomial: PositionPolynomial
+) -> SpatialBasis:
+    """Weighted least-squares polynomials through the parameters: a basis of three functions.
+
+    Parameters
+    ----------
+    values, variance
+        float64 (n, 3).
+    """
+    basis = polynomial.basis(x, y)
+    columns = []
+    for value, root in zip(values.T, 1.0 / np.sqrt(variance.T), strict=True):
+        columns.append(np.linalg.lstsq(basis * root[:, None], value * root, rcond=None)[0])
+    return SpatialBasis(polynomial, np.stack(columns, axis=1))
