@@ -231,7 +231,7 @@ def _step_back(
     bit = exposure.bits("CR")
     first = loss = peaks.loss(exposure.mask, bit)
     steps = 0
-    while steps < config.step_back_limit and _implausible(found, loss, config):
+    while steps < config.step_back_limit and _takes_stars(found, loss, config, begun=steps > 0):
         steps += 1
         config = config.model_copy(update={"cond3_fac2": config.cond3_fac2 * config.step_back_factor})
         clear_bits(exposure.mask, bit)
@@ -255,12 +255,13 @@ def _step_back(
     return replace(found, star_loss=loss, steps_back=steps, reasons=(reason,))
 
 
-def _implausible(found: CosmicRays, loss: StarLoss, config: CosmicRayConfig) -> bool:
+def _takes_stars(found: CosmicRays, loss: StarLoss, config: CosmicRayConfig, *, begun: bool) -> bool:
+    """Say whether to step back: too many cores are touched, and, to begin with, more than real cosmic rays would feign."""
     assert config.max_star_loss is not None
     return (
         loss.peaks >= config.star_loss_min_peaks
         and loss.fraction > config.max_star_loss
-        and loss.touched > config.star_loss_min_share * found.count
+        and (begun or loss.touched > config.star_loss_min_share * found.count)
     )
 
 

@@ -61,7 +61,7 @@ def kriging_weights(good: NDArray[np.float64], bad: NDArray[np.float64]) -> NDAr
     system[n, n] = 0.0
     right = np.ones((n + 1, len(bad)))
     right[:n] = _covariance(good[:, None] - bad)
-    return np.linalg.solve(system, right)[:n].T
+    return np.asarray(np.linalg.solve(system, right)[:n].T, np.float64)
 
 
 def _covariance(distance: NDArray[np.float64]) -> NDArray[np.float64]:

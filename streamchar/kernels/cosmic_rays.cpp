@@ -419,9 +419,10 @@ nb::tuple bright_maxima(Plane<const float> image, float level) {
           continue;
         }
         const float *v = row + x;
-        const float before = std::max(std::max(v[-width - 1], v[-width]), std::max(v[-width + 1], v[-1]));
-        const float after = std::max(std::max(v[width - 1], v[width]), std::max(v[width + 1], v[1]));
-        if (*v >= before && *v > after) { // one pixel of a plateau
+        // Not below those before, above those behind: one pixel of a plateau. NaN fails either.
+        const bool before = (*v >= v[-width - 1]) & (*v >= v[-width]) & (*v >= v[-width + 1]) & (*v >= v[-1]);
+        const bool behind = (*v > v[width - 1]) & (*v > v[width]) & (*v > v[width + 1]) & (*v > v[1]);
+        if (before & behind) {
           found_y.push_back(std::int32_t(y));
           found_x.push_back(std::int32_t(x));
         }
@@ -466,8 +467,8 @@ void register_cosmic_rays(nb::module_ &m) {
         "Replace the pixels of the spans in image (in place) from finite pixels near them without excluded_bits; the pixels replaced must have one. "
         "Returns the flat indices of those that got the background because no usable pixel was near.");
   m.def("bright_maxima", &bright_maxima, nb::arg("image"), nb::arg("level"),
-        "Rows and columns (int32) of pixels above level and not below any of their eight neighbours; border pixels are left out, plateaus give their last "
-        "pixel.");
+        "Rows and columns (int32) of pixels above level and not below any of their eight neighbours; border pixels and neighbours of NaN are left out, "
+        "plateaus give their last pixel.");
   m.def("clear_bits", &clear_bits, nb::arg("mask"), nb::arg("bits"), "Clear bits of mask (int32, in place), writing only where one is set.");
 }
 

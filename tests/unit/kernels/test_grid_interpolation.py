@@ -1,0 +1,142 @@
+"""The piecewise polynomials against SciPy inside the grid, and the documented parabola outside."""
+
+import numpy as np
+import pytest
+from scipy.interpolate import Akima1DInterpolator, CubicSpline
+
+from streamchar.characterize.splines import MIN_POINTS, add_interpolated, best_style
+from streamchar.kernels import add_grid, add_separable
+
+CENTRES = np.array([5.0, 14.5, 26.0, 37.5, 49.0, 60.0, 72.5])
+LENGTH = 80
+
+
+def line(values, style, centres=CENTRES, length=LENGTH):
+    """Interpolate along x only: a grid of one row."""
+    plane = np.zeros((1, length), np.float32)
+    add_interpolated(plane, np.asarray(values, float)[None], np.zeros(1), centres, style)
+    return plane[0].astype(float)
+
+
+def smooth_values(seed=0):
+    return 100 + np.random.default_rng(seed).normal(0, 5, len(CENTRES)).cumsum()
+
+
+def curves(style, values):
+    if style == "linear":
+        return None
+    if style == "natural_spline":
+        return CubicSpline(CENTRES, values, bc_type="natural", extrapolate=False)
+    return Akima1DInterpolator(CENTRES, values)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("style", ["linear", "natural_spline", "akima_spline"])
+def test_agrees_with_scipy_inside_and_continues_as_a_parabola_outside(style, seed):
+    values = smooth_values(seed)
+    x = np.arange(LENGTH, dtype=float)
+    found = line(values, style)
+    inside = (x >= CENTRES[0]) & (x <= CENTRES[-1])
+    if style == "linear":
+        np.testing.assert_allclose(found[inside], np.interp(x, CENTRES, values)[inside], rtol=1e-6)
+        first, last = (np.diff(values) / np.diff(CENTRES))[[0, -1]]
+        ends = {0: (first, 0.0), -1: (last, 0.0)}
+    else:
+        curve = curves(style, values)
+        np.testing.assert_allclose(found[inside], curve(x[inside]), rtol=1e-6)
+        ends = {k: (float(curve(CENTRES[k], 1)), float(curve(CENTRES[k], 2))) for k in (0, -1)}
+    for k, outside in ((0, x < CENTRES[0]), (-1, x > CENTRES[-1])):
+        d = x[outside] - CENTRES[k]
+        np.testing.assert_allclose(
+            found[outside], values[k] + d * ends[k][0] + 0.5 * d * d * ends[k][1], rtol=2e-6
+        )
+
+
+def test_akima_is_linear_where_slopes_agree():
+    """Flat data next to a step: the reference keeps the flat part flat up to its last interval."""
+    found = line([1, 1, 1, 1, 2, 2, 2], "akima_spline")
+    np.testing.assert_array_equal(found[: int(CENTRES[3]) + 1], 1.0)
+    np.testing.assert_array_equal(found[int(CENTRES[4]) :], 2.0)
+
+
+def test_constant_steps_at_midpoints():
+    found = line([1.0, 3.0, 9.0], "constant", centres=np.array([10.0, 20.0, 30.0]), length=50)
+    np.testing.assert_array_equal(found[:15], 1.0)
+    np.testing.assert_array_equal(found[15:25], 2.0)
+    np.testing.assert_array_equal(found[25:35], 6.0)
+    np.testing.assert_array_equal(found[35:], 9.0)
+
+
+@pytest.mark.parametrize("style", MIN_POINTS)
+def test_one_point_is_a_constant(style):
+    np.testing.assert_array_equal(line([3.5], style, centres=np.array([4.0]), length=9), 3.5)
+
+
+@pytest.mark.parametrize(
+    ("points", "style"),
+    [(1, "constant"), (2, "linear"), (3, "natural_spline"), (4, "natural_spline"), (5, "akima_spline")],
+)
+def test_missing_values_are_skipped_and_the_style_lowered(points, style):
+    assert best_style(points) == style
+    values = smooth_values()
+    values[points:] = np.nan
+    np.testing.assert_allclose(
+        line(values, "akima_spline"), line(values[:points], style, centres=CENTRES[:points]), rtol=1e-6
+    )
+
+
+def test_two_dimensions_are_two_passes_and_missing_columns_are_bridged():
+    rng = np.random.default_rng(4)
+    y = np.array([4.0, 13.0, 22.0, 31.0, 40.0])
+    grid = rng.normal(50, 3, (len(y), len(CENTRES)))
+    grid[:, 2] = np.nan
+    grid[1, 4] = np.inf
+    plane = np.zeros((45, LENGTH), np.float32)
+    add_interpolated(plane, grid, y, CENTRES, "akima_spline")
+    columns = np.full((45, len(CENTRES)), np.nan)
+    for i in (0, 1, 3, 4, 5, 6):
+        good = np.isfinite(grid[:, i])
+        columns[:, i] = line(grid[good, i], "akima_spline", centres=y[good], length=45)
+    good = np.arange(len(CENTRES)) != 2
+    for j in (0, 20, 44):
+        np.testing.assert_allclose(
+            plane[j], line(columns[j, good], "akima_spline", centres=CENTRES[good]), rtol=1e-5
+        )
+
+
+def test_nothing_finite_is_nan():
+    plane = np.zeros((6, 7), np.float32)
+    add_interpolated(plane, np.full((2, 2), np.nan), np.array([1.0, 4.0]), np.array([1.0, 5.0]), "linear")
+    assert np.isnan(plane).all()
+
+
+def test_subtracting_restores_what_adding_made():
+    rng = np.random.default_rng(0)
+    plane = np.zeros((30, LENGTH), np.float32)
+    args = (rng.normal(9, 1, (3, len(CENTRES))), np.array([5.0, 15.0, 25.0]), CENTRES, "natural_spline")
+    add_interpolated(plane, *args)
+    assert plane.any()
+    add_interpolated(plane, *args, factor=-1.0)
+    assert not plane.any()
+
+
+@pytest.mark.parametrize("centres", [[0.0, 0.0], [1.0, 0.0], [0.0, np.nan], [0.0]])
+def test_bad_centres_are_refused(centres):
+    with pytest.raises(ValueError):
+        add_grid(np.zeros((5, 5), np.float32), np.zeros((1, 2)), np.zeros(1), np.array(centres), 1, 1.0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 511), (5, 512), (4, 1300)])
+@pytest.mark.parametrize("terms", [1, 7])
+def test_separable_model_is_a_matrix_product(shape, terms):
+    rng = np.random.default_rng(1)
+    left, right = rng.normal(size=(shape[0], terms)), rng.normal(size=(terms, shape[1]))
+    plane = rng.normal(size=shape).astype(np.float32)
+    expected = plane - (left @ right).astype(np.float32)
+    add_separable(plane, left, right, -1.0)
+    np.testing.assert_allclose(plane, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_separable_model_checks_shapes():
+    with pytest.raises(ValueError):
+        add_separable(np.zeros((3, 4), np.float32), np.zeros((3, 2)), np.zeros((3, 4)), 1.0)
