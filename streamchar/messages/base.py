@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeGuard, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -107,7 +107,8 @@ Instrument = Annotated[str, Field(pattern=r"^[^/\x00-\x1f\x7f]{1,64}$")]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Band = Annotated[Name | None, BeforeValidator(_none_if_empty)]
 Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
-Value = str | int | float | bool
+Integer = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+Value = Text | Integer | float | bool
 
 Tense = Literal["current", "test", "replay"]
 """Whether a message is about the sky as it is now, a test, or a repetition of the past."""
@@ -148,12 +149,21 @@ class Reason(Part):
     @classmethod
     def from_error(cls, error: StreamcharError) -> Self:
         """Describe an expected failure; values that are not known or not finite are left out."""
-        values = {
-            name[:256]: value[:4096] if isinstance(value, str) else value
-            for name, value in error.values.items()
-            if value is not None and not (isinstance(value, float) and not math.isfinite(value))
-        }
-        return cls(code=error.code, values=values, message=str(error)[:4096])
+        values = {name[:256]: _plain(value) for name, value in error.values.items() if _is_known(value)}
+        return cls(code=error.code, values=values, message=_plain(str(error)))
+
+
+def _is_known(value: object) -> TypeGuard[Value]:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, int):
+        return abs(value) <= MAX_INTEGER
+    return value is not None
+
+
+def _plain(value: T) -> T | str:
+    """Shorten text, and replace what is not Unicode: file names need not be."""
+    return value[:4096].encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 class StageTiming(Part):

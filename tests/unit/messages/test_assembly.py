@@ -1,0 +1,226 @@
+"""Catalogues are put together whatever the order, the repeats and the losses; nothing is dropped in silence."""
+
+from __future__ import annotations
+
+import itertools
+from types import SimpleNamespace
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamchar.characterize.catalog import Column
+from streamchar.messages import (
+    IncompleteCatalogError,
+    MessageError,
+    ProductIdentity,
+    Provenance,
+    encode_catalog,
+)
+from streamchar.messages.assembly import CatalogAssembler, Memory
+from streamchar.messages.catalog import Catalog
+from streamchar.messages.examples import make_examples
+
+PART = ("catalogs", 0)
+
+
+def parts(exposure=1, rows=1200, seed=0, **identity):
+    """Chunks and manifest of a catalogue that takes several chunks."""
+    noise = np.random.default_rng(seed).random(rows)
+    who = ProductIdentity(
+        **{
+            "event_id": f"event {exposure}",
+            "instrument": "DemoCam",
+            "exposure": exposure,
+            "detector": 0,
+            "config_digest": "sha256:" + "ab" * 32,
+            **identity,
+        }
+    )
+    columns = [Column("id", "<i8", "", ""), Column("noise", "<f8", "", "")]
+    data = {"id": np.arange(rows), "noise": noise}
+    return encode_catalog(
+        columns, data, identity=who, provenance=Provenance(software_version="1"), max_chunk_bytes=8000
+    )
+
+
+class Feed:
+    """Feeds encoded messages as records of one partition with growing offsets."""
+
+    def __init__(self, assembler, partition=0):
+        self.assembler = assembler
+        self.partition = partition
+        self.offsets = itertools.count()
+        self.now = 0.0
+
+    def __call__(self, *messages):
+        found = []
+        for message in messages:
+            value = message if isinstance(message, bytes) else message.value
+            record = SimpleNamespace(
+                topic="catalogs", partition=self.partition, offset=next(self.offsets), value=value, headers=()
+            )
+            found += self.assembler.feed(record, self.now)
+        return found
+
+
+@pytest.fixture
+def assembler():
+    return CatalogAssembler(timeout=60)
+
+
+@pytest.fixture
+def feed(assembler):
+    return Feed(assembler)
+
+
+def test_a_catalogue_is_complete_with_its_last_part(assembler, feed):
+    messages = parts()
+    assert len(messages) > 3
+    assert feed(*messages[:-1]) == []
+    assert assembler.pending_bytes > 0
+    (catalog,) = feed(messages[-1])
+    assert isinstance(catalog, Catalog)
+    np.testing.assert_array_equal(catalog["id"], np.arange(1200))
+    assert assembler.pending_bytes == 0
+    assert assembler.oldest_needed_offset(PART) is None
+
+
+@given(st.permutations(range(len(parts()))), st.lists(st.integers(0, len(parts()) - 1), max_size=6))
+@settings(max_examples=50)
+def test_any_order_and_any_repeats_give_it_once(order, repeats):
+    messages = parts()
+    feed = Feed(CatalogAssembler())
+    found = feed(*(messages[n] for n in [*order[:3], *repeats, *order[3:], *repeats]))
+    assert [type(item) for item in found] == [Catalog]
+
+
+@given(st.lists(st.integers(0, 2), min_size=3, max_size=60))
+@settings(max_examples=50)
+def test_interleaved_catalogues(turns):
+    queues = [parts(exposure, seed=exposure) for exposure in range(3)]
+    expected = [len(queue) for queue in queues]
+    assembler = CatalogAssembler()
+    feed, found, taken = Feed(assembler), [], [0, 0, 0]
+    first = {}
+    for offset, turn in enumerate([*turns, *(n for n in range(3) for _ in range(expected[n]))]):
+        if taken[turn] == expected[turn]:
+            feed(b"")
+            continue
+        first.setdefault(turn, offset)
+        found += feed(queues[turn][taken[turn]])
+        taken[turn] += 1
+        pending = [first[n] for n in first if taken[n] < expected[n]]
+        assert assembler.oldest_needed_offset(PART) == min(pending, default=None)
+    assert sorted(catalog.manifest.exposure for catalog in found) == [0, 1, 2]
+
+
+def test_a_redelivery_made_of_other_bytes(feed):
+    first, second = parts(seed=1), parts(seed=2)
+    (catalog,) = feed(*first[:2], *second)
+    np.testing.assert_array_equal(catalog["noise"], np.random.default_rng(2).random(1200))
+
+
+def test_another_configuration_is_another_catalogue(feed):
+    assert len(feed(*parts(), *parts(config_digest="sha256:" + "cd" * 32))) == 2
+
+
+def test_partitions_are_kept_apart(assembler):
+    left, right = Feed(assembler, 0), Feed(assembler, 1)
+    left(*parts(1)[:2])
+    right(b"", *parts(2)[:2])
+    assert assembler.oldest_needed_offset(("catalogs", 0)) == 0
+    assert assembler.oldest_needed_offset(("catalogs", 1)) == 1
+    assembler.drop(("catalogs", 0))
+    assert assembler.oldest_needed_offset(("catalogs", 0)) is None
+    assert assembler.oldest_needed_offset(("catalogs", 1)) == 1
+
+
+def test_an_incomplete_catalogue_is_reported_after_a_while(assembler, feed):
+    messages = parts()
+    feed(messages[0], *messages[2:])
+    assert assembler.expire(59.0) == []
+    (problem,) = assembler.expire(60.0)
+    assert isinstance(problem, IncompleteCatalogError)
+    assert "DemoCam/1/0" in str(problem)
+    assert "missing chunks: 1" in str(problem)
+    assert assembler.pending_bytes == 0
+    assert assembler.expire(1000.0) == []
+
+
+def test_it_is_delivered_when_it_comes_again_whole(assembler, feed):
+    feed(*parts()[:2])
+    assembler.expire(60.0)
+    assert [type(item) for item in feed(*parts())] == [Catalog]
+
+
+def test_a_new_part_gives_more_time(assembler, feed):
+    messages = parts()
+    feed(messages[0])
+    feed.now = 50.0
+    feed(messages[1])
+    assert assembler.expire(100.0) == []
+
+
+def test_memory_is_bounded():
+    assembler = CatalogAssembler(max_pending_bytes=50_000)
+    feed, problems = Feed(assembler), []
+    for exposure in range(40):
+        feed.now += 1
+        problems += feed(*parts(exposure)[:2])
+        assert assembler.pending_bytes <= 50_000
+    assert "DemoCam/0/0" in str(problems[0])
+    assert "too much is pending" in str(problems[0])
+    assert len(problems) > 30
+
+
+def test_repeats_are_recognised_within_a_bounded_memory():
+    memory = Memory(3)
+    for number in range(5):
+        memory.add(number)
+    assert [number in memory for number in range(5)] == [False, False, True, True, True]
+
+
+def test_unwanted_catalogues_are_not_kept():
+    assembler = CatalogAssembler(wanted=lambda message: message.exposure == 2)
+    (catalog,) = Feed(assembler)(*parts(1), *parts(2))
+    assert catalog.manifest.exposure == 2
+    assert assembler.pending_bytes == 0
+
+
+def test_what_is_not_a_catalogue_is_reported(feed):
+    from streamchar.messages.codec import pack
+
+    found = feed(b"garbage", pack(make_examples()["psf-quality"]["full"]))
+    assert all(isinstance(item, MessageError) for item in found)
+    assert len(found) == 2
+
+
+def test_a_changed_byte_is_noticed(assembler, feed):
+    messages = parts()
+    plain = msgpack.unpackb(messages[0].value)
+    data = bytearray(plain["columns"][1]["data"])
+    data[0] ^= 1
+    plain["columns"][1]["data"] = bytes(data)
+    assert feed(msgpack.packb(plain), *messages[1:]) == []
+    (problem,) = assembler.expire(60.0)
+    assert "missing chunks: 0" in str(problem)
+
+
+def test_a_manifest_that_contradicts_itself(feed):
+    messages = parts()
+    plain = msgpack.unpackb(messages[-1].value)
+    plain["digest"] = "sha256:" + "00" * 32
+    (problem,) = feed(*messages[:-1], msgpack.packb(plain))
+    assert isinstance(problem, IncompleteCatalogError)
+
+
+@pytest.mark.parametrize("change", [{"name": "other"}, {"dtype": "<f4"}, {"dtype": "?"}])
+def test_a_manifest_that_contradicts_its_chunks(feed, change):
+    messages = parts()
+    plain = msgpack.unpackb(messages[-1].value)
+    plain["columns"][1] |= change
+    (problem,) = feed(*messages[:-1], msgpack.packb(plain))
+    assert isinstance(problem, IncompleteCatalogError)
