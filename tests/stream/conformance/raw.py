@@ -106,9 +106,14 @@ class RawClient:
             forgotten_topics=[],
             rack_id="",
         )
-        answer = await self.ask(ApiKey.FETCH, 11, request, FetchResponse)
-        assert answer.error_code == 0
-        return answer.topics[0].partitions[0]
+        deadline = time.monotonic() + 10
+        while True:
+            answer = await self.ask(ApiKey.FETCH, 11, request, FetchResponse)
+            assert answer.error_code == 0
+            result = answer.topics[0].partitions[0]
+            if result.error_code != NOT_LEADER or time.monotonic() > deadline:
+                return result
+            await asyncio.sleep(0.02)
 
     async def init(self, transactional_id: str | None, timeout_ms: int = 30_000) -> InitProducerIdResponse:
         """Ask for a producer id, again while the previous transaction is still being ended."""
