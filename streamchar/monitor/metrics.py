@@ -184,13 +184,6 @@ DEFINITIONS: tuple[Definition, ...] = (
         ("instrument", "band"),
         "Scatter of the relative size residual of the PSF stars.",
     ),
-    Definition(
-        "streamchar_aperture_correction_scatter_ratio",
-        "gauge",
-        "",
-        ("instrument", "band"),
-        "Scatter of the aperture correction.",
-    ),
     Definition("streamchar_sky_level", "gauge", "adu", ("instrument", "band"), "Sky level."),
     Definition("streamchar_sky_noise", "gauge", "adu", ("instrument", "band"), "Noise of the sky."),
     Definition(

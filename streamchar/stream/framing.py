@@ -17,7 +17,7 @@ Buffer = bytes | bytearray | memoryview
 _MAGIC = b"scf1"
 _PREAMBLE = struct.Struct("<4sI")
 _MAX_BUFFERS = 4096
-_READ_AT_ONCE = 1 << 20
+_READ_AT_ONCE = 256 << 10
 
 
 class FrameError(StreamcharError):
@@ -89,7 +89,7 @@ class FrameReader:
         self._begin_frame()
 
     def read(self, connection: socket.socket) -> bool:
-        """Read what is there, one megabyte at the most; False at the end of the stream.
+        """Read what is there, a quarter of a megabyte at the most; False at the end of the stream.
 
         Raises
         ------

@@ -179,7 +179,10 @@ class Publisher:
         if isinstance(psf, PixelBasisPsf):
             return encode_psf_model(
                 PsfModel(**common, **pixel_basis_description(psf)),
-                {"basis": psf.components.astype(np.float32)},
+                {
+                    "basis": psf.components.astype(np.float32),
+                    "coefficients": np.ascontiguousarray(psf.spatial.mixing.T),
+                },
                 **headers,
             )
         model = PsfModel(**common, kind=psf_kind(psf), parameters=parameters_of(psf), recipe=recipe_of(psf))
@@ -229,20 +232,21 @@ class Publisher:
 
 def figures_of(result: CharacterizationResult) -> dict[str, Any]:
     """Figures of the quality record that have a field of their own; None where not known."""
-    summary, exposure = result.summary, result.exposure
-    polynomial = getattr(exposure.psf, "polynomial", None)
+    summary, exposure, fit, rays = result.summary, result.exposure, result.psf_measurement, result.cosmic_rays
     figures: dict[str, Any] = {
         "psf_fwhm": known(summary.psf_fwhm),
         "seeing": known(summary.psf_fwhm_arcsec),
         "psf_e1": known(summary.psf_e1),
         "psf_e2": known(summary.psf_e2),
-        "psf_spatial_order": polynomial.degree if polynomial is not None else None,
+        "psf_spatial_order": fit.order if fit is not None else None,
+        "psf_chi2": known(fit.chi2) if fit is not None else None,
         "n_psf_candidates": summary.n_psf_candidate,
         "n_psf_used": summary.n_psf_star,
         "n_psf_reserved": summary.n_psf_reserved,
         "n_sources": summary.source_count,
         "n_cosmic_rays": summary.cosmic_ray_count,
         "cosmic_ray_fraction": known(summary.cosmic_ray_pixel_fraction),
+        "star_cosmic_ray_fraction": rays.star_loss.fraction if rays is not None else None,
         "bad_pixel_fraction": bad_pixel_fraction(exposure),
     }
     corrections = exposure.aperture_corrections or {}
@@ -290,7 +294,7 @@ def reserved_stars(summary: Summary) -> ReservedStarResiduals | None:
 
 def pixel_basis_description(psf: PixelBasisPsf) -> dict[str, Any]:
     """Describe how a pixel-basis PSF is evaluated."""
-    polynomial = psf.polynomial
+    polynomial = psf.spatial.polynomial
     orders = range(polynomial.degree + 1)
     powers = [(i, j) for j in orders for i in range(polynomial.degree + 1 - j)]
     return {
@@ -304,8 +308,8 @@ def pixel_basis_description(psf: PixelBasisPsf) -> dict[str, Any]:
         "x_powers": tuple(i for i, _ in powers),
         "y_powers": tuple(j for _, j in powers),
         "recipe": (
-            "sum basis[t] u^x_powers[t] v^y_powers[t]; resample with step 1/sampling by Lanczos interpolation; "
-            "divide by the sum"
+            "sum over i of basis[i] times the sum over t of coefficients[i, t] u^x_powers[t] v^y_powers[t]; "
+            "resample with step 1/sampling by Lanczos interpolation; divide by the sum"
         ),
     }
 

@@ -31,7 +31,7 @@ def test_definitions_follow_the_conventions() -> None:
 def test_every_metric_can_be_changed_and_is_exposed() -> None:
     metrics = Metrics()
     for definition in DEFINITIONS:
-        metrics.change(definition.name, 1.5, {label: "x" for label in definition.labels})
+        metrics.change(definition.name, 1.5, dict.fromkeys(definition.labels, "x"))
     families = {family.name for family in text_string_to_metric_families(metrics.text().decode())}
     assert {definition.name.removesuffix("_total") for definition in DEFINITIONS} <= families
 

@@ -54,7 +54,7 @@ def test_a_mistake_names_where_it_was_made(tmp_path: Path) -> None:
         ConfigurationError, match=r"night\.toml: 'workers\.memory' is not a setting.*memory_limit"
     ):
         load_settings(path, [], {})
-    with pytest.raises(ConfigurationError, match="environment.*kafka.grop"):
+    with pytest.raises(ConfigurationError, match=r"environment.*kafka\.grop"):
         load_settings(None, [], {"STREAMCHAR__KAFKA__GROP": "x"})
 
 
@@ -81,7 +81,7 @@ def test_security_settings_reach_the_client(tmp_path: Path) -> None:
     assert arguments["bootstrap_servers"] == ["a:1", "b:2"]
     assert arguments["sasl_mechanism"] == "SCRAM-SHA-512"
     assert arguments["sasl_plain_password"] == "geheim"
-    with pytest.raises(ConfigurationError, match="No such file"):
+    with pytest.raises(ConfigurationError, match=r"No such file"):
         load_settings(
             None, ["kafka.security_protocol=SSL", "kafka.ssl_cafile=/no/where"], {}
         ).kafka.connection()
