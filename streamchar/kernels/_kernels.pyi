@@ -123,6 +123,7 @@ def sdss_centroid(
     bin_max: int = 16,
     peak_min: float = -1.0,
     width_factor: float = 1.5,
+    subtract_sky: bool = False,
     first: int = 0,
 ) -> tuple[_F64, _I32]: ...
 def hsm_moments(

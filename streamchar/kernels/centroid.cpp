@@ -140,7 +140,7 @@ struct Fit {
   double x, y, x_error, y_error, x_size, y_size, peak; // in bins; sizes are squared widths beyond the PSF
 };
 
-std::int32_t fit_peak(const Smoothed &smoothed, double sigma, bool negative, Fit &fit) {
+std::int32_t fit_peak(const Smoothed &smoothed, double sigma, bool negative, bool subtract_sky, Fit &fit) {
   const auto &I = smoothed.value;
   const double d2x = 2 * I[1][1] - I[1][0] - I[1][2], d2y = 2 * I[1][1] - I[0][1] - I[2][1];
   const double sx = 0.5 * (I[1][2] - I[1][0]), sy = 0.5 * (I[2][1] - I[0][1]);
@@ -176,7 +176,8 @@ std::int32_t fit_peak(const Smoothed &smoothed, double sigma, bool negative, Fit
   for (int j = 0; j < 3; ++j)
     for (int i = 0; i < 3; ++i)
       if (i != 1 || j != 1) sky += smoothed.variance[j][i] / 8.0;
-  const Noise noise = smoothed_noise(sky, smoothed.variance[1][1], s2);
+  const double centre = smoothed.variance[1][1], source = subtract_sky ? std::max(centre - sky, 0.0) : centre;
+  const Noise noise = smoothed_noise(sky, source, s2);
   fit.x_error = position_error(noise, sx, d2x, peak, good ? QUARTIC : 0.0);
   fit.y_error = position_error(noise, sy, d2y, peak, good ? QUARTIC : 0.0);
   fit.peak = peak;
@@ -186,6 +187,7 @@ std::int32_t fit_peak(const Smoothed &smoothed, double sigma, bool negative, Fit
 struct Options {
   int bin_max;
   double peak_min, width_factor;
+  bool subtract_sky; // from the variance at the centre: else the sky counts twice
 };
 
 bool fits(const Planes &planes, std::ptrdiff_t x, std::ptrdiff_t y, std::ptrdiff_t bx, std::ptrdiff_t by, const Psf &psf) {
@@ -216,7 +218,7 @@ Centroid measure(const Planes &planes, double x_start, double y_start, bool nega
     for (auto &line : smoothed.variance)
       for (double &value : line) value *= double(bx * by) * 4 * M_PI * s2;
     Fit fit{};
-    if (const std::int32_t failure = fit_peak(smoothed, psf.sigma, negative, fit)) return {x_start, y_start, nan, nan, result.flags | failure};
+    if (const std::int32_t failure = fit_peak(smoothed, psf.sigma, negative, options.subtract_sky, fit)) return {x_start, y_start, nan, nan, result.flags | failure};
     const double offset_x = bin > 1 ? (fit.x + 0.5) * double(bx) - 0.5 : fit.x, offset_y = bin > 1 ? (fit.y + 0.5) * double(by) - 0.5 : fit.y;
     result = {double(x) + offset_x, double(y) + offset_y, fit.x_error * double(bx), fit.y_error * double(by), result.flags};
     if (near_edge) return result;
@@ -245,7 +247,7 @@ std::vector<double> small_gaussian() {
 }
 
 nb::tuple sdss_centroid(Scene &scene, Plane<const float> variance, Vector<const double> x, Vector<const double> y, Vector<const bool> negative,
-                        Cube<const double> kernels, Vector<const double> sigma, int bin_max, double peak_min, double width_factor, std::size_t first) {
+                        Cube<const double> kernels, Vector<const double> sigma, int bin_max, double peak_min, double width_factor, bool subtract_sky, std::size_t first) {
   const std::size_t n = x.shape(0), stamps = kernels.shape(0);
   if (y.shape(0) != n || negative.shape(0) != n || sigma.shape(0) != n) throw std::invalid_argument("positions, signs and widths differ in length");
   if (stamps != n && stamps != 1) throw std::invalid_argument("one kernel for each source, or a single one, is needed");
@@ -265,7 +267,7 @@ nb::tuple sdss_centroid(Scene &scene, Plane<const float> variance, Vector<const 
     for (std::size_t i = 0; i < n; ++i) {
       const Shown shown(scene, first + i);
       const Psf psf{kernels.data() + (stamps == 1 ? 0 : i * area), std::ptrdiff_t(kernels.shape(2)), std::ptrdiff_t(kernels.shape(1)), sigma(i)};
-      const Centroid c = measure(planes, x(i), y(i), negative(i), psf, fallback, {bin_max, peak_min, width_factor}, work);
+      const Centroid c = measure(planes, x(i), y(i), negative(i), psf, fallback, {bin_max, peak_min, width_factor, subtract_sky}, work);
       const double values[4] = {c.x, c.y, c.x_error, c.y_error};
       std::copy(values, values + 4, out.row(i));
       flags[i] = c.flags;
@@ -278,10 +280,11 @@ nb::tuple sdss_centroid(Scene &scene, Plane<const float> variance, Vector<const 
 
 void register_centroid(nb::module_ &m) {
   m.def("sdss_centroid", &sdss_centroid, nb::arg("scene"), nb::arg("variance"), nb::arg("x"), nb::arg("y"), nb::arg("negative"), nb::arg("kernels"),
-        nb::arg("sigma"), nb::arg("bin_max") = 16, nb::arg("peak_min") = -1.0, nb::arg("width_factor") = 1.5, nb::arg("first") = 0,
+        nb::arg("sigma"), nb::arg("bin_max") = 16, nb::arg("peak_min") = -1.0, nb::arg("width_factor") = 1.5,
+        nb::arg("subtract_sky") = false, nb::arg("first") = 0,
         "Centroids of sources starting at (x, y), smoothed with their PSF kernels (float64 (n or 1, h, w)) of width sigma. Source i belongs to "
         "footprint first + i of the scene. Returns ((n, 4) x, y and their errors; (n,) bits: 1 edge, 2 no second derivative, 4 not at maximum, "
-        "8 small kernel used near the edge). Failures keep the start position with NaN errors.");
+        "8 small kernel used near the edge). subtract_sky takes the sky's part out of the variance at the centre. Failures keep the start position with NaN errors.");
 }
 
 } // namespace streamchar

@@ -28,6 +28,9 @@ class SdssCentroidConfig(Configuration):
     """Reset centroids outside the footprint to the peak."""
     max_dist_to_peak: float = 1.0
     """Reset centroids farther than this from the peak, in pixels; negative allows any distance."""
+    do_subtract_sky_variance: bool = True
+    """Count the sky's noise once in the errors. The reference counts it a second time as noise of the source, which makes
+    errors of faint sources a fifth too large."""
 
 
 class SdssCentroid(Plugin[SdssCentroidConfig]):
@@ -78,6 +81,7 @@ class SdssCentroid(Plugin[SdssCentroidConfig]):
                 config.binmax,
                 config.peak_min,
                 config.wfac,
+                config.do_subtract_sky_variance,
                 chunk.start,
             )
         invalid_psf = ~np.isfinite(sigma)
