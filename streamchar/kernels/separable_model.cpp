@@ -1,24 +1,41 @@
 // Adding a sum of products of a function of y and a function of x to a plane.
 #include "arrays.hpp"
-#include <algorithm>
+#include <cstring>
 #include <stdexcept>
-#include <vector>
 
 namespace streamchar {
 namespace {
 
-constexpr std::size_t COLUMNS = 512; // of float64: the terms of a low order stay in the first-level cache
+constexpr std::size_t LANES = 4, ROWS = 4; // the sums of so many pixels stay in registers
+typedef double Doubles __attribute__((vector_size(LANES * sizeof(double))));
+typedef float Floats __attribute__((vector_size(LANES * sizeof(float))));
 
+inline void add_pixel(float &out, const double *left, const double *right, std::size_t terms, std::size_t width, float factor) {
+  double sum = 0.0;
+  for (std::size_t k = 0; k < terms; ++k) sum += left[k] * right[k * width];
+  out += factor * float(sum);
+}
+
+// Several rows at once, so that the functions of x are read once for all of them.
 STREAMCHAR_MULTIVERSION
-void add_terms(float *__restrict out, const double *__restrict right, const double *__restrict left, std::size_t terms, float factor, std::size_t n) {
-  alignas(64) double sum[COLUMNS];
-  for (std::size_t x = 0; x < n; ++x) sum[x] = left[0] * right[x];
-  for (std::size_t k = 1; k < terms; ++k) {
-    const double c = left[k];
-    const double *row = right + k * COLUMNS;
-    for (std::size_t x = 0; x < n; ++x) sum[x] += c * row[x];
+void add_rows(float *out, const double *left, const double *right, std::size_t terms, std::size_t width, float factor) {
+  std::size_t x = 0;
+  for (; x + LANES <= width; x += LANES) {
+    Doubles sum[ROWS] = {};
+    for (std::size_t k = 0; k < terms; ++k) {
+      Doubles function;
+      std::memcpy(&function, right + k * width + x, sizeof function);
+      for (std::size_t row = 0; row < ROWS; ++row) sum[row] += left[row * terms + k] * function;
+    }
+    for (std::size_t row = 0; row < ROWS; ++row) {
+      Floats pixels;
+      std::memcpy(&pixels, out + row * width + x, sizeof pixels);
+      pixels += factor * __builtin_convertvector(sum[row], Floats);
+      std::memcpy(out + row * width + x, &pixels, sizeof pixels);
+    }
   }
-  for (std::size_t x = 0; x < n; ++x) out[x] += factor * float(sum[x]);
+  for (; x < width; ++x)
+    for (std::size_t row = 0; row < ROWS; ++row) add_pixel(out[row * width + x], left + row * terms, right + x, terms, width, factor);
 }
 
 void add_separable(Plane<float> plane, Plane<const double> left, Plane<const double> right, float factor) {
@@ -26,12 +43,10 @@ void add_separable(Plane<float> plane, Plane<const double> left, Plane<const dou
   if (left.shape(0) != height || right.shape(1) != width || right.shape(0) != terms || terms == 0)
     throw std::invalid_argument("left must be (height, terms) and right (terms, width)");
   nb::gil_scoped_release release;
-  std::vector<double> packed(terms * COLUMNS);
-  for (std::size_t x = 0; x < width; x += COLUMNS) {
-    const std::size_t n = std::min(COLUMNS, width - x);
-    for (std::size_t k = 0; k < terms; ++k) std::copy_n(right.data() + k * width + x, n, packed.data() + k * COLUMNS);
-    for (std::size_t y = 0; y < height; ++y) add_terms(plane.data() + y * width + x, packed.data(), left.data() + y * terms, terms, factor, n);
-  }
+  std::size_t y = 0;
+  for (; y + ROWS <= height; y += ROWS) add_rows(plane.data() + y * width, left.data() + y * terms, right.data(), terms, width, factor);
+  for (; y < height; ++y)
+    for (std::size_t x = 0; x < width; ++x) add_pixel(plane(y, x), left.data() + y * terms, right.data() + x, terms, width, factor);
 }
 
 } // namespace

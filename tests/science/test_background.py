@@ -1,5 +1,7 @@
 """Backgrounds against analytic skies and the formulas of the reference specification."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -49,9 +51,7 @@ def test_bin_edges(length, bins):
     np.testing.assert_array_equal(edges, [0, *ends])
     assert edges[-1] == length
     assert np.ptp(np.diff(edges)) <= 1
-    np.testing.assert_allclose(
-        bin_centres(edges), [(a + b - 1) / 2 for a, b in zip(edges, edges[1:], strict=False)]
-    )
+    np.testing.assert_allclose(bin_centres(edges), [(a + b - 1) / 2 for a, b in pairwise(edges)])
 
 
 @pytest.mark.parametrize("order", [0, 1, 3, 6])
