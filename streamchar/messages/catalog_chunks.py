@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.messages.base import ProductIdentity, Provenance, Value
-from streamchar.messages.codec import Encoded, encode
+from streamchar.messages.codec import Encoded, encode, make_packer
 from streamchar.messages.columns import make_compressor, pack_array, pack_flags
 from streamchar.messages.errors import MessageTooLargeError
 from streamchar.messages.source_catalog import (
@@ -110,7 +110,8 @@ def encode_catalog(
     arrays = {column.name: _checked(column, data[column.name]) for column in columns}
     rows = _common_length(arrays)
     safe = _rows_per_chunk(columns, arrays, max_chunk_bytes)
-    send = partial(encode, time=time, source=source, traceparent=traceparent)
+    packer = make_packer(max_chunk_bytes)
+    send = partial(encode, time=time, source=source, traceparent=traceparent, packer=packer)
     messages = [send(chunk) for chunk in _chunks(columns, arrays, identity, int(safe * EXPECTED_GAIN))]
     if any(len(message.value) > max_chunk_bytes for message in messages):
         messages = [send(chunk) for chunk in _chunks(columns, arrays, identity, safe)]

@@ -83,6 +83,7 @@ def encode(
     source: str = "streamchar",
     traceparent: bytes | None = None,
     key: bytes | None = None,
+    packer: msgpack.Packer | None = None,
 ) -> Encoded:
     """Turn a message into what is sent.
 
@@ -98,18 +99,25 @@ def encode(
         The W3C trace context of the event, passed on unchanged.
     key
         Key of the record instead of the message's own: a status about an unreadable event keeps the event's.
+    packer
+        One of :func:`make_packer` to be used again for several large messages.
     """
     return Encoded(
         topic_type=message.topic_type,
         key=message.key.encode() if key is None else key,
-        value=pack(message),
+        value=pack(message, packer),
         headers=make_headers(message, time or datetime.now(UTC), source, traceparent),
     )
 
 
-def pack(message: Message) -> bytes:
+def make_packer(size: int = 4096) -> msgpack.Packer:
+    """Return a packer with room for messages of ``size`` bytes. Not to be shared between threads."""
+    return msgpack.Packer(use_bin_type=True, buf_size=size)
+
+
+def pack(message: Message, packer: msgpack.Packer | None = None) -> bytes:
     """Return the message in msgpack; fields that are not known are left out. Equal messages give equal bytes."""
-    packed: bytes = msgpack.packb(message.model_dump(exclude_none=True), use_bin_type=True)
+    packed: bytes = (packer or make_packer()).pack(message.model_dump(exclude_none=True))
     return packed
 
 

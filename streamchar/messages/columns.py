@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 import zstandard
@@ -17,7 +17,7 @@ from streamchar.messages.errors import MalformedMessageError, MessageTooLargeErr
 MAX_BLOCK_BYTES = 64 * 1024 * 1024
 """Largest array a message may declare, in bytes once decoded."""
 
-COMPRESSION_LEVEL = 3
+COMPRESSION_LEVEL = 1
 HIGH_PLANES = 2
 SMALLEST_COMPRESSED = 64
 NOISE_SAMPLE = 64
@@ -26,7 +26,9 @@ MAX_WINDOW = 8 * 1024 * 1024
 DType = Literal["|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "<f8"]
 """The types an array may have: unsigned, signed and floating, little-endian."""
 
-Shape = Annotated[tuple[Count, ...], unit("1", strict=False, min_length=1, max_length=4)]
+DTYPES: frozenset[str] = frozenset(get_args(DType))
+MAX_AXES = 4
+Shape = Annotated[tuple[Count, ...], unit("1", strict=False, min_length=1, max_length=MAX_AXES)]
 
 
 class ColumnBlock(Part):
@@ -180,10 +182,14 @@ def pack_array(
     ------
     TypeError
         The type is not one a message may carry.
+    ValueError
+        The array has no axis or too many.
     """
     dtype = values.dtype.newbyteorder("<")
-    if dtype.str not in DType.__args__:  # type: ignore[attr-defined]
+    if dtype.str not in DTYPES:
         raise TypeError(f"column {name}: a message cannot carry values of type {values.dtype}")
+    if not 1 <= values.ndim <= MAX_AXES:
+        raise ValueError(f"column {name}: a message cannot carry an array of shape {values.shape}")
     array = np.ascontiguousarray(values, dtype)
     count, itemsize = array.size, dtype.itemsize
     common: dict[str, Any] = {"name": name, "dtype": dtype.str, "unit": unit, "shape": values.shape}
@@ -204,8 +210,8 @@ def pack_array(
 
 def _is_noise(plane: NDArray[np.uint8]) -> bool:
     """Whether the lowest mantissa bytes are so varied that compressing would be time wasted."""
-    sample = plane[:: max(1, len(plane) // NOISE_SAMPLE)]
-    return len(sample) >= NOISE_SAMPLE and len(set(sample.tolist())) > NOISE_SAMPLE // 4
+    sample = plane[:: max(1, len(plane) // NOISE_SAMPLE)].tobytes()
+    return len(sample) >= NOISE_SAMPLE and len(set(sample)) > NOISE_SAMPLE // 4
 
 
 def pack_flags(

@@ -57,6 +57,12 @@ def test_types_a_message_cannot_carry(values):
         pack_array("a", values)
 
 
+@pytest.mark.parametrize("shape", [(), (1, 1, 1, 1, 1)])
+def test_shapes_a_message_cannot_carry(shape):
+    with pytest.raises(ValueError, match="shape"):
+        pack_array("a", np.zeros(shape))
+
+
 def test_compressible_columns_shrink_and_noise_does_not_grow():
     noise = np.random.default_rng(1).integers(0, 2**63, 10_000).view("<f8")
     assert len(pack_array("a", np.full(10_000, np.nan)).data) < 100

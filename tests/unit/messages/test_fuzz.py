@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -83,7 +84,7 @@ def mutate_structure(value, generator):
         other, other_key = generator.choice(known)
         kind = generator.randrange(5)
         if kind == 0:
-            container[key] = generator.choice(EXTREMES)
+            container[key] = copy.deepcopy(generator.choice(EXTREMES))
         elif kind == 1:
             del container[key]
         elif kind == 2 and isinstance(container[key], bytes) and container[key]:
