@@ -127,6 +127,9 @@ class SourceCatalog:
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """The column's own array (not a copy): writing into it changes the catalogue."""
+        column = self._data.get(name)
+        if column is not None:
+            return column
         try:
             return self._data[self.schema.resolve(name)]
         except KeyError:
@@ -134,6 +137,15 @@ class SourceCatalog:
 
     def __setitem__(self, name: str, values: Any) -> None:
         self[name][...] = values
+
+    def part(self, first: int, end: int) -> SourceCatalog:
+        """Sources ``first`` to ``end - 1`` with their footprints; their columns are views: writing changes this catalogue."""
+        part = SourceCatalog(Schema((), self.schema.aliases), end - first)
+        part.schema = self.schema
+        part.footprints = None if self.footprints is None else self.footprints.part(first, end)
+        part.metadata = self.metadata
+        part._data = {name: column[first:end] for name, column in self._data.items()}
+        return part
 
     def __repr__(self) -> str:
         return f"SourceCatalog({self._length} sources x {len(self._data)} columns)"

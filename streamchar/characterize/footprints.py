@@ -103,6 +103,23 @@ class Footprints:
             peak_y=self.peak_y + np.int32(y),
         )
 
+    def part(self, first: int, end: int) -> Footprints:
+        """Footprints ``first`` to ``end - 1``; spans and peaks are views."""
+        spans = slice(self.span_start[first], self.span_start[end])
+        peaks = slice(self.peak_start[first], self.peak_start[end])
+        return Footprints(
+            self.shape,
+            self.span_y[spans],
+            self.span_x0[spans],
+            self.span_x1[spans],
+            self.span_start[first : end + 1] - self.span_start[first],
+            self.peak_x[peaks],
+            self.peak_y[peaks],
+            self.peak_value[peaks],
+            self.peak_significance[peaks],
+            self.peak_start[first : end + 1] - self.peak_start[first],
+        )
+
     @property
     def area(self) -> NDArray[np.int64]:
         """Pixels of each footprint, int64 (n)."""

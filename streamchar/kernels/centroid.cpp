@@ -247,12 +247,12 @@ std::vector<double> small_gaussian() {
 }
 
 nb::tuple sdss_centroid(Scene &scene, Plane<const float> variance, Vector<const double> x, Vector<const double> y, Vector<const bool> negative,
-                        Cube<const double> kernels, Vector<const double> sigma, int bin_max, double peak_min, double width_factor, bool subtract_sky, std::size_t first) {
+                        Cube<const double> kernels, Vector<const double> sigma, int bin_max, double peak_min, double width_factor, bool subtract_sky) {
   const std::size_t n = x.shape(0), stamps = kernels.shape(0);
   if (y.shape(0) != n || negative.shape(0) != n || sigma.shape(0) != n) throw std::invalid_argument("positions, signs and widths differ in length");
   if (stamps != n && stamps != 1) throw std::invalid_argument("one kernel for each source, or a single one, is needed");
   if (kernels.shape(1) % 2 == 0 || kernels.shape(2) % 2 == 0) throw std::invalid_argument("kernel sides must be odd");
-  if (scene.footprints() != 0 && first + n > scene.footprints()) throw std::invalid_argument("more sources than footprints in the scene");
+  scene.require_sources(n);
   if (variance.shape(0) != scene.height() || variance.shape(1) != scene.width()) throw std::invalid_argument("variance and image differ in shape");
   if (bin_max < 1) throw std::invalid_argument("bin_max must be positive");
   Rows<double> out(n, 4);
@@ -265,7 +265,7 @@ nb::tuple sdss_centroid(Scene &scene, Plane<const float> variance, Vector<const 
     const std::size_t area = kernels.shape(1) * kernels.shape(2);
     Work work;
     for (std::size_t i = 0; i < n; ++i) {
-      const Shown shown(scene, first + i);
+      const Shown shown(scene, i);
       const Psf psf{kernels.data() + (stamps == 1 ? 0 : i * area), std::ptrdiff_t(kernels.shape(2)), std::ptrdiff_t(kernels.shape(1)), sigma(i)};
       const Centroid c = measure(planes, x(i), y(i), negative(i), psf, fallback, {bin_max, peak_min, width_factor, subtract_sky}, work);
       const double values[4] = {c.x, c.y, c.x_error, c.y_error};
@@ -281,9 +281,9 @@ nb::tuple sdss_centroid(Scene &scene, Plane<const float> variance, Vector<const 
 void register_centroid(nb::module_ &m) {
   m.def("sdss_centroid", &sdss_centroid, nb::arg("scene"), nb::arg("variance"), nb::arg("x"), nb::arg("y"), nb::arg("negative"), nb::arg("kernels"),
         nb::arg("sigma"), nb::arg("bin_max") = 16, nb::arg("peak_min") = -1.0, nb::arg("width_factor") = 1.5,
-        nb::arg("subtract_sky") = false, nb::arg("first") = 0,
-        "Centroids of sources starting at (x, y), smoothed with their PSF kernels (float64 (n or 1, h, w)) of width sigma. Source i belongs to "
-        "footprint first + i of the scene. Returns ((n, 4) x, y and their errors; (n,) bits: 1 edge, 2 no second derivative, 4 not at maximum, "
+        nb::arg("subtract_sky") = false,
+        "Centroids of sources starting at (x, y), smoothed with their PSF kernels (float64 (n or 1, h, w)) of width sigma. "
+        "Returns ((n, 4) x, y and their errors; (n,) bits: 1 edge, 2 no second derivative, 4 not at maximum, "
         "8 small kernel used near the edge). subtract_sky takes the sky's part out of the variance at the centre. Failures keep the start position with NaN errors.");
 }
 

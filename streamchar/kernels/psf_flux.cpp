@@ -94,10 +94,10 @@ STREAMCHAR_MULTIVERSION double chi2_of_row(const Row &row, double flux) {
 }
 
 nb::tuple psf_flux(Scene &scene, Plane<const float> variance, Plane<const std::int32_t> mask, std::int32_t bad, Cube<const double> stamps,
-                   Vector<const std::int64_t> x0, Vector<const std::int64_t> y0, std::size_t first) {
+                   Vector<const std::int64_t> x0, Vector<const std::int64_t> y0) {
   const std::size_t n = stamps.shape(0);
   if (x0.shape(0) != n || y0.shape(0) != n) throw std::invalid_argument("stamps and their origins differ in length");
-  if (scene.footprints() != 0 && first + n > scene.footprints()) throw std::invalid_argument("more stamps than footprints in the scene");
+  scene.require_sources(n);
   if (variance.shape(0) != scene.height() || variance.shape(1) != scene.width() || mask.shape(0) != scene.height() || mask.shape(1) != scene.width())
     throw std::invalid_argument("the planes differ in shape");
   Rows<double> out(n, 4);
@@ -108,7 +108,7 @@ nb::tuple psf_flux(Scene &scene, Plane<const float> variance, Plane<const std::i
     const std::int64_t height = std::int64_t(stamps.shape(1)), width = std::int64_t(stamps.shape(2));
     Masked copy;
     for (std::size_t i = 0; i < n; ++i) {
-      const Shown shown(scene, first + i);
+      const Shown shown(scene, i);
       const Overlap o{std::max<std::int64_t>(-x0(i), 0), std::max<std::int64_t>(-y0(i), 0),
                       std::min(width, std::int64_t(scene.width()) - x0(i)) - 1, std::min(height, std::int64_t(scene.height()) - y0(i)) - 1};
       clipped[i] = o.x0 > 0 || o.y0 > 0 || o.x1 < width - 1 || o.y1 < height - 1;
@@ -139,9 +139,9 @@ nb::tuple psf_flux(Scene &scene, Plane<const float> variance, Plane<const std::i
 
 void register_psf_flux(nb::module_ &m) {
   m.def("psf_flux", &psf_flux, nb::arg("scene"), nb::arg("variance"), nb::arg("mask"), nb::arg("bad"), nb::arg("stamps"), nb::arg("x0"),
-        nb::arg("y0"), nb::arg("first") = 0,
+        nb::arg("y0"),
         "Fit the amplitude of each stamp (float64 (n, h, w), its first pixel at (x0, y0) of the image) without weights; pixels with a bad bit "
-        "are left out. Stamp i belongs to footprint first + i of the scene. Returns ((n, 4) flux, error, effective area, chi2; (n,) pixels; "
+        "are left out. Returns ((n, 4) flux, error, effective area, chi2; (n,) pixels; "
         "(n,) clipped by the image); NaN where no pixel is left.");
 }
 

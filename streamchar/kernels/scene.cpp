@@ -49,7 +49,7 @@ void Scene::show_all() {
 }
 
 void Scene::require_sources(std::size_t n) const {
-  if (footprints() != 0 && footprints() != n) throw std::invalid_argument("the scene has another number of footprints than sources");
+  if (footprints() != 0 && first_ + n > footprints()) throw std::invalid_argument("more sources than footprints in the scene");
 }
 
 namespace {
@@ -65,11 +65,12 @@ void register_scene(nb::module_ &m) {
   nb::class_<Scene>(m, "Scene",
                     "An image (float32, modified in place) whose footprints can be hidden by noise. Spans as in Footprints: rows y, "
                     "columns x0..x1 inclusive, source i owning spans start[i]:start[i + 1]; noise holds one float32 per span pixel. "
-                    "Measuring kernels show one source at a time. Restore the image with show_all.")
+                    "Measuring kernels show one source at a time: their source i is footprint first + i. Restore the image with show_all.")
       .def(nb::init<Plane<float>, Vector<const std::int32_t>, Vector<const std::int32_t>, Vector<const std::int32_t>,
                     Vector<const std::int64_t>, Vector<const float>>(),
            nb::arg("image").noconvert(), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("start"), nb::arg("noise"))
       .def_prop_ro("image", &Scene::image, "The image plane as it is now, float32 (height, width).")
+      .def_prop_rw("first", &Scene::first, &Scene::set_first, "Footprint that measuring kernels take as their first source.")
       .def_prop_ro("footprints", &Scene::footprints, "Number of footprints that can be shown and hidden.")
       .def("show", [](Scene &s, std::size_t i) { s.show(checked(s, i)); }, nb::arg("i"), "Put the pixels of footprint i back.")
       .def("hide", [](Scene &s, std::size_t i) { s.hide(checked(s, i)); }, nb::arg("i"), "Replace the pixels of footprint i by noise.")

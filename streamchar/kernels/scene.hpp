@@ -22,6 +22,10 @@ public:
   void hide_all();
   void show_all();
 
+  // Kernels number their sources from this footprint on.
+  std::size_t first() const { return first_; }
+  void set_first(std::size_t i) { first_ = i; }
+
   // A kernel measures n sources: either nothing is ever hidden or there is a footprint for each.
   void require_sources(std::size_t n) const;
 
@@ -35,13 +39,14 @@ private:
   Plane<float> image_;
   std::vector<Span> spans_;
   std::vector<std::size_t> start_;
+  std::size_t first_ = 0;
   std::vector<float> originals_, noise_;
 };
 
-// Shows a source for as long as it lives.
+// Shows source i, counted from the scene's first, for as long as it lives.
 class Shown {
 public:
-  Shown(Scene &scene, std::size_t i) : scene_(scene), i_(i) {
+  Shown(Scene &scene, std::size_t i) : scene_(scene), i_(scene.first() + i) {
     if (scene_.footprints()) scene_.show(i_);
   }
   ~Shown() {

@@ -65,25 +65,19 @@ class SdssCentroid(Plugin[SdssCentroidConfig]):
 
     def measure(self, context: MeasurementContext) -> None:
         """Fill position, errors and flags."""
-        values = np.empty((len(context), 4))
-        bits = np.empty(len(context), np.int32)
         sigma = np.asarray(context.psf_shapes.determinant_radius, np.float64)
-        negative, config = context.negative(), self.config
-        for chunk in context.chunks():
-            values[chunk], bits[chunk] = sdss_centroid(
-                context.scene,
-                context.exposure.variance,
-                context.start[0][chunk],
-                context.start[1][chunk],
-                negative[chunk],
-                context.psf_kernels(chunk),
-                sigma[chunk],
-                config.binmax,
-                config.peak_min,
-                config.wfac,
-                config.do_subtract_sky_variance,
-                chunk.start,
-            )
+        values, bits = sdss_centroid(
+            context.scene,
+            context.exposure.variance,
+            *context.start,
+            context.negative(),
+            context.psf_kernels,
+            sigma,
+            self.config.binmax,
+            self.config.peak_min,
+            self.config.wfac,
+            self.config.do_subtract_sky_variance,
+        )
         invalid_psf = ~np.isfinite(sigma)
         context.invalid_psf |= invalid_psf
         done = (bits & (EDGE | NO_SECOND_DERIVATIVE | NOT_AT_MAXIMUM)) == 0

@@ -1,4 +1,4 @@
-"""What plugins share while one exposure is measured: planes, footprints, neighbours hidden, start positions, PSF widths."""
+"""What plugins share while sources are measured: planes, footprints, neighbours hidden, start positions, PSF images."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.errors import MissingPsfError
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement.slots import Slots
-from streamchar.image import Exposure, Moments, Psf
+from streamchar.image import Exposure, Moments, Psf, PsfStamps
 from streamchar.image.exposure import Image
 from streamchar.kernels import Scene
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-
-CHUNK = 512
-"""Sources whose PSF images are held at the same time: 7 MB of 41 x 41 images."""
 
 SHAPE_MARGIN = 1.0 + 1e-6
 """Moments are usable when xx·yy is at least this times xy²."""
@@ -67,18 +64,18 @@ class Shapes:
 
 
 class MeasurementContext:
-    """One exposure while it is measured.
+    """Some sources of an exposure while they are measured: few enough for their pixels to stay in the processor's cache.
 
     Parameters
     ----------
     exposure
         The planes; while the context lives the image holds noise in all footprints that are not shown.
     catalog
-        The columns to fill, one row a footprint.
+        The columns to fill, one row a source.
     footprints
-        Pixels and peaks of the sources.
+        Pixels and peaks of these sources.
     scene
-        Shows one source at a time.
+        Shows one source at a time; its first is the first of these sources.
     slots
         Which columns stand for centroid and shape.
 
@@ -96,7 +93,7 @@ class MeasurementContext:
         self.footprints = footprints
         self.scene = scene
         self.slots = slots
-        self.invalid_psf = np.zeros(len(catalog), np.bool_)
+        self.invalid_psf: Flags = np.zeros(len(catalog), np.bool_)
 
     def __len__(self) -> int:
         return len(self.catalog)
@@ -161,30 +158,33 @@ class MeasurementContext:
         flags = self.catalog[name] if name in self.catalog else np.zeros(len(self), np.bool_)
         return np.asarray(flags, np.bool_)
 
-    def chunks(self) -> Iterator[slice]:
-        """Slices over the sources, short enough to hold their PSF images."""
-        for first in range(0, len(self), CHUNK):
-            yield slice(first, min(first + CHUNK, len(self)))
-
-    def psf_kernels(self, chunk: slice) -> Array:
-        """PSF kernel images at the start pixels: float64 (m, h, w), or (1, h, w) when they are all the same."""
-        x, y = self.start_pixels
-        kernels = self.psf.kernel_images(x[chunk], y[chunk])
+    @cached_property
+    def psf_kernels(self) -> Array:
+        """PSF kernel images at the start pixels: float64 (n, h, w), or (1, h, w) when they are all the same."""
+        kernels = self.psf.kernel_images(*self.start_pixels)
         if kernels.strides[0] == 0:
             kernels = kernels[:1]
         return np.ascontiguousarray(kernels, np.float64)
+
+    @cached_property
+    def psf_stamps(self) -> PsfStamps:
+        """PSF images at the centres, evaluated when a plugin first asks: after the centroids are measured."""
+        centres = self.centres()
+        stamps = self.psf.images(centres.x, centres.y)
+        images = np.ascontiguousarray(stamps.images, np.float64)
+        return PsfStamps(images, stamps.x0.astype(np.int64), stamps.y0.astype(np.int64))
 
     @contextmanager
     def shown(self, i: int) -> Iterator[Image]:
         """Give a plugin written in Python the image with source ``i`` and noise in place of all others."""
         hidden = self.scene.footprints > 0
         if hidden:
-            self.scene.show(i)
+            self.scene.show(self.scene.first + i)
         try:
             yield self.exposure.image
         finally:
             if hidden:
-                self.scene.hide(i)
+                self.scene.hide(self.scene.first + i)
 
     def _centroid(self) -> tuple[Array, Array]:
         return self.catalog[f"{self.slots.centroid}_x"], self.catalog[f"{self.slots.centroid}_y"]

@@ -138,13 +138,11 @@ class HsmPsfMoments(_HsmMoments, Plugin[HsmPsfMomentsConfig]):
         """Fill moments and flags."""
         height, width = context.psf.size
         radius = np.asarray(context.psf_shapes.trace_radius)
-        values = np.empty((len(context), 6))
-        converged = np.empty(len(context), np.bool_)
-        for chunk in context.chunks():
-            kernels = context.psf_kernels(chunk)
-            values[chunk], converged[chunk] = hsm_moments_of_stamps(
-                kernels, radius[chunk][: len(kernels)], self.config.round_moments
-            )
+        kernels = context.psf_kernels
+        values, converged = hsm_moments_of_stamps(kernels, radius[: len(kernels)], self.config.round_moments)
+        if len(kernels) < len(context):
+            values = np.repeat(values, len(context), axis=0)
+            converged = np.repeat(converged, len(context))
         values[:, 0] -= 0.5 * (width - 1)
         values[:, 1] -= 0.5 * (height - 1)
         centres = context.centres()

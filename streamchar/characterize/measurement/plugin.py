@@ -1,4 +1,4 @@
-"""What a measurement plugin is: declared columns, settings, and one call that measures all sources."""
+"""What a measurement plugin is: declared columns, settings, and one call that measures many sources."""
 
 from __future__ import annotations
 

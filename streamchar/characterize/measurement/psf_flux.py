@@ -46,24 +46,17 @@ class PsfFlux(Plugin[PsfFluxConfig]):
 
     def measure(self, context: MeasurementContext) -> None:
         """Fill flux, error, quality and flags."""
-        count = len(context)
-        values, pixels = np.empty((count, 4)), np.empty(count, np.int32)
-        clipped, invalid_psf = np.empty(count, np.bool_), np.empty(count, np.bool_)
-        exposure, centres = context.exposure, context.centres()
-        bad = exposure.bits(*self.config.bad_mask_planes)
-        for chunk in context.chunks():
-            stamps = context.psf.images(centres.x[chunk], centres.y[chunk])
-            values[chunk], pixels[chunk], clipped[chunk] = psf_flux(
-                context.scene,
-                exposure.variance,
-                exposure.mask,
-                bad,
-                np.ascontiguousarray(stamps.images, np.float64),
-                stamps.x0,
-                stamps.y0,
-                chunk.start,
-            )
-            invalid_psf[chunk] = ~np.isfinite(stamps.images.sum(axis=(1, 2)))
+        exposure, stamps = context.exposure, context.psf_stamps
+        values, pixels, clipped = psf_flux(
+            context.scene,
+            exposure.variance,
+            exposure.mask,
+            exposure.bits(*self.config.bad_mask_planes),
+            stamps.images,
+            stamps.x0,
+            stamps.y0,
+        )
+        invalid_psf = ~np.isfinite(stamps.images.sum(axis=(1, 2)))
         context.invalid_psf |= invalid_psf
         failed = ~np.isfinite(values[:, :2]).all(axis=1)
         values[failed, :2] = np.nan
@@ -71,6 +64,6 @@ class PsfFlux(Plugin[PsfFluxConfig]):
             for suffix, column in zip(("instFlux", "instFluxErr", "area", "chi2"), values.T, strict=True):
                 context.catalog[f"{self.name}_{suffix}"] = column
         context.catalog[f"{self.name}_npixels"] = pixels
-        context.catalog[f"{self.name}_flag"] |= failed | clipped | invalid_psf | centres.flagged
+        context.catalog[f"{self.name}_flag"] |= failed | clipped | invalid_psf | context.centres().flagged
         context.catalog[f"{self.name}_flag_noGoodPixels"] |= pixels == 0
         context.catalog[f"{self.name}_flag_edge"] |= clipped

@@ -17,6 +17,9 @@ from streamchar.kernels import Scene
 
 INVALID_PSF = "base_InvalidPsf_flag"
 
+CHUNK = 128
+"""Sources that all plugins measure before the next ones: their pixels then come from the cache, not from memory."""
+
 
 class SingleFrameMeasurement(Task[MeasurementConfig]):
     """Measure the sources of one exposure (reference: measurement.md section 1).
@@ -78,12 +81,17 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         if len(catalog) == 0:
             return
         with self.timer("run"), self._scene(exposure, footprints, exposure_id) as scene:
-            context = MeasurementContext(exposure, catalog, footprints, scene, self.config.slots)
-            for plugin in self.plugins:
-                with self.timer(plugin.name):
-                    plugin.measure(context)
-            catalog[INVALID_PSF] |= context.invalid_psf
+            for first in range(0, len(catalog), CHUNK):
+                scene.first = first if scene.footprints else 0
+                self._measure(catalog.part(first, min(first + CHUNK, len(catalog))), exposure, scene)
         self.record("sources", len(catalog))
+
+    def _measure(self, sources: SourceCatalog, exposure: Exposure, scene: Scene) -> None:
+        assert sources.footprints is not None
+        context = MeasurementContext(exposure, sources, sources.footprints, scene, self.config.slots)
+        for plugin in self.plugins:
+            plugin.measure(context)
+        sources[INVALID_PSF] |= context.invalid_psf
 
     @contextmanager
     def _scene(self, exposure: Exposure, footprints: Footprints, exposure_id: int) -> Iterator[Scene]:
