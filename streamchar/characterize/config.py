@@ -27,6 +27,9 @@ Preset = Literal["best", "reference"]
 
 REFERENCE_PRESET: Tree = {
     "measure_psf": {"reserve": {"fraction": 0.0}},
+    "repair": {
+        "cosmicray": {"min_dn": 150.0, "cond3_fac": 2.0, "cond3_fac2": 0.35, "max_star_loss": None},
+    },
 }
 """What the reference task does by default where ``best`` deviates."""
 

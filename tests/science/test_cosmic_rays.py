@@ -105,9 +105,7 @@ def test_real_hits_are_found_and_stars_left_alone(fwhm):
     names, count = label(scene.charge > 0, np.ones((3, 3)))
     significance = maximum(scene.charge / scene.noise, names, np.arange(1, count + 1))
     caught = maximum(scene.found, names, np.arange(1, count + 1)) > 0
-    assert caught[significance > 10].mean() >= 0.98
-    # With the reference's thresholds a hit of 6 sigma in one pixel passes the test of sharpness about every other time.
-    assert caught[significance > 6].mean() >= 0.93
+    assert caught[significance > 6].mean() >= 0.98
     assert scene.found[scene.charge > 5 * scene.noise].mean() > 0.93
     far = scene.found & ~binary_dilation(scene.charge > 0, iterations=2)
     assert far.sum() / far.size * 1e6 <= 10
@@ -138,7 +136,7 @@ def test_sharp_stars_make_the_finder_step_back(fwhm, real_hits):
     assert wise.lost_stars <= 0.1 * 70
     assert found.steps_back > 0
     assert found.star_loss.fraction <= 0.1
-    assert found.cond3_fac2 == pytest.approx(0.35 * 0.7**found.steps_back)
+    assert found.cond3_fac2 == pytest.approx(CosmicRayConfig().cond3_fac2 * 0.7**found.steps_back)
     (reason,) = found.reasons
     assert reason.code == STEPPED_BACK
     assert reason.values["star_loss_before"] > 0.1
