@@ -97,7 +97,10 @@ Data = Annotated[
 ]
 """Raw bytes: a msgpack bin, or base64 text in JSON."""
 
-Listed = Annotated[tuple[T, ...], Field(strict=False, max_length=4096)]
+MAX_ELEMENTS = 4096
+"""Longest list or map within a message; a product has no more chunks than its manifest can list."""
+
+Listed = Annotated[tuple[T, ...], Field(strict=False, max_length=MAX_ELEMENTS)]
 """A list on the wire, a tuple in memory."""
 
 Text = Annotated[str, Field(max_length=4096)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.messages.columns import check_total
 from streamchar.messages.errors import IncompleteCatalogError
 from streamchar.messages.source_catalog import CatalogChunk, CatalogColumn, CatalogManifest
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from astropy.table import QTable
+
+
+MAX_CATALOG_BYTES = 1024**3
+"""Largest catalogue that is put together, in bytes once decoded."""
 
 
 class Catalog:
@@ -43,10 +48,13 @@ class Catalog:
             Chunks and manifest contradict each other.
         MalformedMessageError
             Compressed bytes are damaged.
+        MessageTooLargeError
+            The columns together declare more than ``MAX_CATALOG_BYTES``.
         """
         found = [(chunk.chunk, chunk.first_row, chunk.rows) for chunk in chunks]
         if found != [(chunk.chunk, chunk.first_row, chunk.rows) for chunk in manifest.chunks]:
             raise IncompleteCatalogError(key=manifest.key, detail="the chunks are not those of the manifest")
+        check_total([block for chunk in chunks for block in chunk.blocks], MAX_CATALOG_BYTES)
         parts = [chunk.arrays() for chunk in chunks]
         data = {column.name: _join(manifest, column, parts) for column in manifest.columns}
         return cls(manifest, data)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgpack
 from pydantic import ValidationError
 
-from streamchar.messages.base import SUPPORTED_MAJOR, Message, format_time
+from streamchar.messages.base import MAX_ELEMENTS, SUPPORTED_MAJOR, Message, format_time
 from streamchar.messages.errors import MalformedMessageError, MessageTooLargeError, UnsupportedSchemaError
 from streamchar.messages.exposure_ready import ExposureReady
 from streamchar.messages.exposure_status import ExposureStatus
@@ -31,9 +31,6 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 MAX_EVENT_BYTES = 64 * 1024
 """Largest exposure-ready event that is decoded."""
-
-MAX_ELEMENTS = 4096
-"""Longest list or map within a message."""
 
 MAX_CONTAINERS = 20_000
 """Most lists and maps within a message."""

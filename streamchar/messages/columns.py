@@ -58,9 +58,11 @@ class ColumnBlock(Part):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        size = self.size_bytes
+        # An empty axis does not excuse the length of the others.
+        size = max(self.size_bytes, *self.shape)
         if size > MAX_BLOCK_BYTES:
             raise MessageTooLargeError(what=f"column {self.name}", size=size, limit=MAX_BLOCK_BYTES)
+        size = self.size_bytes
         itemsize = np.dtype(self.dtype).itemsize
         if self.encoding == "raw":
             if len(self.data) != size or self.high is not None:
@@ -126,21 +128,26 @@ class FlagBlock(Part):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        size = self.size_bytes
-        if size > MAX_BLOCK_BYTES or self.rows > MAX_BLOCK_BYTES:
-            raise MessageTooLargeError(what="flag columns", size=max(size, self.rows), limit=MAX_BLOCK_BYTES)
-        _check_part(self.data, size)
+        size = max(self.size_bytes, self.rows)
+        if size > MAX_BLOCK_BYTES:
+            raise MessageTooLargeError(what="flag columns", size=size, limit=MAX_BLOCK_BYTES)
+        _check_part(self.data, self.packed_bytes)
         return self
 
     @property
     def size_bytes(self) -> int:
+        """Size of the decoded columns in bytes, as declared."""
+        return len(self.names) * self.rows
+
+    @property
+    def packed_bytes(self) -> int:
         """Size of the packed bits in bytes, as declared."""
         return len(self.names) * ((self.rows + 7) // 8)
 
     def values(self) -> dict[str, NDArray[np.bool_]]:
         """Decode the columns: bool arrays of length ``rows`` by name."""
         width = (self.rows + 7) // 8
-        packed = np.frombuffer(_expand(self.data, self.size_bytes, make_decompressor()), np.uint8).reshape(
+        packed = np.frombuffer(_expand(self.data, self.packed_bytes, make_decompressor()), np.uint8).reshape(
             len(self.names), width
         )
         bits = np.unpackbits(packed, axis=1, count=self.rows, bitorder="little").view(np.bool_)

@@ -81,7 +81,7 @@ def join_psf_model(parts: Sequence[PsfModel]) -> tuple[PsfModel, dict[str, NDArr
     """
     ordered = sorted(parts, key=lambda part: part.chunk)
     if not ordered or [part.chunk for part in ordered] != list(range(ordered[0].chunks)):
-        numbers = ", ".join(str(part.chunk) for part in ordered)
+        numbers = ", ".join(str(part.chunk) for part in ordered[:20])
         raise IncompleteCatalogError(
             key=ordered[0].key if ordered else "", detail=f"parts {numbers or 'none'} of a PSF model"
         )

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from streamchar.messages.base import (
+    MAX_ELEMENTS,
     Count,
     Listed,
     Name,
@@ -36,7 +37,7 @@ class PsfModel(ProductMessage):
     """Which message this is; also in the header ``ce_type``."""
     chunk: Annotated[Count, unit("1")] = 0
     """Number of the message, from 0."""
-    chunks: Annotated[Count, unit("1", ge=1)] = 1
+    chunks: Annotated[Count, unit("1", ge=1, le=MAX_ELEMENTS)] = 1
     """Number of messages of the model."""
     kind: Name
     """Which model, for example ``psfex``; says how ``parameters`` and ``arrays`` are to be read."""

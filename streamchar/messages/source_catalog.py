@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from streamchar.messages.base import (
+    MAX_ELEMENTS,
     Count,
     Digest,
     Listed,
@@ -31,7 +32,7 @@ class CatalogChunk(ProductMessage):
     """Which message this is; also in the header ``ce_type``."""
     chunk: Annotated[Count, unit("1")]
     """Number of the chunk, from 0."""
-    chunks: Annotated[Count, unit("1", ge=1)]
+    chunks: Annotated[Count, unit("1", ge=1, le=MAX_ELEMENTS)]
     """Number of chunks of the catalogue."""
     first_row: Annotated[Count, unit("1")]
     """Row of the catalogue with which the chunk begins."""
@@ -52,8 +53,13 @@ class CatalogChunk(ProductMessage):
         names = [block.name for block in self.columns] + list(self.flags.names)
         if len(set(names)) != len(names):
             raise ValueError("two columns have the same name")
-        check_total([*self.columns, self.flags])
+        check_total(self.blocks)
         return self
+
+    @property
+    def blocks(self) -> tuple[ColumnBlock | FlagBlock, ...]:
+        """All that holds values."""
+        return (*self.columns, self.flags)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Decode all columns: arrays of length ``rows`` by name; they may be read-only.
@@ -76,7 +82,7 @@ class CatalogColumn(Part):
 
     name: Name
     """Name of the column."""
-    dtype: Annotated[str, Field(pattern=r"^(\?|[|<][uif][1248])$")]
+    dtype: Annotated[str, Field(pattern=r"^(\?|\|[ui]1|<[ui][248]|<f[48])$")]
     """Type in NumPy notation, ``?`` for a flag."""
     unit: Annotated[str, Field(max_length=64)] = ""
     """Unit in FITS notation, empty when the column has none."""

@@ -13,15 +13,23 @@ from hypothesis import strategies as st
 
 from streamchar.characterize.catalog import Column
 from streamchar.messages import (
+    CatalogChunk,
+    CatalogManifest,
     IncompleteCatalogError,
+    MalformedMessageError,
     MessageError,
+    MessageTooLargeError,
     ProductIdentity,
     Provenance,
     encode_catalog,
 )
 from streamchar.messages.assembly import CatalogAssembler, Memory
 from streamchar.messages.catalog import Catalog
+from streamchar.messages.catalog_chunks import combined_digest, digest_of
+from streamchar.messages.codec import pack
+from streamchar.messages.columns import FlagBlock, pack_array
 from streamchar.messages.examples import make_examples
+from streamchar.messages.source_catalog import CatalogColumn, ChunkDescription
 
 PART = ("catalogs", 0)
 
@@ -191,8 +199,6 @@ def test_unwanted_catalogues_are_not_kept():
 
 
 def test_what_is_not_a_catalogue_is_reported(feed):
-    from streamchar.messages.codec import pack
-
     found = feed(b"garbage", pack(make_examples()["psf-quality"]["full"]))
     assert all(isinstance(item, MessageError) for item in found)
     assert len(found) == 2
@@ -215,6 +221,46 @@ def test_a_manifest_that_contradicts_itself(feed):
     plain["digest"] = "sha256:" + "00" * 32
     (problem,) = feed(*messages[:-1], msgpack.packb(plain))
     assert isinstance(problem, IncompleteCatalogError)
+
+
+@pytest.mark.parametrize("dtype", ["<f1", "<f2", "|O", ">f8", "<U8", "float64", "", "|f8"])
+def test_a_manifest_with_a_type_no_column_can_have(feed, dtype):
+    messages = parts()
+    plain = msgpack.unpackb(messages[-1].value)
+    plain["columns"][1]["dtype"] = dtype
+    (problem,) = feed(*messages[:-1], msgpack.packb(plain))
+    assert isinstance(problem, MalformedMessageError)
+
+
+def test_a_catalogue_is_bounded_as_a_whole(feed):
+    """Forty chunks of 60 MB of zeros, each a few kilobytes on the wire."""
+    rows, count = 2_000_000, 40
+    who = ProductIdentity("event", "DemoCam", 1, 0, "sha256:" + "ab" * 32)
+    blocks = tuple(pack_array(f"column {number}", np.zeros(rows)) for number in range(4))
+    chunks = [
+        CatalogChunk(
+            **who.fields(), chunk=number, chunks=count, first_row=rows * number, rows=rows, columns=blocks,
+            flags=FlagBlock(names=(), rows=rows, data=b""),
+        )
+        for number in range(count)
+    ]  # fmt: skip
+    values = [pack(chunk) for chunk in chunks]
+    digests = [digest_of(value) for value in values]
+    manifest = CatalogManifest(
+        **who.fields(),
+        rows=rows * count,
+        chunks=tuple(
+            ChunkDescription(
+                chunk=n, first_row=rows * n, rows=rows, size_bytes=len(values[n]), digest=digests[n]
+            )
+            for n in range(count)
+        ),
+        columns=tuple(CatalogColumn(name=block.name, dtype="<f8") for block in blocks),
+        digest=combined_digest(digests),
+        provenance=Provenance(software_version="1"),
+    )
+    (problem,) = feed(*values, pack(manifest))
+    assert isinstance(problem, MessageTooLargeError)
 
 
 @pytest.mark.parametrize("change", [{"name": "other"}, {"dtype": "<f4"}, {"dtype": "?"}])

@@ -262,6 +262,7 @@ def frame(size, claimed=None):
         {"shape": [40, 2**40]},
         {"shape": [2**62, 2**62]},
         {"shape": [40, 10**7]},
+        {"shape": [40, 0, 2**62]},
         {"shape": []},
         {"shape": [-1]},
         {"shape": [40.0]},
@@ -304,6 +305,15 @@ def test_a_zip_bomb_is_refused_by_its_declared_size():
     }
     plain |= {"rows": rows, "columns": [block] * 3, "flags": {"names": [], "rows": rows, "data": b""}}
     with pytest.raises(MessageError):
+        decode(msgpack.packb(plain))
+
+
+def test_flags_are_bounded_as_decoded():
+    rows, names = 2**20, [f"flag {number}" for number in range(100)]
+    data = zstandard.ZstdCompressor().compress(bytes(rows // 8 * len(names)))
+    plain = msgpack.unpackb(pack(CHUNK))
+    plain |= {"rows": rows, "columns": [], "flags": {"names": names, "rows": rows, "data": data}}
+    with pytest.raises(MessageTooLargeError):
         decode(msgpack.packb(plain))
 
 

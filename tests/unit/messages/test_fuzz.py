@@ -139,6 +139,8 @@ def test_mutated_messages_give_message_errors_only():
                 refused += 1
                 longest = max(longest, len(str(error)))
         assembler.feed(Record(number, value), 0.0)
+        if number % 1000 == 999:
+            assembler.expire(1e9)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     print(
         f"\n{COUNT} mutated messages (seed {SEED}): {refused} of {2 * COUNT} readings refused, grown by {grown / 2**20:.0f} MiB"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from streamchar.messages import (
     IncompleteCatalogError,
+    MalformedMessageError,
     MessageTooLargeError,
     ProductIdentity,
     Provenance,
@@ -16,6 +17,7 @@ from streamchar.messages import (
     decode,
     encode_psf_model,
 )
+from streamchar.messages.codec import validate
 from streamchar.messages.psf_chunks import join_psf_model
 
 MODEL = PsfModel(
@@ -74,6 +76,13 @@ def test_missing_and_repeated_parts():
     for wrong in ([], parts[1:], parts[:-1], [*parts, parts[0]]):
         with pytest.raises(IncompleteCatalogError):
             join_psf_model(wrong)
+
+
+def test_a_part_cannot_claim_any_number_of_siblings():
+    plain = decoded({})[0].model_dump()
+    for chunks in (2**40, 4097, 0):
+        with pytest.raises(MalformedMessageError):
+            validate(PsfModel, {**plain, "chunks": chunks})
 
 
 def test_an_element_that_does_not_fit():
