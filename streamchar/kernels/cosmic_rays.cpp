@@ -457,19 +457,19 @@ void clear_bits(Plane<std::int32_t> mask, std::int32_t bits) {
 } // namespace
 
 void register_cosmic_rays(nb::module_ &m) {
-  m.def("find_cosmic_rays", &find_cosmic_rays, nb::arg("image"), nb::arg("mask"), nb::arg("variance"), nb::arg("background"), nb::arg("horizontal"),
+  m.def("find_cosmic_rays", &find_cosmic_rays, nb::arg("image").noconvert(), nb::arg("mask").noconvert(), nb::arg("variance"), nb::arg("background"), nb::arg("horizontal"),
         nb::arg("vertical"), nb::arg("diagonal"), nb::arg("min_sigma"), nb::arg("noise_factor"), nb::arg("min_counts"), nb::arg("iterations"),
         nb::arg("max_pixels"), nb::arg("bad_bits"), nb::arg("interpolated_bit"), nb::arg("cosmic_bit"),
         "Find cosmic rays and set cosmic_bit (clear on entry) in mask (in place) on their pixels; image is written to but left as it was. "
         "Returns (complete, pixels of the first scan, y, x0, x1, start) with the spans of the footprints. Not complete: more than max_pixels, nothing set.");
-  m.def("replace_pixels", &replace_pixels, nb::arg("image"), nb::arg("mask"), nb::arg("variance"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"),
+  m.def("replace_pixels", &replace_pixels, nb::arg("image").noconvert(), nb::arg("mask"), nb::arg("variance"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"),
         nb::arg("background"), nb::arg("excluded_bits"),
         "Replace the pixels of the spans in image (in place) from finite pixels near them without excluded_bits; the pixels replaced must have one. "
         "Returns the flat indices of those that got the background because no usable pixel was near.");
   m.def("bright_maxima", &bright_maxima, nb::arg("image"), nb::arg("level"),
         "Rows and columns (int32) of pixels above level and not below any of their eight neighbours; border pixels and neighbours of NaN are left out, "
         "plateaus give their last pixel.");
-  m.def("clear_bits", &clear_bits, nb::arg("mask"), nb::arg("bits"), "Clear bits of mask (int32, in place), writing only where one is set.");
+  m.def("clear_bits", &clear_bits, nb::arg("mask").noconvert(), nb::arg("bits"), "Clear bits of mask (int32, in place), writing only where one is set.");
 }
 
 } // namespace streamchar

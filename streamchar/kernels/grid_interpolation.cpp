@@ -169,7 +169,7 @@ void add_grid(Plane<float> plane, Plane<const double> grid, Vector<const double>
 } // namespace
 
 void register_grid_interpolation(nb::module_ &m) {
-  m.def("add_grid", &add_grid, nb::arg("plane"), nb::arg("grid"), nb::arg("y_centres"), nb::arg("x_centres"), nb::arg("style"), nb::arg("factor"),
+  m.def("add_grid", &add_grid, nb::arg("plane").noconvert(), nb::arg("grid"), nb::arg("y_centres"), nb::arg("x_centres"), nb::arg("style"), nb::arg("factor"),
         "Add factor times the interpolated grid (float64, ny, nx) to plane (float32, in place). Styles: 0 constant, 1 linear, 2 natural cubic spline, "
         "3 Akima spline; lines with fewer finite points than the style needs (1, 2, 3, 5) use the best style they allow, lines without any are NaN. "
         "Computed in float64 and rounded to float32 before it is added.");

@@ -52,7 +52,7 @@ void add_separable(Plane<float> plane, Plane<const double> left, Plane<const dou
 } // namespace
 
 void register_separable_model(nb::module_ &m) {
-  m.def("add_separable", &add_separable, nb::arg("plane"), nb::arg("left"), nb::arg("right"), nb::arg("factor"),
+  m.def("add_separable", &add_separable, nb::arg("plane").noconvert(), nb::arg("left"), nb::arg("right"), nb::arg("factor"),
         "Add factor * (left @ right) to plane (float32, in place); the product of left (height, terms) and right (terms, width) is summed in float64 "
         "and rounded to float32 before it is added.");
 }

@@ -394,3 +394,20 @@ def test_clear_bits():
     expected = mask & ~8
     clear_bits(mask, 8)
     np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((8, 6), np.float32).T, np.zeros((6, 8)), np.zeros((6, 8), np.float32)[:, ::2]]
+)
+def test_planes_to_be_modified_are_never_converted(wrong):
+    """A conversion would modify a copy, silently."""
+    mask, one = np.zeros(wrong.shape, np.int32), np.ones(1, np.int32)
+    right = np.zeros(wrong.shape, np.float32)
+    with pytest.raises(TypeError):
+        run(wrong, mask, right)
+    with pytest.raises(TypeError):
+        run(right, wrong, right)
+    with pytest.raises(TypeError):
+        replace_pixels(wrong, mask + CR, right, one, one, one, 0.0, CR)
+    with pytest.raises(TypeError):
+        clear_bits(wrong, 8)

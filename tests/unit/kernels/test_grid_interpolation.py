@@ -140,3 +140,11 @@ def test_separable_model_is_a_matrix_product(shape, terms):
 def test_separable_model_checks_shapes():
     with pytest.raises(ValueError):
         add_separable(np.zeros((3, 4), np.float32), np.zeros((3, 2)), np.zeros((3, 4)), 1.0)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((8, 6), np.float32).T, np.zeros((6, 8))])
+def test_planes_to_be_modified_are_never_converted(wrong):
+    with pytest.raises(TypeError):
+        add_separable(wrong, np.ones((6, 1)), np.ones((1, 8)), 1.0)
+    with pytest.raises(TypeError):
+        add_grid(wrong, np.ones((1, 1)), np.zeros(1), np.zeros(1), 0, 1.0)
