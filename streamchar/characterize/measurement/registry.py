@@ -23,6 +23,11 @@ PLUGINS: Mapping[str, str] = MappingProxyType(
         "base_GaussianFlux": f"{_HERE}.gaussian_flux:GaussianFlux",
         "base_PixelFlags": f"{_HERE}.pixel_flags:PixelFlags",
         "base_PsfFlux": f"{_HERE}.psf_flux:PsfFlux",
+        "base_LocalBackground": f"{_HERE}.local_background:LocalBackground",
+        "base_PeakCentroid": f"{_HERE}.peak_centroid:PeakCentroid",
+        "base_SdssShape": f"{_HERE}.sdss_shape:SdssShape",
+        "base_SkyCoord": f"{_HERE}.sky_coord:SkyCoord",
+        "base_Variance": f"{_HERE}.variance:Variance",
     }
 )
 """Import paths by name. A plugin that is not listed is named by its import path in the configuration."""
