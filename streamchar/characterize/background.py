@@ -1,7 +1,8 @@
 """The sky background: binned, modelled, subtracted (reference: background.md).
 
-A background is fitted to the clipped means of a grid of bins, with a Chebyshev polynomial or by interpolation. Models are
-residual corrections: each is fitted to, and subtracted from, what its predecessors left.
+A background is fitted to the clipped means of a grid of bins, with a Chebyshev polynomial or by
+interpolation. Models are residual corrections: each is fitted to, and subtracted from, what its
+predecessors left.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class BackgroundConfig(Configuration):
     """With too few bins for the model: raise, lower its order, or make more bins."""
 
     bin_size: int = Field(128, gt=0)
-    """Bin size in pixels, along both axes. Bins are equal to within a pixel, so they are this size or smaller."""
+    """Bin size in pixels, along both axes. Bins are equal to within a pixel, so they are this size or
+    smaller."""
 
     bin_size_x: int = Field(0, ge=0)
     """Bin width in pixels; 0 takes bin_size."""
@@ -52,7 +54,8 @@ class BackgroundConfig(Configuration):
     """Mask planes whose pixels are left out."""
 
     is_nan_safe: bool = False
-    """Drop pixels that are not finite. They are dropped with either value: with False the reference's result is undefined."""
+    """Drop pixels that are not finite. They are dropped with either value: with False the reference's
+    result is undefined."""
 
     use_approx: bool = True
     """Model the bins with a Chebyshev polynomial instead of interpolating them."""
@@ -76,7 +79,8 @@ class BackgroundConfig(Configuration):
     def _one_order(self) -> Self:
         if self.approx_order_y not in (-1, self.approx_order_x):
             raise ValueError(
-                f"approx_order_y must be -1 or approx_order_x ({self.approx_order_x}), not {self.approx_order_y}"
+                f"approx_order_y must be -1 or approx_order_x ({self.approx_order_x}), "
+                f"not {self.approx_order_y}"
             )
         return self
 
@@ -102,7 +106,8 @@ class BackgroundModel:
     Attributes
     ----------
     values, errors
-        float32 (ny, nx): value and standard error of each bin, image units; NaN for a bin without usable pixels.
+        float32 (ny, nx): value and standard error of each bin, image units; NaN for a bin without usable
+        pixels.
     width, height
         Size of the exposure in pixels.
     interpolation_style
@@ -240,11 +245,11 @@ class BackgroundList:
 
     @property
     def sky_level(self) -> float:
-        """Sum of the models' medians of finite bin values (summary-stats.md section 4), 0 for an empty list."""
+        """Sum of the models' medians of finite bin values, 0 without models (summary-stats.md section 4)."""
         return float(sum(model.sky_level for model in self._models))
 
     def image(self) -> NDArray[np.float32]:
-        """Sum of all models on every pixel, float32 (height, width); an empty list has no size and raises ValueError."""
+        """Sum of all models on every pixel, float32 (height, width); ValueError for an empty list."""
         if not self._models:
             raise ValueError("an empty list of backgrounds has no image")
         plane = self._models[0].image()
@@ -279,9 +284,9 @@ def fit_background(
 ) -> BackgroundModel:
     """Measure the bins of an image and fit the configured model.
 
-    Pixels that are not finite or have one of ``ignored_bits`` are left out; a bin without any other is NaN and takes no
-    part. With undersample_style ``reduce_interp_order`` the polynomial's degree is lowered until the usable
-    bins determine it (the reference solves a singular system there).
+    Pixels that are not finite or have one of ``ignored_bits`` are left out; a bin without any other is NaN
+    and takes no part. With undersample_style ``reduce_interp_order`` the polynomial's degree is lowered
+    until the usable bins determine it (the reference solves a singular system there).
 
     Parameters
     ----------
@@ -336,7 +341,7 @@ def _grid(height: int, width: int, config: BackgroundConfig) -> tuple[int, int, 
 
 
 def _style(ny: int, nx: int, config: BackgroundConfig) -> InterpolationStyle:
-    """Return the interpolant that the number of bins allows; checked also when a polynomial is used, as in the reference."""
+    """Return the interpolant that the bins allow; checked for polynomials, too, as in the reference."""
     needed = MIN_POINTS[config.algorithm]
     if min(nx, ny) >= needed:
         return config.algorithm
@@ -395,8 +400,8 @@ def _check_lines(values: NDArray[np.float32], style: InterpolationStyle, config:
 def _fit_polynomial(model: BackgroundModel, order: int) -> ChebyshevField:
     y, x = np.meshgrid(*model.centres, indexing="ij")
     values = model.values.astype(np.float64)
-    # The inverse of the error, not of its square: what the reference's code does. A bin of equal pixels has error 0 and is
-    # skipped, as there.
+    # The inverse of the error, not of its square: what the reference's code does. A bin of equal pixels has
+    # error 0 and is skipped, as there.
     with np.errstate(divide="ignore"):
         weights = 1.0 / model.errors.astype(np.float64) if model.weighting else np.ones_like(values)
     good = np.isfinite(values + weights)
@@ -430,12 +435,13 @@ class SubtractBackground(Task[BackgroundConfig]):
     def run(
         self, exposure: Exposure, background: BackgroundList | None = None, *, statistics: bool = True
     ) -> BackgroundList:
-        """Fit, subtract from the image in place, and append the model to the list. Mask and variance are untouched.
+        """Fit, subtract from the image in place, and append the model; mask and variance are untouched.
 
         Parameters
         ----------
         exposure
-            Its image is modified; BGMEAN and BGVAR in its metadata grow by the mean and variance of the summed models.
+            Its image is modified; BGMEAN and BGVAR in its metadata grow by the mean and variance of the
+            summed models.
         background
             What was subtracted before; a new list when omitted.
         statistics

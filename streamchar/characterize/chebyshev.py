@@ -86,7 +86,7 @@ class ChebyshevField:
         height: int,
         weights: Array | None = None,
     ) -> tuple[Self, int]:
-        """Fit as :meth:`fit`, and say how many of the ``terms(order)`` coefficients the positions determine."""
+        """Fit as :meth:`fit`, and say how many of the coefficients the positions determine."""
         u, v = _scaled(x, width), _scaled(y, height)
         rows, columns = _triangle(order)
         design = chebvander(u, order)[:, columns] * chebvander(v, order)[:, rows]
@@ -109,7 +109,7 @@ class ChebyshevField:
         return plane
 
     def add_to(self, plane: NDArray[np.float32], factor: float = 1.0) -> None:
-        """Add ``factor`` times the field to a float32 plane (height, width), in place and without a second plane.
+        """Add ``factor`` times the field to a float32 plane (height, width), without a second plane.
 
         The field is summed in float64 and rounded to float32 before it is added.
         """

@@ -1,4 +1,4 @@
-"""Finding cosmic rays: pixels sharper than the point-spread function allows (reference: repair.md section 3)."""
+"""Finding cosmic rays: pixels sharper than the PSF allows (reference: repair.md section 3)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ STEPPED_BACK = "cosmic_ray_finder_stepped_back"
 class CosmicRayConfig(Configuration):
     """How cosmic rays are found.
 
-    Three defaults are not the reference's (150, 2.0, 0.35): of real hits with a pixel above 6 sigma they find 98.6 % instead of 96.6 % at a
-    FWHM of 2.35 pixels and 99.6 % instead of 98.4 % at 4 pixels, without losing a star (tests/science/test_cosmic_rays.py).
+    Three defaults are not the reference's (150, 2.0, 0.35): of real hits with a pixel above 6 sigma they
+    find 98.6 % instead of 96.6 % at a FWHM of 2.35 pixels and 99.6 % instead of 98.4 % at 4 pixels, without
+    losing a star (tests/science/test_cosmic_rays.py).
     """
 
     n_cr_pixel_max: int = Field(1_000_000, ge=0)
     """Give up beyond this many cosmic-ray pixels."""
 
     min_sigma: float = 6.0
-    """Height above the mean of opposite neighbours, in standard deviations; negative: minus the least pixel value."""
+    """Height above the mean of opposite neighbours, in standard deviations; negative: minus the least pixel
+    value."""
 
     min_dn: float = 100.0
     """Least sum of a cosmic ray above the background, image units."""
@@ -58,13 +60,15 @@ class CosmicRayConfig(Configuration):
     """Background below the cosmic rays; with bins larger than the exposure, the median of its pixels."""
 
     max_star_loss: float | None = Field(0.1, ge=0, le=1)
-    """Step back when more than this fraction of the bright point-like peaks carry a cosmic-ray pixel; none: never."""
+    """Step back when more than this fraction of the bright point-like peaks carry a cosmic-ray pixel; none:
+    never."""
 
     star_loss_min_peaks: int = Field(10, ge=1)
     """Point-like peaks of one width needed to judge."""
 
     star_loss_min_share: float = Field(0.2, ge=0, le=1)
-    """Step back only when such peaks are more than this fraction of the cosmic rays found; of real ones about 0.05 look like stars."""
+    """Step back only when such peaks are more than this fraction of the cosmic rays found; of real ones
+    about 0.05 look like stars."""
 
     star_loss_min_significance: float = Field(40.0, gt=0)
     """Height of the peaks that are judged, in standard deviations of the sky."""
@@ -123,7 +127,8 @@ class CosmicRays:
         return len(self.start) - 1
 
     def __repr__(self) -> str:
-        return f"CosmicRays({self.count} footprints, {self.pixels} pixels, star loss {self.star_loss.fraction:.1%})"
+        loss = f"{self.star_loss.fraction:.1%}"
+        return f"CosmicRays({self.count} footprints, {self.pixels} pixels, star loss {loss})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,7 @@ class SharpnessThresholds:
 
 
 def find(exposure: Exposure, config: CosmicRayConfig) -> CosmicRays:
-    """Find cosmic rays and set the mask plane CR, clearing it first. Pixel values are left bit by bit as they were.
+    """Find cosmic rays and set the mask plane CR, clearing it first; pixel values stay as they are.
 
     Pixels on the border are not tested. NaN is never a cosmic ray; next to NaN the other directions decide.
 
@@ -245,8 +250,8 @@ def _step_back(
         return replace(found, star_loss=loss)
     reason = Reason(
         STEPPED_BACK,
-        f"{first.touched} of {first.peaks} star cores (sigma {first.sigma:.2f} px) were taken for cosmic rays; "
-        f"{loss.touched} after {steps} steps back to cond3_fac2 = {config.cond3_fac2:.3f}",
+        f"{first.touched} of {first.peaks} star cores (sigma {first.sigma:.2f} px) were taken for cosmic "
+        f"rays; {loss.touched} after {steps} steps back to cond3_fac2 = {config.cond3_fac2:.3f}",
         {
             "star_loss_before": first.fraction,
             "star_loss": loss.fraction,
@@ -260,7 +265,7 @@ def _step_back(
 
 
 def _takes_stars(found: CosmicRays, loss: StarLoss, config: CosmicRayConfig, *, begun: bool) -> bool:
-    """Say whether to step back: too many cores are touched, and, to begin with, more than real cosmic rays would feign."""
+    """Say whether too many cores are touched and, to begin with, more than real cosmic rays feign."""
     assert config.max_star_loss is not None
     return (
         loss.peaks >= config.star_loss_min_peaks
@@ -270,7 +275,7 @@ def _takes_stars(found: CosmicRays, loss: StarLoss, config: CosmicRayConfig, *, 
 
 
 def _flattened(exposure: Exposure, config: BackgroundConfig) -> tuple[NDArray[np.float32], float]:
-    """Return the image to search and its background level: the image itself, or a flattened copy when bins are small."""
+    """Return the image, or a flattened copy when bins are small, and its background level."""
     height, width = exposure.shape
     bin_x, bin_y = config.bin_size_x or config.bin_size, config.bin_size_y or config.bin_size
     if (width / bin_x) * (height / bin_y) <= 1.0:

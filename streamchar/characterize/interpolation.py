@@ -1,7 +1,7 @@
 """Interpolating over defective pixels, row by row (reference: repair.md section 5).
 
-Each run of bad pixels in a row is predicted from at most two good pixels on either side, by noise-free ordinary kriging with the
-covariance exp(−d²/4) of a Gaussian point-spread function of one pixel sigma.
+Each run of bad pixels in a row is predicted from at most two good pixels on either side, by noise-free
+ordinary kriging with the covariance exp(−d²/4) of a Gaussian point-spread function of one pixel sigma.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _covariance(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def defect_pixels(shape: tuple[int, int], boxes: NDArray[np.integer]) -> Bools:
-    """Paint defect boxes, (n, 4) with x0, y0, x1, y1 inclusive, clipped to the image; returns bool of ``shape``."""
+    """Paint boxes (n, 4) of x0, y0, x1, y1 (inclusive), clipped to the image: bool of ``shape``."""
     bad = np.zeros(shape, bool)
     for x0, y0, x1, y1 in np.asarray(boxes, np.int64).reshape(-1, 4):
         bad[max(y0, 0) : max(y1 + 1, 0), max(x0, 0) : max(x1 + 1, 0)] = True
@@ -77,10 +77,11 @@ def defect_pixels(shape: tuple[int, int], boxes: NDArray[np.integer]) -> Bools:
 
 
 def interpolate_defects(exposure: Exposure, bad: Bools, config: InterpolateConfig) -> int:
-    """Replace the bad pixels of image and variance with the same weights, and set the mask plane INTRP on them.
+    """Replace the bad pixels of image and variance with the same weights, and set INTRP on them.
 
-    A row without any good pixel gets the fallback value. Where a prediction is NaN, because a good pixel is, the mean of the two
-    nearest good pixels stands in. One deviation from the reference: no pattern clamps negative results.
+    A row without any good pixel gets the fallback value. Where a prediction is NaN, because a good pixel
+    is, the mean of the two nearest good pixels stands in. One deviation from the reference: no pattern
+    clamps negative results.
 
     Parameters
     ----------
@@ -175,7 +176,7 @@ def _side_columns(runs: _Runs) -> Indices:
 
 
 def _taper(plane: Plane, runs: _Runs, usable: Bools, fallback: float) -> tuple[_Runs, Bools]:
-    """Fill all but the inner pixels of long runs at the edge, and let what remains reach from there to the image."""
+    """Fill all but the inner pixels of long runs at the edge; what remains reaches to the image."""
     first, length, usable = runs.first.copy(), runs.length.copy(), usable.copy()
     width = plane.shape[1]
     for k in np.flatnonzero(runs.length > EDGE_RUN):

@@ -1,4 +1,4 @@
-"""Repairing an exposure: interpolate over defects, find cosmic rays, replace their pixels (reference: repair.md)."""
+"""Repairing an exposure: defects interpolated, cosmic rays found and replaced (reference: repair.md)."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ class Repair(Task[RepairConfig]):
     ) -> CosmicRays:
         """Repair an exposure in place.
 
-        The mask plane CR is cleared and set anew. With ``keep_crs`` the image stays bit by bit as it is; without, the pixels of cosmic
-        rays are replaced and carry INTRP, too. The variance of cosmic rays is left alone.
+        The mask plane CR is cleared and set anew. With ``keep_crs`` the image stays bit by bit as it is;
+        without, the pixels of cosmic rays are replaced and carry INTRP, too. The variance of cosmic rays is
+        left alone.
 
         Parameters
         ----------
@@ -88,12 +89,13 @@ class Repair(Task[RepairConfig]):
 def replace_cosmic_rays(exposure: Exposure, found: CosmicRays) -> None:
     """Replace the pixels of cosmic rays by what their surroundings predict, and set CR and INTRP on them.
 
-    Along each row, column and diagonal through the pixel, four pixels predict it with the weights of noise-free kriging, if all four are
-    finite and unmasked. The smallest prediction above the background less two standard deviations wins, plus what the smallest of so many
-    normal deviates lies below their mean. Failing that: the mean of the linear interpolations along row and column; failing that: sky with
-    its noise. This is what the reference was designed to do (repair.md section 4.2; as coded, it fills in noise everywhere). Two
-    deviations: cosmic-ray pixels are never used to predict others, and noise is that of the pixels used, since the variance of a hit may
-    contain its own photons.
+    Along each row, column and diagonal through the pixel, four pixels predict it with the weights of
+    noise-free kriging, if all four are finite and unmasked. The smallest prediction above the background
+    less two standard deviations wins, plus what the smallest of so many normal deviates lies below their
+    mean. Failing that: the mean of the linear interpolations along row and column; failing that: sky with
+    its noise. This is what the reference was designed to do (repair.md section 4.2; as coded, it fills in
+    noise everywhere). Two deviations: cosmic-ray pixels are never used to predict others, and noise is that
+    of the pixels used, since the variance of a hit may contain its own photons.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Interpolating a grid of bin values to every pixel: constant, linear, natural-cubic or Akima (background.md section 3.2)."""
+"""Interpolating a grid of bin values to every pixel (reference: background.md section 3.2)."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ def add_interpolated(
 ) -> None:
     """Add ``factor`` times the interpolated grid to a plane, in place.
 
-    One-dimensional curves are drawn down every grid column, then along every row of the result. Values that are not
-    finite are skipped; a column or row left with fewer points than the style needs uses the smoothest style they allow,
-    and a plane without any finite value becomes NaN. Beyond the outermost centres the curve continues as the parabola
-    with its end's derivatives (a constant stays constant). Akima's method is that of Akima (1970, J. ACM 17, 589), an interval being
-    linear where its neighbouring slopes agree.
+    One-dimensional curves are drawn down every grid column, then along every row of the result. Values that
+    are not finite are skipped; a column or row left with fewer points than the style needs uses the
+    smoothest style they allow, and a plane without any finite value becomes NaN. Beyond the outermost
+    centres the curve continues as the parabola with its end's derivatives (a constant stays constant).
+    Akima's method is that of Akima (1970, J. ACM 17, 589), an interval being linear where its neighbouring
+    slopes agree.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
 """How many star cores the cosmic-ray finder took: its self-check in good seeing.
 
-A star sharper than the point-spread function the finder was given looks like a cosmic ray to it. Stars betray themselves:
-they are round, follow one profile, and agree in width; of real cosmic rays few per cent do.
+A star sharper than the point-spread function the finder was given looks like a cosmic ray to it. Stars
+betray themselves: they are round, follow one profile, and agree in width; of real cosmic rays few per cent
+do.
 """
 
 from __future__ import annotations
@@ -95,8 +96,9 @@ def find_point_like(
 ) -> PointLikePeaks:
     """Find bright local maxima that look like stars of any width near that of the PSF.
 
-    On a sampled Gaussian ln(p₀²/(p₋₁ p₊₁)) = 1/σ² along any line of pixels through the peak, wherever the centre lies within
-    the peak's pixel. Curvatures along x and y must agree, and those along the diagonals must be their sum.
+    On a sampled Gaussian ln(p₀²/(p₋₁ p₊₁)) = 1/σ² along any line of pixels through the peak, wherever the
+    centre lies within the peak's pixel. Curvatures along x and y must agree, and those along the diagonals
+    must be their sum.
 
     Parameters
     ----------

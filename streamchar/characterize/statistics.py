@@ -1,7 +1,7 @@
-"""Robust statistics of pixels: quartiles, and moments with or without clipping (reference: background.md section 4).
+"""Robust statistics of pixels: quartiles and clipped moments (reference: background.md section 4).
 
-Unusable pixels never count: those that are not finite, and those with one of ``bits`` in an optional mask. The
-portable rule of the reference, "drop non-finite pixels", holds everywhere.
+Unusable pixels never count: those that are not finite, and those with one of ``bits`` in an optional mask.
+The portable rule of the reference, "drop non-finite pixels", holds everywhere.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def clipped(
 ) -> ClippedStatistics:
     """Mean and variance of the values that survive clipping.
 
-    The first round keeps what lies within ``sigmas`` of the median, sigma taken from the interquartile range; each
-    further round selects anew from all values, about the mean and standard deviation of the previous selection. Limits
-    are inclusive.
+    The first round keeps what lies within ``sigmas`` of the median, sigma taken from the interquartile
+    range; each further round selects anew from all values, about the mean and standard deviation of the
+    previous selection. Limits are inclusive.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The finder on real hits over a simulated sky with stars: completeness, purity, and the stars it must leave alone."""
+"""The finder on real hits over a simulated sky: completeness, purity, and the stars it must leave alone."""
 
 from dataclasses import dataclass
 from functools import cache

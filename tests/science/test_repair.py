@@ -1,4 +1,4 @@
-"""Repairing exposures: what changes, what does not, and how well replaced pixels match what was below the hit."""
+"""Repairing exposures: what changes, what does not, and how replaced pixels match what was below."""
 
 import numpy as np
 import pytest
