@@ -15,7 +15,6 @@ from streamchar.characterize.catalog import Column, SourceCatalog, flag
 from streamchar.characterize.chebyshev import ChebyshevField, terms
 from streamchar.characterize.errors import ApertureCorrectionError, NormalizationError
 from streamchar.characterize.source_selection import (
-    RequiredFlags,
     SignalToNoiseLimits,
     SourceSelectorConfig,
     select_sources,
@@ -265,15 +264,39 @@ class ApplyApertureCorrections(Task[ApplyApertureCorrectionsConfig]):
         return sorted(set(self.config.names) - set(self.config.ignore_list))
 
 
-def _normalization_defaults() -> MeasureApertureCorrectionsConfig:
-    raw = "base_CompensatedTophatFlux_12"
-    ratio = SignalToNoiseLimits(minimum=200.0, flux_field=f"{raw}_instFlux", err_field=f"{raw}_instFluxErr")
-    return MeasureApertureCorrectionsConfig(
-        names=(raw,),
-        ref_flux_name="base_CircularApertureFlux_12_0",
-        fit_config=FieldFitConfig(order=0),
-        source_selector=SourceSelectorConfig(signal_to_noise=ratio),
-    )
+class _RawSignalToNoise(SignalToNoiseLimits):
+    flux_field: str = "base_CompensatedTophatFlux_12_instFlux"
+    """Flux column."""
+    err_field: str = "base_CompensatedTophatFlux_12_instFluxErr"
+    """Column of its error."""
+
+
+class _NormalizationStars(SourceSelectorConfig):
+    signal_to_noise: _RawSignalToNoise = _RawSignalToNoise()
+    """Signal-to-noise ratio of the flux to normalise."""
+
+
+class _FallbackStars(SourceSelectorConfig):
+    do_signal_to_noise: bool = False
+    """Apply ``signal_to_noise``."""
+
+
+class _ConstantFit(FieldFitConfig):
+    order: int = Setting(default=0, ge=0, le=10)
+    """Largest total degree: a constant."""
+
+
+class NormalizationFitConfig(MeasureApertureCorrectionsConfig):
+    """How the normalisation is measured: a clipped median of ratios."""
+
+    names: tuple[str, ...] = ("base_CompensatedTophatFlux_12",)
+    """Replaced by the name of the flux to normalise."""
+    ref_flux_name: str = "base_CircularApertureFlux_12_0"
+    """Flux that the normalised one shall equal on stars."""
+    source_selector: _NormalizationStars = _NormalizationStars()
+    """Stars to measure on."""
+    fit_config: _ConstantFit = _ConstantFit()
+    """The polynomial."""
 
 
 class NormalizedCalibrationFluxConfig(Configuration):
@@ -287,11 +310,9 @@ class NormalizedCalibrationFluxConfig(Configuration):
     """Make the normalised flux the calibration flux."""
     do_measure_ap_corr: bool = True
     """Measure the normalisation; otherwise take it from the exposure."""
-    measure_ap_corr: MeasureApertureCorrectionsConfig = Setting(default_factory=_normalization_defaults)
+    measure_ap_corr: NormalizationFitConfig = NormalizationFitConfig()
     """How it is measured."""
-    fallback_source_selector: SourceSelectorConfig = SourceSelectorConfig(
-        do_signal_to_noise=False, flags=RequiredFlags()
-    )
+    fallback_source_selector: _FallbackStars = _FallbackStars()
     """Stars for a plain median when no star passes the first selection."""
 
 

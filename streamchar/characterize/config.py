@@ -26,6 +26,13 @@ from streamchar.configuration import Configuration, Tree, merge, parse_override,
 Preset = Literal["best", "reference"]
 
 REFERENCE_PRESET: Tree = {
+    "measurement": {
+        "plugins": {
+            "base_SdssCentroid": {"do_subtract_sky_variance": False},
+            "base_CircularApertureFlux": {"sinc_half_width": 8},
+        },
+    },
+    "measure_ap_corr": {"error_estimate": "scatter"},
     "measure_psf": {"reserve": {"fraction": 0.0}},
     "repair": {
         "cosmicray": {"min_dn": 150.0, "cond3_fac": 2.0, "cond3_fac2": 0.35, "max_star_loss": None},

@@ -39,6 +39,8 @@ class FluxLimits(Limits):
 class SignalToNoiseLimits(Limits):
     """Limits of a flux over its error."""
 
+    minimum: float | None = 200.0
+    """Values must exceed it."""
     flux_field: str = "base_PsfFlux_instFlux"
     """Flux column."""
     err_field: str = "base_PsfFlux_instFluxErr"
@@ -91,7 +93,7 @@ class SourceSelectorConfig(Configuration):
     """Apply ``centroid_error_limit``."""
     flags: RequiredFlags = RequiredFlags()
     """Flags that must and must not be raised."""
-    signal_to_noise: SignalToNoiseLimits = SignalToNoiseLimits(minimum=200.0)
+    signal_to_noise: SignalToNoiseLimits = SignalToNoiseLimits()
     """Signal-to-noise ratio."""
     flux_limit: FluxLimits = FluxLimits()
     """Flux."""

@@ -274,6 +274,15 @@ class TestNormalization:
         assert "identity" in task.metadata
 
 
+def test_partial_settings_keep_the_other_defaults():
+    settings = {"measure_ap_corr": {"source_selector": {"signal_to_noise": {"minimum": 50}}}}
+    fit = NormalizedCalibrationFluxConfig.model_validate(settings).measure_ap_corr
+    assert fit.fit_config.order == 0
+    assert fit.source_selector.signal_to_noise.minimum == 50
+    assert fit.source_selector.signal_to_noise.flux_field == f"{RAW}_instFlux"
+    assert fit.source_selector.flags.good == ("calib_psf_used",)
+
+
 def test_selection_by_other_columns():
     catalog = make_catalog(4)
     catalog["calib_psf_used"] = [True, True, False, True]
