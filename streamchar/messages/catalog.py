@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamchar.messages.columns import check_total
+from streamchar.messages.columns import ColumnBlock, check_total, make_decompressor
 from streamchar.messages.errors import IncompleteCatalogError
 from streamchar.messages.source_catalog import CatalogChunk, CatalogColumn, CatalogManifest
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from astropy.table import QTable
+    from zstandard import ZstdDecompressor
 
 
 MAX_CATALOG_BYTES = 1024**3
@@ -55,8 +56,17 @@ class Catalog:
         if found != [(chunk.chunk, chunk.first_row, chunk.rows) for chunk in manifest.chunks]:
             raise IncompleteCatalogError(key=manifest.key, detail="the chunks are not those of the manifest")
         check_total([block for chunk in chunks for block in chunk.blocks], MAX_CATALOG_BYTES)
-        parts = [chunk.arrays() for chunk in chunks]
-        data = {column.name: _join(manifest, column, parts) for column in manifest.columns}
+        blocks = [{block.name: block for block in chunk.columns} for chunk in chunks]
+        flags = [chunk.flags.values() for chunk in chunks]
+        decompressor = make_decompressor()
+        data: dict[str, NDArray[Any]] = {}
+        for column in manifest.columns:
+            if column.dtype == "?":
+                values = _join_flags(manifest, column.name, flags)
+            else:
+                values = _join_numbers(manifest, column, blocks, decompressor)
+            values.flags.writeable = False
+            data[column.name] = values
         return cls(manifest, data)
 
     @property
@@ -143,17 +153,30 @@ class Catalog:
         return table
 
 
-def _join(
-    manifest: CatalogManifest, column: CatalogColumn, parts: Sequence[Mapping[str, NDArray[Any]]]
+def _join_flags(
+    manifest: CatalogManifest, name: str, parts: Sequence[Mapping[str, NDArray[np.bool_]]]
+) -> NDArray[np.bool_]:
+    pieces = [part[name] for part in parts if name in part]
+    if len(pieces) != len(parts):
+        raise IncompleteCatalogError(key=manifest.key, detail=f"flag {name} is missing from a chunk")
+    return np.concatenate(pieces) if pieces else np.empty(0, np.bool_)
+
+
+def _join_numbers(
+    manifest: CatalogManifest,
+    column: CatalogColumn,
+    parts: Sequence[Mapping[str, ColumnBlock]],
+    decompressor: ZstdDecompressor,
 ) -> NDArray[Any]:
-    dtype = np.dtype(column.dtype)
     pieces = [part[column.name] for part in parts if column.name in part]
-    if len(pieces) != len(parts) or any(piece.dtype != dtype for piece in pieces):
+    if len(pieces) != len(parts) or any(piece.dtype != column.dtype for piece in pieces):
         raise IncompleteCatalogError(
             key=manifest.key, detail=f"column {column.name} is missing or not of type {column.dtype}"
         )
-    if len({piece.shape[1:] for piece in pieces}) > 1:
+    shapes = {piece.shape[1:] for piece in pieces} or {()}
+    if len(shapes) > 1:
         raise IncompleteCatalogError(key=manifest.key, detail=f"column {column.name} changes its shape")
-    joined = np.concatenate(pieces) if pieces else np.empty(0, dtype)
-    joined.flags.writeable = False
+    joined = np.empty((manifest.rows, *shapes.pop()), column.dtype)
+    for piece, chunk in zip(pieces, manifest.chunks, strict=True):
+        piece.read_into(joined[chunk.first_row : chunk.first_row + chunk.rows], decompressor)
     return joined

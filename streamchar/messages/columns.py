@@ -96,20 +96,32 @@ class ColumnBlock(Part):
         dtype = np.dtype(self.dtype)
         if self.encoding == "raw":
             return np.frombuffer(self.data, dtype).reshape(self.shape)
-        count = math.prod(self.shape)
-        low = dtype.itemsize - HIGH_PLANES
-        assert self.high is not None
+        out = np.empty(self.shape, dtype)
+        self.read_into(out, decompressor)
+        return out
+
+    def read_into(self, out: NDArray[Any], decompressor: zstandard.ZstdDecompressor | None = None) -> None:
+        """Decode the array into another one of the same type and shape, which must be contiguous.
+
+        Raises
+        ------
+        MalformedMessageError
+            The compressed bytes are damaged.
+        """
+        assert out.shape == self.shape
+        assert out.dtype == self.dtype
+        assert out.flags.c_contiguous
+        if self.high is None:
+            out[...] = np.frombuffer(self.data, out.dtype).reshape(self.shape)
+            return
         decompressor = decompressor or make_decompressor()
-        planes = np.empty((dtype.itemsize, count), np.uint8)
-        planes[:low] = np.frombuffer(_expand(self.data, low * count, decompressor), np.uint8).reshape(
-            low, count
-        )
-        planes[low:] = np.frombuffer(_expand(self.high, HIGH_PLANES * count, decompressor), np.uint8).reshape(
-            HIGH_PLANES, count
-        )
-        elements = np.empty((count, dtype.itemsize), np.uint8)
-        elements[:] = planes.T
-        return elements.view(dtype).reshape(self.shape)
+        itemsize, count = out.dtype.itemsize, out.size
+        low = itemsize - HIGH_PLANES
+        elements = out.reshape(-1).view(np.uint8).reshape(count, itemsize)
+        for data, planes in ((self.data, slice(0, low)), (self.high, slice(low, itemsize))):
+            width = planes.stop - planes.start
+            plain = _expand(data, width * count, decompressor)
+            elements[:, planes] = np.frombuffer(plain, np.uint8).reshape(width, count).T
 
 
 class FlagBlock(Part):

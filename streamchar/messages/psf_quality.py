@@ -242,7 +242,7 @@ class PsfQuality(ProductMessage):
     """Unit of the image in FITS notation; where a statistic is given in adu, read this unit."""
 
     psf_fwhm: Annotated[float | None, unit("pixel", ge=0)] = None
-    """Full width at half maximum of the PSF at the centre of the detector, 2.3548 psf_sigma."""
+    """Effective full width at half maximum of the PSF at the centre of the detector, from a fit of two Gaussians."""
     seeing: Annotated[float | None, unit("arcsec", ge=0)] = None
     """psf_fwhm on the sky; absent without celestial coordinates."""
     psf_e1: Annotated[float | None, unit("1", ge=-1, le=1)] = None
