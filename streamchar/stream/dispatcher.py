@@ -263,7 +263,6 @@ class Dispatcher:
     def _delay(self, event: Event, seconds: float) -> None:
         position = (event.partition, event.offset)
         self._timers[position] = self._loop.call_later(seconds, self._attempt, event)
-        self.pump()
 
     def _wait_for_breaker(self) -> None:
         if self._breaker_timer is None:
@@ -330,6 +329,7 @@ class Dispatcher:
             self._metrics.change("streamchar_retries_total", 1, {"where": "in_process"})
             if decision.delay > 0:
                 self._delay(event, decision.delay)
+                self.pump()
             else:
                 self._attempt(event, first=True)
         else:

@@ -120,6 +120,13 @@ class BrokerUnreachableError(StartError):
     template = "no Kafka broker answers at {bootstrap} ({detail})"
 
 
+class RefusedError(StartError):
+    """The broker refuses the service as a member of its group."""
+
+    code = "group_refused"
+    template = "the brokers at {bootstrap} refuse the group '{group}': {detail}"
+
+
 class TopicsMissingError(StartError):
     """Topics do not exist and may not be created."""
 
@@ -177,6 +184,13 @@ class PublishTimeoutError(PublishError):
 
     code = "publish_timeout"
     template = "publishing the results of {partition} was not acknowledged within {seconds} s"
+
+
+class PartitionLostError(PublishError):
+    """The results are visible, but the partition went to another member before the offset was committed."""
+
+    code = "partition_lost"
+    template = "{partition} was given to another member before its offset was committed: {detail}"
 
 
 class MessageTooLargeError(PublishError):

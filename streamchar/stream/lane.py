@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,17 @@ from typing import Any, Protocol
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from streamchar.stream.errors import MessageTooLargeError, PublishAbortedError, PublishError
+from streamchar.stream.errors import (
+    MessageTooLargeError,
+    PartitionLostError,
+    PublishAbortedError,
+    PublishError,
+)
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.outbox import Outbox, Record
 from streamchar.stream.settings import DeliverySettings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,10 @@ class Lane:
                 began = self._clock()
                 try:
                     published = await self._publish(batch)
+                except PartitionLostError as error:
+                    log.warning("%s", error)
+                    self._closed = True
+                    return
                 except PublishError as error:
                     self._finished.extendleft(reversed(batch))
                     self._closed = True

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
+    CommitFailedError,
     GroupAuthorizationFailedError,
     IllegalOperation,
     IllegalStateError,
@@ -33,6 +34,7 @@ from aiokafka.structs import OffsetAndMetadata
 from streamchar.stream.errors import (
     FencedError,
     MessageTooLargeError,
+    PartitionLostError,
     PublishAbortedError,
     PublishAuthorizationError,
     PublishError,
@@ -49,6 +51,8 @@ _FORBIDDEN = (
     TransactionalIdAuthorizationFailed,
 )
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+_COMMIT_PAUSE = 0.2
 
 CommitThroughGroup = Callable[[Mapping[TopicPartition, OffsetAndMetadata]], Awaitable[None]]
 
@@ -78,6 +82,8 @@ class Outbox(Protocol):
             Nothing is visible; a record can never be published.
         PublishAbortedError
             Nothing is visible; the same call may succeed when repeated.
+        PartitionLostError
+            Everything is visible and nothing is committed: another member will do it again.
         PublishError
             The service must end: fenced, forbidden, not acknowledged in time, or unknown.
         """
@@ -196,11 +202,25 @@ class AcknowledgedOutbox:
         try:
             async with asyncio.timeout(seconds):
                 await _send_all(self._producer, records)
-                await self._commit({partition: OffsetAndMetadata(commit.offset, commit.metadata)})
+                await self._commit_in_the_end(partition, commit)
         except TimeoutError as error:
             raise PublishTimeoutError(partition=_name(partition), seconds=seconds) from error
         except KafkaError as error:
             raise classify(error, partition, records) from error
+
+    async def _commit_in_the_end(self, partition: TopicPartition, commit: Commit) -> None:
+        """Commit, as often as it takes: publishing again because of the commit alone would repeat everything."""
+        while True:
+            try:
+                await self._commit({partition: OffsetAndMetadata(commit.offset, commit.metadata)})
+            except (CommitFailedError, IllegalStateError) as error:
+                raise PartitionLostError(partition=_name(partition), detail=str(error)) from error
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                await asyncio.sleep(_COMMIT_PAUSE)
+            else:
+                return
 
     async def close(self, partition: TopicPartition) -> None:
         """Keep the producer: it belongs to all partitions."""

@@ -7,6 +7,7 @@ signal, exit status), reports it as the outcome of the event it had, and starts 
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -44,7 +45,7 @@ class PoolOptions:
     start_timeout
         Seconds a worker may take to become ready.
     start_attempts
-        Consecutive failures to start that end the pool.
+        Consecutive failures to start that end the pool; being killed from outside counts a fifth.
     result_limit
         Largest result in bytes.
     environment
@@ -187,7 +188,7 @@ class WorkerPool:
         ticket._abandon()
 
     async def close(self, grace: float = 2.0) -> None:
-        """Stop all workers; those that do not end within ``grace`` seconds are killed. Waiting work is cancelled."""
+        """Stop all workers: busy ones at once, idle ones within ``grace`` seconds. Waiting work is cancelled."""
         self._closing = True
         self._grace = grace
         while self._queue:
@@ -203,26 +204,27 @@ class WorkerPool:
 
     async def _supervise(self, process: WorkerProcess | None) -> None:
         """Keep one slot filled until the pool closes or workers cannot be started any more."""
-        failures = 0
+        failures = 0.0
         while not self._closing:
             if process is None:
                 try:
                     process = await self._start_worker()
                 except StartError as error:
-                    failures += 1
+                    # Being killed from outside says little about whether the next start will succeed.
+                    failures += 0.2 if error.values.get("killed") else 1
                     if failures >= self._options.start_attempts:
                         self._give_up(error)
                         return
-                    await asyncio.sleep(min(5.0, 0.2 * 2**failures))
+                    await asyncio.sleep(min(5.0, 0.1 * 2**failures))
                     continue
-            failures = 0
+            failures = 0.0
             self.ready += 1
             cause = "closed"
             try:
                 cause = await self._serve(process)
             finally:
                 self.ready -= 1
-                exit_ = await process.stop(0.0 if self._closing else self._grace)
+                exit_ = await process.stop(self._grace)
                 self._observer.worker_ended(cause, exit_)
             process = None
 
@@ -289,6 +291,7 @@ class WorkerPool:
             return JobFailure("lost", "worker_protocol", text), "worker_protocol"
         except asyncio.CancelledError:
             ticket.outcome.cancel()
+            process.kill("closed")
             raise
         if isinstance(outcome, JobFailure) and outcome.code == "worker_out_of_memory":
             values = {**outcome.values, "limit": options.memory_limit}
@@ -317,7 +320,7 @@ class WorkerPool:
         except TimeoutError:
             error = WorkerStartError(detail=f"no answer within {options.start_timeout:g} s")
         except WorkerGoneError as gone:
-            error = WorkerStartError(detail=gone.exit.describe())
+            error = WorkerStartError(detail=gone.exit.describe(), killed=gone.exit.signal == signal.SIGKILL)
         except asyncio.CancelledError:
             await process.stop(0.0)
             raise

@@ -8,6 +8,8 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+from aiokafka.errors import KafkaError
+
 from streamchar import __version__
 from streamchar.monitor.health import HealthServer, Probes
 from streamchar.monitor.loop_lag import LoopLag
@@ -163,7 +165,7 @@ class Service:
                 polling.exception()  # raised already, or hidden by the error that ends the service
             if not self._fatal.done():
                 await self._source.revoked(list(self._dispatcher.lanes))
-        await self._pool.close(0.0)
+        await self._pool.close(1.0)
         await self._source.stop()
         await self._outbox.stop()
         await self.health.stop()
@@ -288,6 +290,14 @@ def pool_options(
     )
 
 
+def _note_stray_errors(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Keep the client's leftovers out of the log: a fenced producer leaves futures that nobody asks any more."""
+    if isinstance(context.get("exception"), KafkaError):
+        log.debug("left over by the Kafka client: %s", context["exception"])
+    else:
+        loop.default_exception_handler(context)
+
+
 async def serve(service: Service) -> None:
     """Run a service; the first SIGTERM or SIGINT drains it, the second ends the process at once."""
     loop = asyncio.get_running_loop()
@@ -301,6 +311,7 @@ async def serve(service: Service) -> None:
             signal.signal(each, signal.SIG_DFL)
         service.request_stop()
 
+    loop.set_exception_handler(_note_stray_errors)
     for number in signals:
         loop.add_signal_handler(number, first, number)
     try:

@@ -16,16 +16,16 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     IllegalStateError,
+    KafkaConnectionError,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
 from aiokafka.structs import OffsetAndMetadata
 
-from streamchar.errors import StreamcharError
 from streamchar.monitor.metrics import Metrics
 from streamchar.stream.dispatcher import Dispatcher
-from streamchar.stream.errors import BrokerUnreachableError, GroupError, StreamError
+from streamchar.stream.errors import BrokerUnreachableError, GroupError, RefusedError, StreamError
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.outbox import Outbox
 from streamchar.stream.settings import ServiceSettings, milliseconds
@@ -97,6 +97,8 @@ class Source:
         ------
         BrokerUnreachableError
             No broker answers.
+        RefusedError
+            The group may not be joined: no permission, or a session timeout the brokers do not allow.
         """
         self._dispatcher, self._outbox = dispatcher, outbox
         self._consumer.subscribe(list(self._settings.topics.inputs()), listener=_Listener(self))
@@ -105,8 +107,10 @@ class Source:
                 await self._consumer.start()
         except (TimeoutError, KafkaError) as error:
             await self.stop()
-            detail = str(error) or "no answer"
-            raise BrokerUnreachableError(bootstrap=self._settings.kafka.bootstrap, detail=detail) from error
+            kafka, detail = self._settings.kafka, str(error) or "no answer"
+            if isinstance(error, (TimeoutError, KafkaConnectionError)):
+                raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=detail) from error
+            raise RefusedError(bootstrap=kafka.bootstrap, group=kafka.group, detail=detail) from error
 
     async def poll(self) -> None:
         """Poll until :meth:`end_polling`; whatever happens to the events, the polls go on.
@@ -280,14 +284,14 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         """Give partitions up."""
         try:
             await self._source.revoked(revoked)
-        except (StreamcharError, KafkaError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - the client would log it and go on with half an assignment
             self._report("giving partitions back", error)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Take partitions over."""
         try:
             await self._source.took(assigned)
-        except (StreamcharError, KafkaError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - the client would log it and go on with half an assignment
             self._report("taking partitions over", error)
 
     def _report(self, what: str, error: Exception) -> None:

@@ -114,12 +114,18 @@ class Night:
 
     async def wait_for_statuses(self, count: int, seconds: float = 20.0) -> list[ExposureStatus]:
         """Wait until there are so many statuses, and return all there are."""
+        return await self._wait(count, seconds, different=False)
+
+    async def wait_for_different(self, count: int, seconds: float = 20.0) -> list[ExposureStatus]:
+        """Wait until there are statuses of so many exposures, and return all there are, repeats included."""
+        return await self._wait(count, seconds, different=True)
+
+    async def _wait(self, count: int, seconds: float, *, different: bool) -> list[ExposureStatus]:
         deadline = time.monotonic() + seconds
         statuses: list[ExposureStatus] = []
         while time.monotonic() < deadline:
-            with contextlib.suppress(StopAsyncIteration):
-                statuses = await self.statuses()
-            if len(statuses) >= count:
+            statuses = await self.statuses()
+            if (len({status.exposure for status in statuses}) if different else len(statuses)) >= count:
                 return statuses
             await asyncio.sleep(0.1)
         raise AssertionError(f"{len(statuses)} of {count} statuses after {seconds} s: {outcomes(statuses)}")
@@ -187,6 +193,12 @@ class ServiceProcess:
         assert self._process is not None
         async with asyncio.timeout(seconds):
             return await self._process.wait()
+
+    async def ready(self, seconds: float = 20.0) -> None:
+        """Wait until its workers are ready."""
+        async with asyncio.timeout(seconds):
+            while not any("workers are ready" in line["message"] for line in self.log):
+                await asyncio.sleep(0.05)
 
     async def kill(self) -> None:
         """End it with SIGKILL when it still runs."""
