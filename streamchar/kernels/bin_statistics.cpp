@@ -197,16 +197,16 @@ struct InPlace { // cleaned piece by piece, where needed
   const std::int32_t *mask;
   std::int32_t bits;
   std::size_t total;
-  float *buffer; // CHUNK
+  const std::vector<bool> &clean; // by piece
+  float *buffer;                  // CHUNK
   static constexpr std::size_t buckets = 4096, sample = 4096, sorted_below = 4096;
 
   template <typename F> void each(F f) const {
     for (std::size_t start = 0; start < total; start += CHUNK) {
       const std::size_t m = std::min(CHUNK, total - start);
-      const std::int32_t *bad = mask ? mask + start : nullptr;
-      const bool clean = count_unusable(values + start, bad, bits, m) == 0;
-      if (!clean) copy_usable(values + start, bad, bits, m, buffer);
-      f(clean ? values + start : buffer, m);
+      const bool as_is = clean[start / CHUNK];
+      if (!as_is) copy_usable(values + start, mask ? mask + start : nullptr, bits, m, buffer);
+      f(as_is ? values + start : buffer, m);
     }
   }
   void draw(std::vector<float> &out) const {
@@ -396,10 +396,14 @@ nb::ndarray<nb::numpy, double, nb::ndim<1>> sample_statistics(Vector<const float
     std::vector<float> buffer(CHUNK);
     Workspace work;
     const std::int32_t *plane = mask && bits ? mask->data() : nullptr;
-    const InPlace source{values.data(), plane, bits, total, buffer.data()};
+    std::vector<bool> clean;
     std::size_t n = total;
-    for (std::size_t start = 0; start < total; start += CHUNK)
-      n -= count_unusable(values.data() + start, plane ? plane + start : nullptr, bits, std::min(CHUNK, total - start));
+    for (std::size_t start = 0; start < total; start += CHUNK) {
+      const std::size_t unusable = count_unusable(values.data() + start, plane ? plane + start : nullptr, bits, std::min(CHUNK, total - start));
+      clean.push_back(unusable == 0);
+      n -= unusable;
+    }
+    const InPlace source{values.data(), plane, bits, total, clean, buffer.data()};
     describe(source, n, {quartiles, rounds, sigmas}, work, out);
   }
   return {out, {COLUMNS}, owner};
