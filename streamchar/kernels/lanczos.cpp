@@ -15,7 +15,7 @@ auto lanczos_resample(Cube<const double> images, Vector<const double> x, Vector<
   double *out = new double[n * size * size];
   {
     nb::gil_scoped_release release;
-    LanczosTaps columns(size, order), rows(size, order);
+    Taps columns(size, order), rows(size, order);
     std::vector<double> a(std::max(size * width, size * size)), b(size * width);
     for (std::size_t i = 0; i < n; ++i) {
       columns.fill(x(i), step, std::int64_t(width));

@@ -42,7 +42,7 @@ STREAMCHAR_MULTIVERSION void scatter(const double *image, const double *basis, s
 }
 
 // The transpose: in (outputs x width) spread onto out (inputs x width).
-void spread_rows(const LanczosTaps &taps, const double *in, std::size_t inputs, std::size_t width, double *out) {
+void spread_rows(const Taps &taps, const double *in, std::size_t inputs, std::size_t width, double *out) {
   std::fill(out, out + inputs * width, 0.0);
   for (std::size_t i = 0; i < taps.outputs; ++i) {
     const double *w = taps.weight.data() + i * taps.taps;
@@ -53,7 +53,7 @@ void spread_rows(const LanczosTaps &taps, const double *in, std::size_t inputs, 
 
 struct Workspace {
   std::vector<double> grid, a, b;
-  LanczosTaps x, y;
+  Taps x, y;
   explicit Workspace(const Shape &s)
       : grid(s.grid * s.grid), a(std::max(s.grid, s.stamp) * std::max(s.grid, s.stamp)), b(a.size()), x(s.stamp, s.order), y(s.stamp, s.order) {}
   void place(const Shape &s, double dx, double dy) {
@@ -83,7 +83,7 @@ using Array1 = Vector<const double>;
 
 Shape shape_of(std::size_t grid, const Array2 &basis, const Array1 &dx, const Array1 &dy, std::size_t stamp, double scale, int order) {
   if (dx.shape(0) != basis.shape(0) || dy.shape(0) != basis.shape(0)) throw std::invalid_argument("basis, dx and dy differ in length");
-  if (grid < 1 || stamp < 1 || order < 1 || order > 16 || !(scale > 0)) throw std::invalid_argument("grid, stamp, order and scale must be positive");
+  if (grid < 1 || stamp < 1 || order < SPLINE || order > 16 || !(scale > 0)) throw std::invalid_argument("grid, stamp and scale must be positive, the order 0 to 16");
   return {basis.shape(0), basis.shape(1), grid, stamp, scale, order};
 }
 
@@ -157,7 +157,8 @@ void register_psf_model(nb::module_ &m) {
         nb::arg("size"), nb::arg("scale"), nb::arg("order"),
         "Draw n stamps (n, size, size) of the model sum_c basis[i, c] components[c] (C, S, S), its centre moved by (dx, dy) "
         "pixels: stamp pixel j lies at super-pixel S//2 + (j - size//2 - shift) scale; Lanczos interpolation of the given "
-        "order with weights of unit sum, zero outside the grid.");
+        "order with weights of unit sum, or for order 0 the quintic B-spline whose coefficients the components are; zero "
+        "outside the grid.");
   m.def("psf_draw_transposed", &psf_draw_transposed, nb::arg("stamps").noconvert(), nb::arg("basis").noconvert(), nb::arg("dx"),
         nb::arg("dy"), nb::arg("grid"), nb::arg("scale"), nb::arg("order"),
         "The transpose of psf_draw as a linear map: stamps (n, size, size) to components (C, grid, grid).");

@@ -40,7 +40,9 @@ class DegreeChoice:
     outlyingness: Array
 
 
-def choose_degree(x: Array, y: Array, values: Array, variance: Array, max_degree: int) -> DegreeChoice:
+def choose_degree(
+    x: Array, y: Array, values: Array, variance: Array, max_degree: int, margin: float = 0.0
+) -> DegreeChoice:
     """Choose the degree whose polynomials predict the parameters of stars left out best.
 
     For every parameter and degree a weighted polynomial is fitted; residuals of each star from the fit without it
@@ -55,6 +57,8 @@ def choose_degree(x: Array, y: Array, values: Array, variance: Array, max_degree
         float64 (n, parameters).
     max_degree
         Largest degree tried; degrees that the stars do not determine are not.
+    margin
+        Variance added when outlyingness is judged.
     """
     bases = [PositionPolynomial.over(x, y, degree).basis(x, y) for degree in range(max_degree + 1)]
     bases = [
@@ -66,7 +70,7 @@ def choose_degree(x: Array, y: Array, values: Array, variance: Array, max_degree
     residuals = np.array([_left_out(basis, values, variance) for basis in bases])
     scores = np.minimum(residuals, _LOO_LIMIT).sum(axis=(1, 2))
     degree = int(np.argmin(scores))
-    outlyingness = np.sqrt(residuals[degree].max(axis=1))
+    outlyingness = np.sqrt((residuals[degree] * variance / (variance + margin)).max(axis=1))
     return DegreeChoice(degree, tuple(float(score) for score in scores), variance, outlyingness)
 
 

@@ -7,6 +7,7 @@ under-sampled stars need no special care.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +20,7 @@ from streamchar.characterize.errors import TooFewPsfStarsError
 from streamchar.characterize.psf.degree import DegreeChoice, choose_degree, max_degree_for
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
-from streamchar.characterize.psf.pixel_fit import Grid, fit_components, transform_components, whiten
+from streamchar.characterize.psf.pixel_fit import SPLINE, Grid, fit_components, transform_components, whiten
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
 from streamchar.characterize.psf.result import PsfFit
 from streamchar.characterize.psf.samples import Samples, cut_samples
@@ -32,26 +33,28 @@ from streamchar.characterize.psf.shape_fields import (
 from streamchar.characterize.psf.star_modes import StarModes, fit_star_modes
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure, Moments
-from streamchar.kernels import lanczos_resample, sdss_shape
+from streamchar.kernels import psf_draw, sdss_shape
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
-_FIT_LANCZOS = 11
-"""Order of the interpolation in the fit: 4 would bias the size by up to 0.5 % at four super-pixels per FWHM."""
 _MIN_STEP = 0.25
 """Smallest super-pixel in pixels."""
 _FIRST_ACCURACY = 0.1
 """Relative error of the constant model: the PSF varies over the field."""
 _CLIP_ACCURACY = 0.05
 """Relative error of the model allowed for when single pixels are judged."""
-_SETTLING_ROUNDS = 4
 _MAX_SHIFT = 0.5
+_SHAPE_MARGIN = 0.01
+"""Departure in relative size or ellipticity that no star is dropped for."""
+_FIRST_MARGIN = 0.3
+_STARS_FOR_START = 64
 _TREND_DEGREE = 3
 _SMALLEST_VARIATION = 3e-4
 """Directions in which size and ellipticity vary less are left out."""
 _STARS_FOR_PRODUCTS = 24
+_MONOMIAL_SCALE = 0.03
 _STARS_FOR_MONOMIALS = (20, 60)
 """Stars needed for plain monomials of degree 1 and 2 beside the fields."""
 _MIN_CHI2_SPREAD = 0.05
@@ -86,13 +89,13 @@ class PixelBasisConfig(Configuration):
     """Flux column to start from."""
     reject_flagged_centroids: bool = True
     """Leave stars with a flagged centroid out."""
-    accuracy: float = Field(default=0.01, ge=0, lt=1)
+    accuracy: float = Field(default=0.003, ge=0, lt=1)
     """Relative error of the model added to the pixel noise: bounds the weight of the brightest stars."""
     rounds: int = Field(default=3, ge=1)
     """Fits, each followed by a refit of fluxes and positions and by rejection."""
-    iterations: int = Field(default=12, ge=1)
+    iterations: int = Field(default=14, ge=1)
     """Conjugate-gradient steps a round."""
-    prior: float = Field(default=3.0, gt=0)
+    prior: float = Field(default=10.0, gt=0)
     """Expected relative change of a super-pixel per unit of relative size or ellipticity; shrinks what is noise."""
     n_sigma_pixel: float = Field(default=6.0, gt=0)
     """Pixels farther from the model, in standard deviations, are left out."""
@@ -135,14 +138,13 @@ def fit_pixel_basis(
     state = _constant_model(grid, samples, config)
     accuracy = max(config.accuracy, _FIRST_ACCURACY)
     for _ in range(config.rounds):
-        state = _refit_stars(grid, state, accuracy)
-        _require(len(state.samples), len(index), config)
-        state = _fit(grid, _reject_shapes(grid, state, config, accuracy), config, accuracy)
+        stars = _measure(grid, state, config, accuracy)
+        _require(len(stars.samples), len(index), config)
+        state = _fit(grid, state, stars, config, accuracy)
+        state, chi2 = _reject_misfits(grid, state, config)
         accuracy = config.accuracy
-        state = _reject_misfits(grid, state, config)
         _require(len(state.samples), len(index), config)
     order = np.argsort(state.samples.index)
-    chi2 = _modes(grid, state, config.accuracy)[0].chi2
     reasons = _reasons(state.degree, len(state.samples), config)
     return PsfFit(
         _finished(grid, state, config), state.samples.index[order], chi2[order], state.degree, reasons
@@ -182,19 +184,21 @@ def _grid(catalog: SourceCatalog, samples: Samples, config: PixelBasisConfig) ->
     # The sharpest part of the field sets the step; one tenth may be outliers.
     fwhm = SIGMA_TO_FWHM * float(np.quantile(sigma, 0.1)) if len(sigma) else config.samples_per_fwhm
     step = max(fwhm / config.samples_per_fwhm, _MIN_STEP)
-    return Grid.covering(config.stamp_size, step, _FIT_LANCZOS)
+    return Grid.covering(config.stamp_size, step, SPLINE)
 
 
 def _constant_model(grid: Grid, samples: Samples, config: PixelBasisConfig) -> _State:
-    """Average the stars interpolated onto the grid, outliers of each super-pixel left out."""
-    images = grid.resample(samples.pixels / samples.flux[:, None, None], samples.dx, samples.dy)
-    clean = grid.resample(samples.usable.astype(np.float64), samples.dx, samples.dy) > 0.999
-    ratio = samples.flux / np.sqrt(samples.sky_variance)
+    """Average the brightest stars interpolated onto the grid, outliers of each super-pixel left out."""
+    constant = SpatialBasis.constant(PositionPolynomial.over(samples.x, samples.y, 0))
+    brightest = np.argsort(samples.flux / np.sqrt(samples.sky_variance))[-_STARS_FOR_START:]
+    bright = samples.take(brightest)
+    images = grid.resample(bright.pixels / bright.flux[:, None, None], bright.dx, bright.dy)
+    clean = grid.resample(bright.usable.astype(np.float64), bright.dx, bright.dy) > 0.999
+    ratio = bright.flux / np.sqrt(bright.sky_variance)
     accuracy = max(config.accuracy, _FIRST_ACCURACY)
     weight = 1.0 / (1.0 / ratio[:, None, None] ** 2 + (accuracy * images) ** 2)
     mean = _clipped_mean(images, np.where(clean, weight, 0.0))
-    constant = SpatialBasis.constant(PositionPolynomial.over(samples.x, samples.y, 0))
-    return _State(samples, mean[None], constant)
+    return _State(samples, grid.coefficients(mean)[None], constant)
 
 
 def _clipped_mean(images: Array, weight: Array) -> Array:
@@ -212,106 +216,119 @@ def _draw(grid: Grid, state: _State) -> Array:
     return grid.draw(state.components, state.spatial(samples.x, samples.y), samples.dx, samples.dy)
 
 
-def _weights(grid: Grid, samples: Samples, model: Array, accuracy: float) -> Array:
+def _weights(samples: Samples, model: Array, accuracy: float) -> Array:
     variance = samples.variance(samples.flux[:, None, None] * model, accuracy)
-    inside = samples.usable & (grid.stamp_radius(samples.dx, samples.dy) < 0.5 * grid.stamp)
-    return np.asarray(inside / variance)
-
-
-def _modes(grid: Grid, state: _State, accuracy: float) -> tuple[StarModes, Array, Array]:
-    """Fit each star's departure from the model; returned with the model stamps and the weights."""
-    model = _draw(grid, state)
-    weights = _weights(grid, state.samples, model, accuracy)
-    return fit_star_modes(state.samples.pixels, model, weights), model, weights
-
-
-def _refit_stars(grid: Grid, state: _State, accuracy: float) -> _State:
-    """Refit flux and position of each star; stars for which that fails leave the fit.
-
-    A smooth field of offsets cannot be told from a shift of the model: it is taken out, so that the model stays
-    centred on the catalogue's centroids.
-    """
-    modes = _modes(grid, state, accuracy)[0]
-    samples = state.samples
-    with np.errstate(invalid="ignore"):
-        kept = (modes.flux > 0) & (np.abs(modes.dx) < _MAX_SHIFT) & (np.abs(modes.dy) < _MAX_SHIFT)
-    samples, modes = samples.take(kept), modes.take(kept)
-    if len(samples) == 0:
-        return replace(state, samples=samples)
-    basis = PositionPolynomial.over(samples.x, samples.y, min(state.degree, _TREND_DEGREE)).basis(
-        samples.x, samples.y
-    )
-    weight = samples.flux / np.sqrt(samples.sky_variance)
-    moved = {}
-    for name in ("dx", "dy"):
-        shift = getattr(modes, name)
-        trend = basis @ np.linalg.lstsq(basis * weight[:, None], shift * weight, rcond=None)[0]
-        moved[name] = getattr(samples, name) + shift - trend
-    return replace(state, samples=replace(samples, flux=modes.flux, **moved))
+    return np.asarray(samples.usable / variance)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Shapes:
-    """Shape parameters of the stars with their variances, and the degree of field they ask for."""
+class _Stars:
+    """What a round learns about the stars before it fits the model.
 
-    values: Array
+    Attributes
+    ----------
+    samples
+        The stars that stay, with their new fluxes and positions.
+    shapes
+        float64 (n, 3): relative size and ellipticity.
+    choice
+        The degree their shapes ask for.
+    """
+
+    samples: Samples
+    shapes: Array
     choice: DegreeChoice
 
 
-def _shapes(grid: Grid, state: _State, config: PixelBasisConfig, accuracy: float) -> _Shapes:
-    """Measure each star's shape as that of the model at its place plus the departure from it."""
+def _measure(grid: Grid, state: _State, config: PixelBasisConfig, accuracy: float) -> _Stars:
+    """Refit flux, position and shape of each star; drop those for which that fails or gives an odd shape."""
     samples = state.samples
-    modes, model, _ = _modes(grid, state, accuracy)
-    moments = _stamp_moments(model, samples)
-    size = float(np.sqrt(np.nanmedian(moments.xx + moments.yy)))
+    model = _draw(grid, state)
+    window = _window(grid, config)
+    modes = fit_star_modes(samples.pixels[window], model[window], _weights(samples, model, accuracy)[window])
+    with np.errstate(invalid="ignore"):
+        kept = (modes.flux > 0) & (np.abs(modes.dx) < _MAX_SHIFT) & (np.abs(modes.dy) < _MAX_SHIFT)
+        kept &= np.isfinite(modes.variance).all(axis=1)
+    model, modes, samples = model[kept], modes.take(kept), samples.take(kept)
+    values, variance = _shapes(model, samples, modes)
+    samples = _moved(samples, modes, state.degree)
+    # Room for what the present model does not follow, or a handful of good stars would go in the first round.
+    margin = max(_SHAPE_MARGIN, _FIRST_MARGIN * accuracy) ** 2
+    while True:
+        limit = min(config.spatial_order, max_degree_for(len(samples), config.stars_per_term))
+        choice = choose_degree(samples.x, samples.y, values, variance, limit, margin)
+        with np.errstate(invalid="ignore"):
+            kept = choice.outlyingness < config.n_sigma_star
+        if kept.all() or np.count_nonzero(kept) < config.min_stars:
+            break
+        samples, values, variance = samples.take(kept), values[kept], variance[kept]
+    if config.order_selection == "fixed":
+        choice = replace(choice, degree=limit)
+    return _Stars(samples, values, choice)
+
+
+def _window(grid: Grid, config: PixelBasisConfig) -> tuple[slice, slice, slice]:
+    """Return the pixels that tell a star's shape: 2.5 FWHM around its centre."""
+    middle = grid.stamp // 2
+    half = min(middle, max(5, math.ceil(2.5 * config.samples_per_fwhm * grid.step)))
+    part = slice(middle - half, middle + half + 1)
+    return slice(None), part, part
+
+
+def _shapes(model: Array, samples: Samples, modes: StarModes) -> tuple[Array, Array]:
+    """Shape parameters of the stars, those of the model at their places plus the departures, and variances."""
+    middle = float(samples.size // 2)
+    xx, yy, xy, *_ = sdss_shape(model, middle + samples.dx, middle + samples.dy, tol1=1e-6, tol2=1e-5)
+    moments = Moments(xx, yy, xy)
+    size = float(np.sqrt(np.nanmedian(xx + yy)))
     # A unit of second derivative adds 2 to the moment along an axis and 1 to the mixed one.
     added = modes.shape[:, :3] * np.array([2.0, 1.0, 2.0])
     values = shape_parameters(moments, size) + parameter_changes(moments, added, size)
     error = 4.0 * modes.variance[:, :3] / size**4
     along = error[:, 0] + error[:, 2]
-    variance = np.stack([0.25 * along, along, error[:, 1]], axis=1)
-    limit = min(config.spatial_order, max_degree_for(len(samples), config.stars_per_term))
-    choice = choose_degree(samples.x, samples.y, values, variance, limit)
-    if config.order_selection == "fixed":
-        choice = replace(choice, degree=limit)
-    return _Shapes(values, choice)
+    return values, np.stack([0.25 * along, along, error[:, 1]], axis=1)
 
 
-def _stamp_moments(model: Array, samples: Samples) -> Moments:
-    middle = float(samples.size // 2)
-    xx, yy, xy, *_ = sdss_shape(model, middle + samples.dx, middle + samples.dy, tol1=1e-6, tol2=1e-5)
-    return Moments(xx, yy, xy)
+def _moved(samples: Samples, modes: StarModes, degree: int) -> Samples:
+    """Give the stars their fitted fluxes and positions.
+
+    A smooth field of offsets cannot be told from a shift of the model: it is taken out, so that the model stays
+    centred on the catalogue's centroids.
+    """
+    if len(samples) == 0:
+        return samples
+    trend_degree = min(degree, _TREND_DEGREE)
+    basis = PositionPolynomial.over(samples.x, samples.y, trend_degree).basis(samples.x, samples.y)
+    weight = (samples.flux / np.sqrt(samples.sky_variance))[:, None]
+    shift = np.stack([modes.dx, modes.dy], axis=1)
+    shift = shift - basis @ np.linalg.lstsq(basis * weight, shift * weight, rcond=None)[0]
+    return replace(samples, flux=modes.flux, dx=samples.dx + shift[:, 0], dy=samples.dy + shift[:, 1])
 
 
-def _reject_shapes(grid: Grid, state: _State, config: PixelBasisConfig, accuracy: float) -> _State:
-    """Drop stars whose size or ellipticity is unlike their neighbours'."""
-    for _ in range(_SETTLING_ROUNDS):
-        shapes = _shapes(grid, state, config, accuracy)
-        with np.errstate(invalid="ignore"):
-            kept = shapes.choice.outlyingness < config.n_sigma_star
-        if kept.all() or np.count_nonzero(kept) < config.min_stars:
-            break
-        state = replace(state, samples=state.samples.take(kept))
-    return state
-
-
-def _reject_misfits(grid: Grid, state: _State, config: PixelBasisConfig) -> _State:
-    """Leave out pixels far from the model, and drop stars whose chi-square is unlike that of the others."""
+def _reject_misfits(grid: Grid, state: _State, config: PixelBasisConfig) -> tuple[_State, Array]:
+    """Leave out pixels far from the model and stars of excessive chi-square; also returns the chi-squares."""
     samples = state.samples
-    model = _draw(grid, state)
-    light = samples.flux[:, None, None] * model
+    light = _draw(grid, state)
+    light *= samples.flux[:, None, None]
+    square = (samples.pixels - light) ** 2
+    # Judged with room for errors of the model, or the brightest stars would go before it has converged on them.
     variance = samples.variance(light, max(config.accuracy, _CLIP_ACCURACY))
-    far = (samples.pixels - light) ** 2 > config.n_sigma_pixel**2 * variance
+    far = samples.usable & (square > config.n_sigma_pixel**2 * variance)
     # A cosmic ray or neighbour reaches beyond its brightest pixel.
-    samples = replace(samples, usable=samples.usable & ~_grown(far & samples.usable))
-    chi2 = _modes(grid, replace(state, samples=samples), config.accuracy)[0].chi2
-    with np.errstate(invalid="ignore"):
-        excess = chi2 - np.nanmedian(chi2)
-        spread = max(1.4826 * float(np.nanmedian(np.abs(excess))), _MIN_CHI2_SPREAD)
-        kept = excess < config.n_sigma_chi2 * spread
+    samples = replace(samples, usable=samples.usable & ~_grown(far))
+    judged = _reduced_chi2(samples, square / variance)
+    chi2 = _reduced_chi2(samples, square / samples.variance(light, config.accuracy))
+    excess = judged - np.median(judged)
+    spread = max(1.4826 * float(np.median(np.abs(excess))), _MIN_CHI2_SPREAD)
+    kept = excess < config.n_sigma_chi2 * spread
     if np.count_nonzero(kept) < config.min_stars:
-        return replace(state, samples=samples)
-    return replace(state, samples=samples.take(kept))
+        return replace(state, samples=samples), chi2
+    return replace(state, samples=samples.take(kept)), chi2[kept]
+
+
+def _reduced_chi2(samples: Samples, square: Array) -> Array:
+    freedom = np.maximum(np.count_nonzero(samples.usable, axis=(1, 2)) - 3, 1)
+    return np.asarray(np.where(samples.usable, square, 0.0).sum(axis=(1, 2)) / freedom)
 
 
 def _grown(pixels: Flags) -> Flags:
@@ -323,13 +340,12 @@ def _grown(pixels: Flags) -> Flags:
     return result
 
 
-def _fit(grid: Grid, state: _State, config: PixelBasisConfig, accuracy: float) -> _State:
+def _fit(grid: Grid, state: _State, stars: _Stars, config: PixelBasisConfig, accuracy: float) -> _State:
     """Fit the components to the stars, starting from the present model."""
-    samples = state.samples
-    shapes = _shapes(grid, state, config, accuracy)
-    functions = _functions(samples, shapes)
-    model = _draw(grid, state)
-    weights = _weights(grid, samples, model, accuracy)
+    samples = stars.samples
+    functions = _functions(stars)
+    model = _draw(grid, replace(state, samples=samples))
+    weights = _weights(samples, model, accuracy)
     power = (weights * model * model).sum(axis=(1, 2)) / (model * model).sum(axis=(1, 2))
     basis = functions(samples.x, samples.y)
     transform, rms = whiten(basis, power * samples.flux**2, _SMALLEST_VARIATION)
@@ -340,23 +356,29 @@ def _fit(grid: Grid, state: _State, config: PixelBasisConfig, accuracy: float) -
     mean = np.abs(np.tensordot(present.mean(axis=0), state.components, axes=1))
     ridge = _ridge(mean, config.prior * rms)
     components = fit_components(grid, samples, weights, whitened, start, ridge, iterations=config.iterations)
-    return _State(samples, components, functions.combined(transform), shapes.choice.degree)
+    return _State(samples, components, functions.combined(transform), stars.choice.degree)
 
 
-def _functions(samples: Samples, shapes: _Shapes) -> SpatialBasis:
+def _functions(stars: _Stars) -> SpatialBasis:
     """Functions of the position the PSF may depend on: the fields of size and ellipticity, their products, monomials.
 
     A PSF whose size follows a polynomial is not itself a polynomial of that degree; products of the fields are the
     next terms of its expansion, with no more freedom in the fields.
     """
-    count, degree = len(samples), shapes.choice.degree
+    samples, degree = stars.samples, stars.choice.degree
+    count = len(samples)
     polynomial = PositionPolynomial.over(samples.x, samples.y, degree)
     if degree == 0:
         return SpatialBasis.constant(polynomial)
-    fields = fit_fields(samples.x, samples.y, shapes.values, shapes.choice.variance, polynomial)
+    fields = fit_fields(samples.x, samples.y, stars.shapes, stars.choice.variance, polynomial)
     products = PARAMETERS if count >= _STARS_FOR_PRODUCTS else 0
-    plain = sum(count >= needed for needed in _STARS_FOR_MONOMIALS)
-    return fields.with_products(0, products, min(plain, degree))
+    plain = min(sum(count >= needed for needed in _STARS_FOR_MONOMIALS), degree)
+    plain_terms = replace(polynomial, degree=plain).terms - 1
+    functions = fields.with_products(0, products, plain)
+    # The prior speaks of changes per unit of a function; plain monomials are expected to matter little.
+    scale = np.ones(len(functions))
+    scale[len(functions) - plain_terms :] = _MONOMIAL_SCALE
+    return functions.combined(np.diag(scale))
 
 
 def _ridge(mean: Array, variation: Array) -> Array:
@@ -383,8 +405,10 @@ def _finished(grid: Grid, state: _State, config: PixelBasisConfig) -> PixelBasis
     step = 1.0 / max(1, round(config.published_samples_per_fwhm / fwhm))
     published = Grid.covering(grid.stamp, step, config.lanczos)
     fine = published.step / grid.step
-    first = np.full(len(state.components), grid.size // 2 - (published.size // 2) * fine)
-    components = lanczos_resample(state.components, first, first, fine, published.size, grid.lanczos)
+    first = np.zeros(len(state.components))
+    components = psf_draw(
+        state.components, np.eye(len(first)), first, first, published.size, fine, grid.lanczos
+    )
     radius, edge = published.radius(), 0.5 * published.size
     inner = edge - max(1.0, 0.1 * edge)
     taper = np.clip((edge**2 - radius**2) / (edge**2 - inner**2), 0.0, 1.0)

@@ -124,6 +124,9 @@ def cut_samples(
     with np.errstate(invalid="ignore"):
         usable = np.isfinite(image) & np.isfinite(variance) & (variance > 0) & ((mask & bad) == 0)
     usable &= ~(foreign | neighbour_pixels(detected & ~foreign))
+    # The same circle for every direction: the corners would favour the diagonals.
+    offset = np.arange(size) - size // 2
+    usable &= np.hypot(offset[:, None], offset) <= 0.5 * size
     pixels = np.where(usable, image, 0.0).astype(np.float64)
     sky, slope = variance_line(pixels, np.where(usable, variance, 0.0), usable)
     kept = np.isfinite(sky)

@@ -130,9 +130,9 @@ def _inverse_diagonal(normal: Array) -> Array:
 
 
 def _regular(normal: Array) -> Flags:
-    finite = np.isfinite(normal).all(axis=(1, 2))
+    finite = np.asarray(np.isfinite(normal).all(axis=(1, 2)))
     scale = np.sqrt(np.where(finite[:, None], normal.diagonal(axis1=1, axis2=2), 0.0))
-    positive: Flags = np.all(scale > 0, axis=1)
+    positive = np.asarray((scale > 0).all(axis=1))
     scaled = normal[positive] / (scale[positive][:, :, None] * scale[positive][:, None, :])
     result = positive.copy()
     result[positive] = np.linalg.cond(scaled) < 1e12 if len(scaled) else False
