@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import j1
 
-from streamchar.characterize.measurement.sinc import sinc_coefficients
+from streamchar.characterize.measurement.sinc import bessel_j1, sinc_coefficients
 from streamchar.kernels import sinc_aperture
 from tests.measurement_scenes import add_gaussian, bare_scene
 
@@ -73,6 +73,12 @@ def test_equals_twin(x, y, radius):
     expected, expected_bits = twin(IMAGE, VARIANCE, x, y, coefficients, radius)
     np.testing.assert_allclose(values[0], expected, rtol=1e-5, atol=1e-3)
     assert bits[0] == expected_bits
+
+
+def test_bessel_function():
+    z = np.concatenate([np.linspace(0, 60, 1001), [300.0, 1000.0]])
+    np.testing.assert_allclose(bessel_j1(z), j1(z), atol=1e-13)
+    np.testing.assert_allclose(bessel_j1(z[:50]), j1(z[:50]), atol=1e-13)
 
 
 def test_the_weights_are_the_defining_sum():
