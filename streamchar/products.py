@@ -14,7 +14,7 @@ from streamchar.characterize import CharacterizationResult
 from streamchar.characterize.background import BackgroundList
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.psf.io import write_psfex
-from streamchar.characterize.psf.models import PixelBasisPsf
+from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.image.fits import replacing, write_exposure, write_hdus
 
 _FITS_FORMATS = {"<i8": "K", "<i4": "J", "<f8": "D", "<f4": "E", "?": "L"}

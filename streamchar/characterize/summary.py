@@ -17,7 +17,7 @@ from streamchar.characterize.repair import CosmicRays
 from streamchar.characterize.statistics import clipped
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure, Moments, Psf
-from streamchar.image.psf import effective_fwhm
+from streamchar.characterize.psf.width import effective_fwhm
 
 Array = NDArray[np.float64]
 NAN = float("nan")
@@ -57,9 +57,7 @@ class Summary:
     """
 
     psf_sigma: float = _figure("pixel", "determinant radius of the PSF at the centre")
-    psf_fwhm: float = _figure(
-        "pixel", "effective FWHM at the centre: that of the Gaussian of equal effective area"
-    )
+    psf_fwhm: float = _figure("pixel", "effective FWHM at the centre, from a fit of two Gaussians")
     psf_fwhm_arcsec: float = _figure("arcsec", "the same on the sky")
     psf_e1: float = _figure("", "(Ixx - Iyy)/(Ixx + Iyy) of the PSF at the centre")
     psf_e2: float = _figure("", "2 Ixy/(Ixx + Iyy) of the PSF at the centre")
@@ -178,7 +176,7 @@ class ComputeSummary(Task[SummaryConfig]):
         shape = psf.shapes(x, y)
         sigma = float(shape.determinant_radius[0])
         kernel = psf.kernel_images(x, y)[0]
-        fwhm = float(effective_fwhm(kernel[None])[0])
+        fwhm = effective_fwhm(kernel)
         found = {
             "psf_sigma": sigma,
             "psf_fwhm": fwhm,

@@ -16,6 +16,7 @@ from statistics import median
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -92,7 +93,7 @@ async def _run(plan: Plan, console: Console) -> int:
     night = Night()
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(_process("broker", plan, *_broker_command(plan, 0)))
-        bootstrap = (await broker.line_with("listening on")).rsplit(" ", 1)[-1]
+        bootstrap = _address(await broker.line_with("listening on"))
         console.print(f"broker on {bootstrap}; files and logs in {plan.directory}", highlight=False)
         service = await stack.enter_async_context(
             _process("service", plan, *_service_command(plan, bootstrap))
@@ -107,6 +108,7 @@ async def _run(plan: Plan, console: Console) -> int:
         service.process.send_signal(signal.SIGTERM)
         service_code = await asyncio.wait_for(service.process.wait(), plan.finish_within)
     failures = _failures(night, camera_code, service_code)
+    console.print()
     console.print(_summary(night, plan))
     for failure in failures:
         console.print(f"[bold red]not accounted for:[/] {failure}", highlight=False)
@@ -147,6 +149,10 @@ async def _kill_and_restart(plan: Plan, broker: _Child, bootstrap: str, stack: A
     port = int(bootstrap.rsplit(":", 1)[-1])
     again = await stack.enter_async_context(_process("broker", plan, *_broker_command(plan, port)))
     await again.line_with("listening on")
+
+
+def _address(line: str) -> str:
+    return line.split("listening on ", 1)[1].split()[0].rstrip(",")
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
@@ -277,7 +283,7 @@ def _failures(night: Night, camera_code: int, service_code: int) -> list[str]:
 
 
 def _summary(night: Night, plan: Plan) -> Table:
-    table = Table(title="The night", show_header=False)
+    table = Table(title="The night", show_header=False, box=SIMPLE_HEAD)
     latencies, ratios = night.latencies, _fwhm_ratios(night, plan.directory / "exposures")
     outcomes = ", ".join(f"{count} {name}" for name, count in sorted(night.outcomes.items()))
     for name, value in (
@@ -311,7 +317,7 @@ def _fwhm_ratios(night: Night, exposures: Path) -> list[float]:
 
 
 def _fwhm_ratio(row: Row, truths: dict[str, Path]) -> float | None:
-    from streamchar.image.psf import effective_fwhm
+    from streamchar.characterize.psf.width import effective_fwhm
     from streamchar.telescope.truth import read_truth
 
     quality = row.quality
@@ -321,5 +327,6 @@ def _fwhm_ratio(row: Row, truths: dict[str, Path]) -> float | None:
     path = truths.get(f"{instrument}-{exposure:06d}-{detector:02d}")
     if path is None or quality.width is None or quality.height is None:
         return None
-    true_image = read_truth(path).psf.kernel_images(0.5 * (quality.width - 1), 0.5 * (quality.height - 1))
-    return quality.psf_fwhm / float(effective_fwhm(true_image)[0])
+    center = 0.5 * (quality.width - 1), 0.5 * (quality.height - 1)
+    true_image = read_truth(path).psf.kernel_images(*center)[0]
+    return quality.psf_fwhm / effective_fwhm(true_image)

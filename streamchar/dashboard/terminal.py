@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -13,12 +14,12 @@ STYLES = {"succeeded": "green", "degraded": "yellow", "failed": "red", "expired"
 
 def render(night: Night, *, rows: int = 16, title: str = "streamchar") -> RenderableType:
     """Draw the latest rows and the figures of the whole night."""
-    table = Table(title=title, header_style="bold", expand=False)
-    for name in ("exposure", "detector", "band"):
-        table.add_column(name)
-    for name in ("seeing″", "ellipticity", "stars", "sources", "latency s"):
-        table.add_column(name, justify="right")
-    table.add_column("outcome")
+    table = Table(title=title, header_style="bold", box=SIMPLE_HEAD, padding=(0, 1))
+    for name in ("exposure", "det", "band"):
+        table.add_column(name, no_wrap=True)
+    for name in ("seeing″", "ellipt", "stars", "sources", "latency"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
     for row in night.latest(rows):
         table.add_row(*_cells(row))
     return Group(table, _footer(night))
@@ -40,7 +41,7 @@ def _cells(row: Row) -> list[str]:
         figure(row.ellipticity, 3),
         figure(None if quality is None else quality.n_psf_used, 0),
         figure(None if quality is None else quality.n_sources, 0),
-        figure(row.latency, 2),
+        "–" if row.latency is None else f"{row.latency:.2f} s",
         outcome,
     ]
 

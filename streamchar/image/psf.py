@@ -91,22 +91,3 @@ class Psf(Protocol):
     def shapes(self, x: ArrayLike, y: ArrayLike) -> Moments:
         """Adaptive moments of the kernel images: arrays of length n."""
         ...
-
-
-def effective_fwhm(images: NDArray[np.float64]) -> NDArray[np.float64]:
-    """FWHM of the Gaussians with the effective areas of PSF images.
-
-    The effective area (Σ p)²/Σ p² sets the depth of point-source photometry; for a Gaussian it is 4π sigma².
-
-    Parameters
-    ----------
-    images
-        float64 (n, height, width).
-
-    Returns
-    -------
-    NDArray
-        float64 (n), pixels.
-    """
-    total, squares = images.sum(axis=(1, 2)), np.square(images).sum(axis=(1, 2))
-    return np.asarray(np.sqrt(8.0 * np.log(2.0) / (4.0 * np.pi)) * total / np.sqrt(squares))

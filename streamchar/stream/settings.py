@@ -138,8 +138,8 @@ class TopicSettings(Configuration):
     """Partitions of created topics; 0 for the recommended number of each. Those of the input topic are the upper
     limit of services in the group."""
 
-    replication: int = Field(-1, ge=-1)
-    """Replicas of created topics; -1 for the brokers' default."""
+    replication: int = Field(0, ge=0)
+    """Replicas of created topics; 0 for three, or one for each broker where there are fewer."""
 
     @property
     def names(self) -> TopicNames:

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from streamchar.stream.errors import BrokerUnreachableError, StartError, TopicsMissingError
 from streamchar.stream.settings import KafkaSettings, ServiceSettings, TopicSettings
 
+_USUAL_REPLICAS = 3
 _SETTLE_SECONDS = 0.2
 
 
@@ -75,11 +76,12 @@ async def _create(
 ) -> dict[str, str]:
     """Create topics; return the reasons of those that were refused."""
     recommended = settings.names.all()
+    replication = settings.replication if settings.replication > 0 else await _usual_replication(admin)
     topics = [
         NewTopic(
             name,
             num_partitions=settings.partitions or recommended[name].partitions,
-            replication_factor=settings.replication,
+            replication_factor=replication,
             topic_configs={
                 option: value
                 for option, value in recommended[name].settings().items()
@@ -95,6 +97,12 @@ async def _create(
         if code and error is not TopicAlreadyExistsError:
             refused[name] = (rest[0] if rest else "") or error.__name__
     return refused
+
+
+async def _usual_replication(admin: AIOKafkaAdminClient) -> int:
+    # aiokafka cannot ask for the brokers' own default (-1).
+    cluster = await admin.describe_cluster()
+    return min(_USUAL_REPLICAS, len(cluster["brokers"]))
 
 
 async def _wait_for_topics(admin: AIOKafkaAdminClient, settings: TopicSettings) -> None:
