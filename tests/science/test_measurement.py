@@ -6,7 +6,7 @@ import pytest
 from streamchar.characterize.catalog import Schema, SourceCatalog
 from streamchar.characterize.errors import MissingPsfError
 from streamchar.characterize.footprints import Footprints
-from streamchar.characterize.measurement import MeasurementConfig, SingleFrameMeasurement
+from streamchar.characterize.measurement import PLUGINS, MeasurementConfig, SingleFrameMeasurement
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.image import Exposure
 from tests.measurement_scenes import add_gaussian, footprints_of_disks, footprints_of_masks, star_field
@@ -345,3 +345,31 @@ def test_bad_pixels_enter_the_fits_as_configured():
     assert catalog["base_PsfFlux_instFlux"][0] == pytest.approx(1e4, rel=0.01)
     assert catalog["slot_Shape_xx"][0] == pytest.approx(4.0, rel=0.1)
     assert measure(exposure, footprints)["base_PsfFlux_instFlux"][0] > 1.5e4
+
+
+@pytest.mark.parametrize("kind", ["zero", "nan", "some nan", "some infinite", "huge", "tiny", "noise"])
+def test_whatever_the_pixels_hold(kind):
+    """No crash, no warning, finite positions, and the image comes back, for every plugin, on tiny images too."""
+    generator = np.random.default_rng(len(kind))
+    names = tuple(name for name in PLUGINS if name != "base_SkyCoord")
+    task = SingleFrameMeasurement(MeasurementConfig(names=names))
+    for _ in range(12):
+        height, width, count = *generator.integers(5, 90, 2), generator.integers(1, 8)
+        image = generator.normal(0, 1, (height, width)).astype(np.float32)
+        image *= {"zero": 0.0, "nan": np.nan, "huge": 1e30, "tiny": 1e-30}.get(kind, 1.0)
+        some = generator.random(image.shape) < 0.1
+        image[some] = {"some nan": np.nan, "some infinite": np.inf}.get(kind, image[some])
+        variance = np.ones_like(image)
+        variance[generator.random(image.shape) < 0.2] = generator.choice([0, np.nan, -1, np.inf, 1])
+        mask = generator.integers(0, 2**11, image.shape).astype(np.int32)
+        psf = GaussianPsf(generator.uniform(0.3, 4), 2 * int(generator.integers(1, 20)) + 1)
+        exposure, before = Exposure(image, mask, variance, psf=psf), image.copy()
+        x, y = generator.uniform(0, width - 1, count), generator.uniform(0, height - 1, count)
+        catalog = measure(
+            exposure, footprints_of_disks(image.shape, x, y, int(generator.integers(0, 12))), task
+        )
+        task.run(catalog, exposure)
+        np.testing.assert_array_equal(image, before)
+        assert np.isfinite(catalog["slot_Centroid_x"]).all()
+        flux = catalog["base_PsfFlux_instFlux"]
+        assert (np.isfinite(flux) | catalog["base_PsfFlux_flag"]).all()

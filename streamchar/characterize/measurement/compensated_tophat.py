@@ -63,13 +63,13 @@ class CompensatedTophatFlux(Plugin[CompensatedTophatFluxConfig]):
         half = ceil(outer * aperture)
         beyond = _window_outside(context, centres, half)
         with np.errstate(invalid="ignore"):
+            value = flux[:, 0] - share * (flux[:, 2] - flux[:, 1])
             error = np.sqrt(variance[:, 0] + share**2 * (variance[:, 2] - variance[:, 1]))
         column, row = (
             np.floor(np.where(beyond, 0.0, position)).astype(np.int64) for position in (centres.x, centres.y)
         )
         bits, _ = window_bits(context.exposure.mask, column, row, half)
         prefix = f"{self.name}_{aperture}"
-        value = flux[:, 0] - share * (flux[:, 2] - flux[:, 1])
         context.catalog[f"{prefix}_instFlux"] = np.where(beyond, np.nan, value)
         context.catalog[f"{prefix}_instFluxErr"] = np.where(beyond, np.nan, error)
         context.catalog[f"{prefix}_mask_bits"] = np.where(beyond, 0, bits)

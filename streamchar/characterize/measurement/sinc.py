@@ -38,12 +38,13 @@ def sinc_coefficients(radius: float, smallest: int = 8) -> NDArray[np.float32]:
 
 
 def bessel_j1(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bessel function of the first kind and order 1, for 0 <= z <= 1000, to 1e-13.
+    """Bessel function of the first kind and order 1, for z >= 0, to 1e-15 times z.
 
-    Bessel's integral by the trapezoidal rule, which for a periodic integrand converges geometrically once the points
-    outnumber z. (Importing SciPy for it costs a worker more than all coefficients together.)
+    Bessel's integral by the trapezoidal rule, which for a periodic integrand converges faster than geometrically once
+    the points outnumber z. (Importing SciPy for it costs a worker more than all coefficients together.)
     """
-    points = int(np.ceil(z.max(initial=0.0))) + 40
+    largest = float(z.max(initial=0.0))
+    points = int(largest + 10.0 * np.cbrt(largest)) + 20
     total = np.zeros_like(z)
     for angle in 2.0 * np.pi * np.arange(points) / points:
         total += np.cos(angle - z * np.sin(angle))

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from streamchar.characterize.base import Task
 from streamchar.characterize.catalog import Column, SourceCatalog, flag
 from streamchar.characterize.footprints import Footprints
@@ -89,8 +91,10 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
     def _measure(self, sources: SourceCatalog, exposure: Exposure, scene: Scene) -> None:
         assert sources.footprints is not None
         context = MeasurementContext(exposure, sources, sources.footprints, scene, self.config.slots)
-        for plugin in self.plugins:
-            plugin.measure(context)
+        # Pixels may hold anything: a result that is not finite is flagged, not warned about.
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            for plugin in self.plugins:
+                plugin.measure(context)
         sources[INVALID_PSF] |= context.invalid_psf
 
     @contextmanager
