@@ -98,6 +98,13 @@ class NonFinitePsfError(CharacterizationError):
     template = "the size of the fitted PSF is {size} pixels"
 
 
+class UnreadablePsfError(CharacterizationError):
+    """A PSF model cannot be read."""
+
+    code = "unreadable_psf"
+    template = "the PSF model of '{path}' cannot be read: {detail}"
+
+
 class NormalizationError(CharacterizationError):
     """No star is left to normalise the calibration flux."""
 

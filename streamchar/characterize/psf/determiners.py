@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.psf.analytic import fit_moffat
 from streamchar.characterize.psf.forward import PixelBasisConfig, fit_pixel_basis, usable_samples
+from streamchar.characterize.psf.psfex import PsfexConfig, fit_psfex
 from streamchar.characterize.psf.result import PsfFit
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
@@ -20,10 +21,12 @@ from streamchar.image import Exposure
 class PsfDeterminerConfig(Configuration):
     """Which determiner is used, and the settings of each."""
 
-    name: Literal["pixel_basis"] = "pixel_basis"
-    """Determiner: a super-sampled model fitted to the stars' own pixels."""
+    name: Literal["pixel_basis", "psfex"] = "pixel_basis"
+    """Determiner: a super-sampled model fitted to the stars' own pixels, or the reference's to interpolated stars."""
     pixel_basis: PixelBasisConfig = PixelBasisConfig()
     """Settings of the fit to the stars' own pixels."""
+    psfex: PsfexConfig = PsfexConfig()
+    """Settings of the fit to interpolated stars."""
 
 
 Determiner = Callable[[Exposure, SourceCatalog, NDArray[np.int64], PsfDeterminerConfig], PsfFit]
@@ -33,6 +36,7 @@ DETERMINERS: Mapping[str, Determiner] = MappingProxyType(
         "pixel_basis": lambda exposure, catalog, index, config: fit_pixel_basis(
             exposure, catalog, index, config.pixel_basis
         ),
+        "psfex": lambda exposure, catalog, index, config: fit_psfex(exposure, catalog, index, config.psfex),
     }
 )
 """Determiner function by name."""

@@ -1,0 +1,282 @@
+"""Determiner psfex: super-pixels fitted one by one to interpolated stars, as the reference does (psf.md section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from streamchar.characterize.catalog import SourceCatalog
+from streamchar.characterize.errors import TooFewPsfStarsError
+from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
+from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
+from streamchar.characterize.psf.pixel_fit import Grid, fit_components
+from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
+from streamchar.characterize.psf.result import PsfFit
+from streamchar.characterize.psf.samples import Samples, cut_samples
+from streamchar.configuration import Configuration
+from streamchar.image import Exposure
+
+Array = NDArray[np.float64]
+
+_RIDGE = 1000.0
+_REFINE_RIDGE = 1e4
+_FORBIDDEN = 1e30
+_REFINE_ELEMENTS = 400
+_REFINE_ITERATIONS = 25
+_REFINE_BELOW_FWHM = 3.0
+_LANCZOS = 5
+_SKY_SAMPLES = 1_000_000
+
+
+class PsfexConfig(Configuration):
+    """Settings of the psfex determiner."""
+
+    spatial_order: int = Field(default=2, ge=1, le=8)
+    """Degree of the spatial polynomial; lowered when stars are few."""
+    sampling_size: float = Field(default=0.5, gt=0)
+    """Width of a super-pixel in pixels."""
+    bad_mask_bits: tuple[str, ...] = ("INTRP", "SAT")
+    """Pixels carrying one of these planes are left out."""
+    psfex_basis: Literal["pixel", "pixel_auto"] = "pixel_auto"
+    """Refine the brightest super-pixels together: always, or only for a FWHM below 3 pixels."""
+    photometric_flux_field: str = "base_CircularApertureFlux_9_0_instFlux"
+    """Flux column that normalises the stars."""
+    reject_flagged_centroids: bool = True
+    """Leave out stars with flagged centroid or flux."""
+    stamp_size: int = Field(default=41, ge=11)
+    """Width of stamps and PSF images in pixels, odd."""
+    max_candidates: int = Field(default=300, ge=1)
+    """More candidates are thinned out at random."""
+    downsample_random_seed: int = Field(default=98765, ge=0, lt=2**32)
+    """Seed of that choice."""
+
+    @field_validator("stamp_size")
+    @classmethod
+    def _is_odd(cls, size: int) -> int:
+        if size % 2 == 0:
+            raise ValueError("the stamp needs a central pixel: an odd stamp_size")
+        return size
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stars:
+    """The stars in the fit with what does not change from pass to pass.
+
+    Attributes
+    ----------
+    samples
+        Stamps.
+    images, clean
+        float64 and bool (n, S, S): stamps interpolated onto the grid over their flux; no bad pixel contributed.
+    basis
+        float64 (n, terms).
+    """
+
+    samples: Samples
+    images: Array
+    clean: NDArray[np.bool_]
+    basis: Array
+
+    def take(self, kept: NDArray[np.bool_]) -> _Stars:
+        return _Stars(self.samples.take(kept), self.images[kept], self.clean[kept], self.basis[kept])
+
+
+def fit_psfex(
+    exposure: Exposure, catalog: SourceCatalog, index: NDArray[np.int64], config: PsfexConfig
+) -> PsfFit:
+    """Fit the model to the stars in rows ``index`` of the catalogue.
+
+    The refinement solves the same least-squares problem as the reference, for the brightest 400 super-pixels, by
+    conjugate gradients instead of a dense matrix of 2400 unknowns. The photon noise of the interpolated stars is
+    scaled as was meant.
+
+    Raises
+    ------
+    TooFewPsfStarsError
+        Too few usable stars for a spatial polynomial of degree 1.
+    """
+    candidates = len(index)
+    index = _thinned(index, config)
+    samples = _samples(exposure, catalog, index, config)
+    degree = _degree(len(samples), config.spatial_order)
+    if degree == 0:
+        raise TooFewPsfStarsError(stars=len(samples), candidates=candidates, needed=4)
+    grid = Grid.covering(config.stamp_size, config.sampling_size, _LANCZOS)
+    polynomial = PositionPolynomial.over(
+        catalog["slot_Centroid_x"][index], catalog["slot_Centroid_y"][index], degree
+    )
+    stars = _prepare(grid, samples, polynomial)
+    fwhm = _fwhm(catalog, index)
+    refined = config.psfex_basis == "pixel" or fwhm < _REFINE_BELOW_FWHM
+    stars, components, chi2 = _passes(grid, stars, fwhm, refined=refined)
+    position = float(samples.x.mean()), float(samples.y.mean())
+    psf = PixelBasisPsf(
+        components, SpatialBasis.monomials(polynomial), grid.step, grid.stamp, position, _LANCZOS
+    )
+    order = np.argsort(stars.samples.index)
+    reasons = ("psf_order_lowered",) if degree < config.spatial_order else ()
+    return PsfFit(psf, stars.samples.index[order], chi2[order], degree, reasons)
+
+
+def _thinned(index: NDArray[np.int64], config: PsfexConfig) -> NDArray[np.int64]:
+    if len(index) <= config.max_candidates:
+        return index
+    generator = np.random.RandomState(config.downsample_random_seed)
+    chosen = generator.choice(len(index), config.max_candidates, replace=False)
+    return index[np.sort(chosen)]
+
+
+def _samples(
+    exposure: Exposure, catalog: SourceCatalog, index: NDArray[np.int64], config: PsfexConfig
+) -> Samples:
+    if config.reject_flagged_centroids:
+        flux_flag = config.photometric_flux_field.removesuffix("_instFlux") + "_flag"
+        for name in ("slot_Centroid_flag", flux_flag):
+            if name in catalog:
+                index = index[~catalog[name][index]]
+    flux = catalog[config.photometric_flux_field][index].astype(np.float64)
+    samples = cut_samples(
+        exposure, catalog, index, size=config.stamp_size, flux=flux, bad_planes=config.bad_mask_bits
+    )
+    ones = np.ones(len(samples))
+    gain = exposure.observation.gain or 1.0
+    sky = _sky_variance(exposure.image)
+    return replace(samples, sky_variance=sky * ones, signal_variance=ones / gain)
+
+
+def _sky_variance(image: NDArray[np.float32]) -> float:
+    """Variance of the image, clipped three times at three standard deviations (at most a million pixels are read)."""
+    stride = max(1, int(np.sqrt(image.size / _SKY_SAMPLES)))
+    values = image[::stride, ::stride].ravel()
+    values = values[np.isfinite(values)].astype(np.float64)
+    lower, middle, upper = np.quantile(values, [0.25, 0.5, 0.75])
+    sigma = 0.741 * (upper - lower)
+    for _ in range(3):
+        inside = values[np.abs(values - middle) < 3.0 * sigma]
+        if len(inside) < 2:
+            break
+        middle, sigma = inside.mean(), inside.std()
+    return float(sigma**2)
+
+
+def _degree(count: int, wanted: int) -> int:
+    degree = wanted
+    while degree > 0 and 1.1 * PositionPolynomial(degree).terms + 0.499 > count:
+        degree -= 1
+    return degree
+
+
+def _fwhm(catalog: SourceCatalog, index: NDArray[np.int64]) -> float:
+    with np.errstate(invalid="ignore"):
+        radius = np.sqrt(0.5 * (catalog["slot_Shape_xx"] + catalog["slot_Shape_yy"])[index])
+    return SIGMA_TO_FWHM * float(np.nanmedian(radius))
+
+
+def _prepare(grid: Grid, samples: Samples, polynomial: PositionPolynomial) -> _Stars:
+    images = grid.resample(samples.pixels / samples.flux[:, None, None], samples.dx, samples.dy)
+    # The circle around the star is applied where residuals are judged; here only bad pixels matter.
+    corner = np.hypot(*np.indices((samples.size, samples.size)) - samples.size // 2) > 0.5 * samples.size
+    clean = grid.resample((samples.usable | corner).astype(np.float64), samples.dx, samples.dy) > 0.999
+    return _Stars(samples, images, clean, polynomial.basis(samples.x, samples.y))
+
+
+def _passes(grid: Grid, stars: _Stars, fwhm: float, *, refined: bool) -> tuple[_Stars, Array, Array]:
+    """Run the sequence of making, cleaning and refining with falling accuracies."""
+    components = _make(stars, 0.2)
+    elements = _elements(grid, components[0])
+
+    def refine(components: Array) -> Array:
+        return _refine(grid, stars, components, elements) if refined else components
+
+    components = refine(components)
+    for cleaning, making in ((0.2, 0.1), (0.1, 0.05), (0.05, 0.01)):
+        if len(stars.samples) > 1:
+            stars = stars.take(_clean(grid, stars, components, cleaning)[0])
+        components = refine(_make(stars, making))
+    components = components * _taper(grid, fwhm)
+    kept, chi2 = _clean(grid, stars, components, 0.01)
+    stars = stars.take(kept)
+    return stars, refine(components), chi2[kept]
+
+
+def _make(stars: _Stars, accuracy: float) -> Array:
+    """Fit the polynomial of each super-pixel on its own, with a small ridge."""
+    samples, images, basis = stars.samples, stars.images, stars.basis
+    flux = samples.flux[:, None, None]
+    weight = np.where(stars.clean, flux**2 / samples.variance(flux * images, accuracy), 0.0)
+    count, terms = basis.shape
+    grid = images.shape[1]
+    weight = weight.reshape(count, -1)
+    products = (basis[:, :, None] * basis[:, None, :]).reshape(count, -1)
+    normal = (weight.T @ products).reshape(-1, terms, terms) + _RIDGE * np.eye(terms)
+    right = (weight * images.reshape(count, -1)).T @ basis
+    solution = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
+    return np.ascontiguousarray(solution.T.reshape(terms, grid, grid))
+
+
+def _clean(grid: Grid, stars: _Stars, components: Array, accuracy: float) -> tuple[NDArray[np.bool_], Array]:
+    """Return which stars' residuals are like those of the others, and the reduced chi-squares of all."""
+    samples = stars.samples
+    model = grid.draw(components, stars.basis, samples.dx, samples.dy)
+    weight = samples.usable / samples.variance(samples.pixels, 0.01)
+    square = (weight * model * model).sum(axis=(1, 2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fitted = (weight * model * samples.pixels).sum(axis=(1, 2)) / square
+    light = np.where(square > 0, fitted, samples.flux)[:, None, None] * model
+    judged = samples.usable / (samples.variance(samples.pixels, 0.01) + (accuracy * light) ** 2)
+    freedom = np.maximum(np.count_nonzero(samples.usable, axis=(1, 2)) - 1, 1)
+    chi2 = (judged * (samples.pixels - light) ** 2).sum(axis=(1, 2)) / freedom
+    return chi2 <= _upper_limit(np.sqrt(chi2)) ** 2, chi2
+
+
+def _upper_limit(chi: Array) -> float:
+    """Median plus three standard deviations of what lies within three, repeated until it settles."""
+    low, high, sigma = -np.inf, np.inf, np.inf
+    for _ in range(100):
+        inside = chi[(chi > low) & (chi < high)]
+        if len(inside) < 2:
+            break
+        before, sigma = sigma, float(inside.std(ddof=1))
+        middle = float(np.median(inside))
+        low, high = middle - 3.0 * sigma, middle + 3.0 * sigma
+        if sigma < 0.1 or abs(sigma - before) <= 1e-4 * sigma:
+            break
+    return high
+
+
+def _elements(grid: Grid, mean: Array) -> NDArray[np.bool_]:
+    """Mark the brightest super-pixels of the mean PSF."""
+    value = np.abs(mean)
+    limit = np.sort(value.ravel())[-min(_REFINE_ELEMENTS, value.size)]
+    return np.asarray((value >= limit) & (grid.radius() < 0.5 * grid.size))
+
+
+def _refine(grid: Grid, stars: _Stars, components: Array, elements: NDArray[np.bool_]) -> Array:
+    """Add the correction of the brightest super-pixels that fits the stars' own pixels best."""
+    samples = stars.samples
+    light = samples.flux[:, None, None] * grid.draw(components, stars.basis, samples.dx, samples.dy)
+    weight = samples.usable / samples.variance(samples.pixels, 0.01)
+    residual = replace(samples, pixels=samples.pixels - light)
+    ridge = np.broadcast_to(np.where(elements, _REFINE_RIDGE, _FORBIDDEN), components.shape)
+    correction = fit_components(
+        grid,
+        residual,
+        weight,
+        stars.basis,
+        np.zeros_like(components),
+        ridge,
+        iterations=_REFINE_ITERATIONS,
+        tolerance=1e-3,
+    )
+    return components + correction if np.isfinite(correction).all() else components
+
+
+def _taper(grid: Grid, fwhm: float) -> Array:
+    radius, edge = grid.radius(), 0.5 * grid.size
+    width = max(1.0, fwhm / grid.step)
+    inner = edge - (width if width < edge else 0.5 * edge)
+    return np.clip((edge**2 - radius**2) / (edge**2 - inner**2), 0.0, 1.0)
