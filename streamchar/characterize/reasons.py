@@ -27,6 +27,11 @@ class Reason:
     values: Mapping[str, Value] = field(default_factory=dict)
 
     @classmethod
+    def known(cls, code: str) -> Reason:
+        """Return the reason of a code of :data:`REASON_CODES`, with its meaning as detail."""
+        return cls(code, REASON_CODES[code])
+
+    @classmethod
     def from_error(cls, error: StreamcharError) -> Reason:
         """Turn an expected failure into the reason why a step was left out."""
         return cls(error.code, str(error), dict(error.values))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -311,7 +311,7 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         return Schema(tuple(columns), aliases)
 
 
-def _replace_reasons(result: CharacterizationResult, *prefixes: str, new: tuple[Reason, ...]) -> None:
+def _replace_reasons(result: CharacterizationResult, *prefixes: str, new: Iterable[Reason | str]) -> None:
     # A later round judges anew: only what still holds at the end is a reason.
     kept = tuple(reason for reason in result.reasons if not reason.code.startswith(prefixes))
-    result.reasons = kept + tuple(new)
+    result.reasons = kept + tuple(Reason.known(item) if isinstance(item, str) else item for item in new)

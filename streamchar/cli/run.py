@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -127,42 +129,30 @@ def _characterize(
 
 
 def _table(attempts: list[Attempt]) -> Table:
-    table = Table(title=None, header_style="bold")
-    table.add_column("exposure", overflow="fold")
-    table.add_column("outcome")
-    for name in (
-        "FWHM px",
-        "FWHM″",
-        "e1",
-        "e2",
-        "stars",
-        "sources",
-        "cosmic rays",
-        "sky",
-        "noise",
-        "seconds",
-    ):
-        table.add_column(name, justify="right")
+    table = Table(header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("exposure", overflow="fold", min_width=10)
+    table.add_column("outcome", no_wrap=True)
+    for name in ("FWHM″", "px", "ellipt", "stars", "sources", "CRs", "sky", "noise", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
     styles = {"succeeded": "green", "degraded": "yellow", "failed": "red"}
     for attempt in attempts:
-        result = attempt.result
+        result, seconds = attempt.result, f"{attempt.seconds:.1f} s"
         if result is None:
-            table.add_row(attempt.path.name, "[red]failed[/]", *["–"] * 9, f"{attempt.seconds:.2f}")
+            table.add_row(attempt.path.name, "[red]failed[/]", *["–"] * 8, seconds)
             continue
         summary = result.summary
         table.add_row(
             attempt.path.name,
             f"[{styles[result.outcome]}]{result.outcome}[/]",
-            _figure(summary.psf_fwhm, 2),
             _figure(summary.psf_fwhm_arcsec, 2),
-            _figure(summary.psf_e1, 3),
-            _figure(summary.psf_e2, 3),
+            _figure(summary.psf_fwhm, 2),
+            _figure(math.hypot(summary.psf_e1, summary.psf_e2), 3),
             str(summary.n_psf_star),
             str(summary.source_count),
             str(summary.cosmic_ray_count),
             _figure(summary.sky_bg, 1),
             _figure(summary.sky_noise, 2),
-            f"{attempt.seconds:.2f}",
+            seconds,
         )
     return table
 

@@ -14,12 +14,12 @@ STYLES = {"succeeded": "green", "degraded": "yellow", "failed": "red", "expired"
 
 def render(night: Night, *, rows: int = 16, title: str = "streamchar") -> RenderableType:
     """Draw the latest rows and the figures of the whole night."""
-    table = Table(title=title, header_style="bold", box=SIMPLE_HEAD, padding=(0, 1))
+    table = Table(title=title, header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("exposure", "det", "band"):
         table.add_column(name, no_wrap=True)
     for name in ("seeing″", "ellipt", "stars", "sources", "latency"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("outcome", no_wrap=True)
+    table.add_column("outcome")
     for row in night.latest(rows):
         table.add_row(*_cells(row))
     return Group(table, _footer(night))

@@ -124,7 +124,7 @@ def _opened(path: Path) -> Iterator[HDUList]:
             EOFError,
         ) as error:
             truncated = isinstance(error, EOFError) or "truncated" in str(error)
-            reason = "is truncated" if truncated else f"is not a FITS file ({_first_line(error)})"
+            reason = "is truncated" if truncated else "is not a FITS file"
             raise UnreadableExposureError(path=str(path), detail=reason) from error
         with hdus:
             yield hdus
