@@ -87,8 +87,9 @@ nb::object gaussian_flux(Scene &scene, Vector<const double> x, Vector<const doub
 
 void register_gaussian_flux(nb::module_ &m) {
   m.def("gaussian_flux", &gaussian_flux, nb::arg("scene"), nb::arg("x"), nb::arg("y"), nb::arg("xx"), nb::arg("yy"), nb::arg("xy"),
-        "Twice the sum of pixels times exp(-q/2) would be a Gaussian's flux: returns the sum, float64 (n), over pixels with q <= 14 (or, for "
-        "weights narrower than half a pixel, 4 x 4 positions inside pixels whose corners have q <= 9). NaN for unusable moments or positions.");
+        "Sums of pixels times exp(-q/2), q the quadratic form of the moments: half the flux of a matching Gaussian, float64 (n). Pixels "
+        "with q <= 14 count; for weights narrower than half a pixel, the mean weight of 4 x 4 positions inside pixels whose corners have "
+        "q <= 9. NaN for unusable moments or positions.");
 }
 
 } // namespace streamchar

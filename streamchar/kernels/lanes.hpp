@@ -8,6 +8,7 @@ namespace streamchar {
 typedef double Four __attribute__((vector_size(32)));
 typedef float FourFloats __attribute__((vector_size(16)));
 typedef long long FourMasks __attribute__((vector_size(32)));
+typedef unsigned long long FourBits __attribute__((vector_size(32)));
 
 #define STREAMCHAR_INLINE inline __attribute__((always_inline))
 
@@ -43,7 +44,7 @@ STREAMCHAR_INLINE void exponential(const Four &x, Four &out) {
   p = p * r + 0.5;
   p = p * r + 1.0;
   p = p * r + 1.0;
-  out = Four(FourMasks(p) + (FourMasks(shifted) << 52));
+  out = Four(FourBits(p) + (FourBits(shifted) << 52));
 }
 
 } // namespace streamchar
