@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 import time
+import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from streamchar.messages import ExposureStatus, TopicNames, decode
 from streamchar.stream.settings import ServiceSettings, load_settings
+from tests.stream.brokers import BrokerProcess
 
 HERE = Path(__file__).parent
 INSTRUMENT = "StubCam"
 
 
-def settings_for(bootstrap: str, *overrides: str) -> ServiceSettings:
-    """Settings with short times, for one service with two stub workers."""
-    return load_settings(None, [*BASE, f"kafka.bootstrap='{bootstrap}'", *overrides], {})
-
-
 BASE = (
-    "kafka.group=night",
     "kafka.session_timeout=6",
     "kafka.heartbeat_interval=0.5",
     "kafka.start_timeout=20",
@@ -63,6 +59,20 @@ def stub_event(exposure: int, *, age: float = 0.0, **order: Any) -> bytes:
 JSON_HEADERS = [("content-type", b"application/json"), ("traceparent", b"00-1-2-03")]
 
 
+EXTERNAL = os.environ.get("STREAMCHAR_TEST_BOOTSTRAP")
+"""A broker to run the tests on instead of the embedded one."""
+
+
+@contextlib.contextmanager
+def some_broker(folder: Path) -> Iterator[Night]:
+    """A night on an embedded broker of its own, or with topics and a group of its own on the external one."""
+    if EXTERNAL:
+        yield Night(EXTERNAL, f"test-{uuid.uuid4().hex[:12]}")
+    else:
+        with BrokerProcess(folder / "broker") as broker:
+            yield Night(broker.bootstrap)
+
+
 @dataclass
 class Night:
     """A broker with the topics of a service, seen from outside.
@@ -71,10 +81,30 @@ class Night:
     ----------
     bootstrap
         The broker.
+    prefix
+        Of the topics' names; also the name of the group.
     """
 
     bootstrap: str
-    topics: TopicNames = field(default_factory=TopicNames)
+    prefix: str = "streamchar"
+
+    @property
+    def topics(self) -> TopicNames:
+        """Names of the topics."""
+        return TopicNames(self.prefix)
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Settings that lead a service here."""
+        return (
+            f"kafka.bootstrap='{self.bootstrap}'",
+            f"kafka.group={self.prefix}",
+            f"topics.prefix={self.prefix}",
+        )
+
+    def settings(self, *overrides: str) -> ServiceSettings:
+        """Settings with short times, for one service with two stub workers."""
+        return load_settings(None, [*BASE, *self.overrides, *overrides], {})
 
     async def announce(self, events: Iterable[bytes], partition: int | None = None) -> None:
         """Publish events to the input topic, spread over its partitions."""
@@ -146,16 +176,16 @@ class ServiceProcess:
 
     Parameters
     ----------
-    bootstrap
-        The broker.
+    night
+        Where its topics are.
     log_path
         Where its log goes.
     *overrides
         Settings.
     """
 
-    def __init__(self, bootstrap: str, log_path: Path, *overrides: str) -> None:
-        self._arguments = [f"-c{text}" for text in (*BASE, f"kafka.bootstrap='{bootstrap}'", *overrides)]
+    def __init__(self, night: Night, log_path: Path, *overrides: str) -> None:
+        self._arguments = [f"-c{text}" for text in (*BASE, *night.overrides, *overrides)]
         self.log_path = log_path
         self._process: asyncio.subprocess.Process | None = None
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
@@ -19,13 +19,14 @@ from streamchar.stream.service import Service
 from streamchar.stream.topics import ensure_topics
 from tests.stream.brokers import BrokerProcess
 from tests.stream.services import (
+    EXTERNAL,
     HERE,
     Night,
     ServiceProcess,
     assert_once,
     outcomes,
     running,
-    settings_for,
+    some_broker,
     stub_event,
 )
 
@@ -33,17 +34,12 @@ Start = Callable[..., Awaitable[ServiceProcess]]
 
 
 @pytest.fixture
-def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BrokerProcess]:
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    with BrokerProcess(tmp_path / "broker") as process:
-        yield process
-
-
-@pytest.fixture
-async def night(broker: BrokerProcess) -> Night:
+async def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Night]:
     """A broker with all topics."""
-    await ensure_topics(settings_for(broker.bootstrap))
-    return Night(broker.bootstrap)
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    with some_broker(tmp_path) as night:
+        await ensure_topics(night.settings())
+        yield night
 
 
 @pytest.fixture
@@ -52,7 +48,7 @@ async def start(night: Night, tmp_path: Path) -> AsyncIterator[Start]:
     started: list[ServiceProcess] = []
 
     async def begin(*overrides: str) -> ServiceProcess:
-        service = ServiceProcess(night.bootstrap, tmp_path / f"service-{len(started)}.log", *overrides)
+        service = ServiceProcess(night, tmp_path / f"service-{len(started)}.log", *overrides)
         started.append(service)
         await service.start()
         return service
@@ -62,9 +58,20 @@ async def start(night: Night, tmp_path: Path) -> AsyncIterator[Start]:
         await service.kill()
 
 
-async def test_a_killed_broker_loses_and_repeats_nothing(broker: BrokerProcess, night: Night) -> None:
+@pytest.mark.skipif(EXTERNAL is not None, reason="the external broker is not ours to kill")
+async def test_a_killed_broker_loses_and_repeats_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    with BrokerProcess(tmp_path / "mortal") as broker:
+        await ensure_topics(Night(broker.bootstrap).settings())
+        await kill_the_broker(broker, Night(broker.bootstrap))
+
+
+async def kill_the_broker(broker: BrokerProcess, night: Night) -> None:
+    """Run a night and kill the broker three times."""
     await night.announce(stub_event(n, sleep=0.02) for n in range(120))
-    async with running(Service(settings_for(night.bootstrap))):
+    async with running(Service(night.settings())):
         for _ in range(3):
             await asyncio.sleep(0.5)
             broker.kill()
@@ -113,7 +120,7 @@ async def test_a_service_killed_at_any_moment_is_continued(night: Night, start: 
 
 async def test_a_storm_of_worker_kills_leaves_nothing_behind(night: Night) -> None:
     me = psutil.Process()
-    settings = settings_for(night.bootstrap, "workers.count=3", "retry.lost_attempts=20")
+    settings = night.settings("workers.count=3", "retry.lost_attempts=20")
     await night.announce(stub_event(n, sleep=0.05) for n in range(80))
     service = Service(settings)
     dice = random.Random(5)
@@ -134,9 +141,7 @@ async def test_a_storm_of_worker_kills_leaves_nothing_behind(night: Night) -> No
 
 
 async def test_the_breaker_turns_the_service_unready_and_lets_it_recover(night: Night) -> None:
-    settings = settings_for(
-        night.bootstrap, "breaker.consecutive=5", "breaker.cool_down=1", "limits.events_in_flight=2"
-    )
+    settings = night.settings("breaker.consecutive=5", "breaker.cool_down=1", "limits.events_in_flight=2")
     await night.announce((stub_event(n, do="raise") for n in range(10)), partition=0)
     service = Service(settings)
     async with running(service), aiohttp.ClientSession() as client:
@@ -170,7 +175,7 @@ async def test_what_is_wrong_at_the_start_is_said_in_one_sentence(
     night: Night, overrides: list[str], error: type[StreamcharError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        await Service(settings_for(night.bootstrap, *overrides)).run()
+        await Service(night.settings(*overrides)).run()
 
 
 async def test_exit_codes(start: Start) -> None:
