@@ -31,6 +31,9 @@ START_TIMEOUT = 60.0
 SETTLE_SECONDS = 2.0
 """Seconds without a new message after which the accounts are closed, so that repeats would show."""
 
+INTERRUPTED = 130
+"""Exit code after a signal."""
+
 
 class DemoError(StreamcharError):
     """A process of the demo did not do its part."""
@@ -86,7 +89,19 @@ def demo(
         place = (directory or Path(temporary)).resolve()
         place.mkdir(parents=True, exist_ok=True)
         plan = Plan(place, duration, cadence, workers, seed, fault_rate, finish_within, kill_broker_after)
-        raise typer.Exit(asyncio.run(_run(plan, Console())))
+        raise typer.Exit(asyncio.run(_run_until_told(plan, Console())))
+
+
+async def _run_until_told(plan: Plan, console: Console) -> int:
+    """Run the demo; SIGTERM and SIGINT stop its processes before it ends."""
+    running = asyncio.ensure_future(_run(plan, console))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    try:
+        return await running
+    except asyncio.CancelledError:
+        console.print("[bold yellow]interrupted[/]: the night was not accounted for")
+        return INTERRUPTED
 
 
 async def _run(plan: Plan, console: Console) -> int:

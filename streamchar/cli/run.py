@@ -20,6 +20,7 @@ from streamchar.errors import StreamcharError
 
 if TYPE_CHECKING:
     from streamchar.characterize import CharacterizationResult, CharacterizeImage
+    from streamchar.characterize.summary import Summary
     from streamchar.image.fits import ReadOptions
 
 
@@ -132,20 +133,19 @@ def _table(attempts: list[Attempt]) -> Table:
     table = Table(header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("exposure", overflow="fold", min_width=10)
     table.add_column("outcome", no_wrap=True)
-    for name in ("FWHM″", "px", "ellipt", "stars", "sources", "CRs", "sky", "noise", "time"):
+    for name in ("FWHM", "ellipt", "stars", "sources", "CRs", "sky", "noise", "s"):
         table.add_column(name, justify="right", no_wrap=True)
     styles = {"succeeded": "green", "degraded": "yellow", "failed": "red"}
     for attempt in attempts:
-        result, seconds = attempt.result, f"{attempt.seconds:.1f} s"
+        result, seconds = attempt.result, f"{attempt.seconds:.1f}"
         if result is None:
-            table.add_row(attempt.path.name, "[red]failed[/]", *["–"] * 8, seconds)
+            table.add_row(attempt.path.name, "[red]failed[/]", *["–"] * 7, seconds)
             continue
         summary = result.summary
         table.add_row(
             attempt.path.name,
             f"[{styles[result.outcome]}]{result.outcome}[/]",
-            _figure(summary.psf_fwhm_arcsec, 2),
-            _figure(summary.psf_fwhm, 2),
+            _width(summary),
             _figure(math.hypot(summary.psf_e1, summary.psf_e2), 3),
             str(summary.n_psf_star),
             str(summary.source_count),
@@ -155,6 +155,12 @@ def _table(attempts: list[Attempt]) -> Table:
             seconds,
         )
     return table
+
+
+def _width(summary: Summary) -> str:
+    if math.isfinite(summary.psf_fwhm_arcsec):
+        return f"{summary.psf_fwhm_arcsec:.2f}″"
+    return f"{summary.psf_fwhm:.2f} px" if math.isfinite(summary.psf_fwhm) else "–"
 
 
 def _figure(value: float, digits: int) -> str:
