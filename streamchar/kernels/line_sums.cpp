@@ -1,0 +1,119 @@
+// Sums of pixels along all lines across a plane: the fast discrete Radon transform, and the block means it starts from.
+#include "arrays.hpp"
+#include "rows.hpp"
+#include <cstdlib>
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
+
+namespace streamchar {
+namespace {
+
+// Add the usable pixels of one row, limited to low..high, to the columns' sums and counts.
+STREAMCHAR_MULTIVERSION
+void accumulate(const float *pixels, const std::int32_t *mask, std::int32_t bits, float low, float high, std::size_t n, float *sum,
+                std::int32_t *count) {
+  for (std::size_t x = 0; x < n; ++x) {
+    const float value = pixels[x];
+    const bool usable = (mask[x] & bits) == 0 && value == value;
+    const float limited = value < low ? low : value > high ? high : value;
+    sum[x] += usable ? limited : 0.0f;
+    count[x] += usable;
+  }
+}
+
+nb::tuple block_means(Plane<const float> image, Plane<const std::int32_t> mask, std::int32_t bits, std::int64_t block, float low,
+                      float high) {
+  const std::size_t height = image.shape(0), width = image.shape(1);
+  if (mask.shape(0) != height || mask.shape(1) != width) throw std::invalid_argument("image and mask differ in shape");
+  if (block < 1) throw std::invalid_argument("a block has at least one pixel");
+  if (!(low <= high)) throw std::invalid_argument("low exceeds high");
+  const std::size_t side = std::size_t(block), rows = (height + side - 1) / side, columns = (width + side - 1) / side;
+  Rows<float> mean(rows, columns);
+  Rows<std::int32_t> used(rows, columns);
+  {
+    nb::gil_scoped_release release;
+    std::vector<float> sum(width);
+    std::vector<std::int32_t> count(width);
+    for (std::size_t row = 0; row < rows; ++row) {
+      std::fill(sum.begin(), sum.end(), 0.0f);
+      std::fill(count.begin(), count.end(), 0);
+      for (std::size_t y = row * side; y < std::min((row + 1) * side, height); ++y)
+        accumulate(image.data() + y * width, mask.data() + y * width, bits, low, high, width, sum.data(), count.data());
+      for (std::size_t column = 0; column < columns; ++column) {
+        double total = 0.0;
+        std::int32_t n = 0;
+        for (std::size_t x = column * side; x < std::min((column + 1) * side, width); ++x) {
+          total += double(sum[x]);
+          n += count[x];
+        }
+        mean.row(row)[column] = n ? float(total / n) : 0.0f;
+        used.row(row)[column] = n;
+      }
+    }
+  }
+  return nb::make_tuple(mean.release(), used.release());
+}
+
+STREAMCHAR_MULTIVERSION
+void add(const std::int16_t *a, const std::int16_t *b, std::int16_t *out, std::size_t n) {
+  for (std::size_t x = 0; x < n; ++x) out[x] = std::int16_t(a[x] + b[x]);
+}
+
+// One doubling: lines through 2h rows from lines through h rows. Row b*h + s of `from` holds the lines of block b that
+// shift by s columns.
+void double_height(const std::vector<std::int16_t> &from, std::vector<std::int16_t> &to, std::size_t rows, std::size_t width,
+                   std::size_t h) {
+  for (std::size_t block = 0; block < rows; block += 2 * h)
+    for (std::size_t shift = 0; shift < 2 * h; ++shift) {
+      const std::size_t half = shift / 2, offset = half + shift % 2;
+      const std::int16_t *upper = from.data() + (block + half) * width, *lower = from.data() + (block + h + half) * width;
+      std::int16_t *out = to.data() + (block + shift) * width;
+      const std::size_t both = width - std::min(offset, width);
+      add(upper, lower + offset, out, both);
+      std::copy(upper + both, upper + width, out + both);
+    }
+}
+
+nb::object line_sums(Plane<const std::int16_t> plane) {
+  const std::size_t height = plane.shape(0), columns = plane.shape(1);
+  if (height == 0 || columns == 0) throw std::invalid_argument("a plane without pixels has no lines");
+  std::size_t rows = 1;
+  while (rows < height) rows *= 2;
+  int largest = 0;
+  for (std::size_t i = 0; i < height * columns; ++i) largest = std::max(largest, std::abs(int(plane.data()[i])));
+  if (std::size_t(largest) * rows > INT16_MAX) throw std::invalid_argument("the sum of a line may exceed 16 bits");
+  const std::size_t width = columns + rows - 1;
+  Rows<std::int16_t> result(rows, width);
+  {
+    nb::gil_scoped_release release;
+    std::vector<std::int16_t> a(rows * width, 0), b(rows * width);
+    for (std::size_t y = 0; y < height; ++y)
+      std::copy(plane.data() + y * columns, plane.data() + (y + 1) * columns, a.data() + y * width + rows - 1);
+    for (std::size_t h = 1; h < rows; h *= 2) {
+      double_height(a, b, rows, width, h);
+      a.swap(b);
+    }
+    std::copy(a.begin(), a.end(), result.row(0));
+  }
+  return result.release();
+}
+
+} // namespace
+
+void register_line_sums(nb::module_ &m) {
+  m.def("block_means", &block_means, nb::arg("image"), nb::arg("mask"), nb::arg("bits"), nb::arg("block"), nb::arg("low"), nb::arg("high"),
+        "Means of block x block pixels, each pixel limited to low..high; pixels with one of the bits and NaN are left out, and the last row and "
+        "column of blocks may be smaller. Returns the means (float32, 0 without a pixel) and the numbers of pixels (int32).");
+  m.def("line_sums", &line_sums, nb::arg("plane"),
+        "Sums along the lines that cross all rows of a plane (int16 (height, width)) and shift by 0 to one column per row to the right: the fast "
+        "discrete Radon transform of Goetz and Druckmueller, and Brady. With N the height rounded up to a power of two, returns int16 (N, width + "
+        "N - 1): element [s, N - 1 + x] belongs to the line from column x of row 0 to column x + s of row N - 1. By doubling: the line of shift t "
+        "through 2h rows is that of shift t // 2 through the upper h rows followed, t // 2 + t % 2 columns further, by that of shift t // 2 "
+        "through the lower ones; beyond the plane pixels are 0. Refuses planes whose sums "
+        "may exceed 16 bits.");
+}
+
+} // namespace streamchar
