@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -168,11 +169,14 @@ def read_psfex(path: str | Path) -> PixelBasisPsf:
         The file is not such a table, or depends on something else than the position.
     """
     from astropy.io import fits
+    from astropy.io.fits.verify import VerifyWarning
 
     try:
-        with fits.open(path, memmap=False) as file:
-            header, images = file["PSF_DATA"].header, np.asarray(file["PSF_DATA"].data["PSF_MASK"][0])
-    except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
+        with Path(path).open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("error", VerifyWarning)
+            with fits.open(stream, memmap=False) as file:
+                header, images = file["PSF_DATA"].header, np.asarray(file["PSF_DATA"].data["PSF_MASK"][0])
+    except (OSError, KeyError, IndexError, ValueError, TypeError, VerifyWarning) as error:
         raise UnreadablePsfError(path=str(path), detail=str(error)) from error
     try:
         return _from_psfex(header, np.ascontiguousarray(images, np.float64))

@@ -18,7 +18,8 @@ Flags = NDArray[np.bool_]
 CLUSTERS = 4
 """Clusters of width: stars and three of ever wider sources."""
 _LOCUS_ROUNDS = 10
-_MIN_LOCUS_SCATTER = 0.004
+_MIN_LOCUS_SCATTER = 0.01
+_MIN_LOCUS_STARS = 8
 _MAX_LOCUS_DEGREE = 3
 
 
@@ -167,7 +168,7 @@ def _follow_locus(
     scatter = config.width_std_allowed / config.locus_sigma_clip
     for _ in range(_LOCUS_ROUNDS):
         count = int(np.count_nonzero(member))
-        if count < 3:
+        if count < _MIN_LOCUS_STARS:
             break
         polynomial = PositionPolynomial.over(x[member], y[member], _locus_degree(count))
         weight = 1.0 / np.hypot(scatter, error[member])
