@@ -31,6 +31,8 @@ from streamchar.stream.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
+_START_AT_ONCE = 16
+
 Position = tuple[TopicPartition, int]
 
 
@@ -74,11 +76,13 @@ class Dispatcher:
         self._events: dict[Position, Event] = {}
         self._timers: dict[Position, asyncio.TimerHandle] = {}
         self._detached: set[Position] = set()
+        self._resting: set[Position] = set()
         self._parked: dict[Position, Completion] = {}
         self._breaker = Breaker(settings.breaker)
         self._epoch = 0
         self._result_bytes = 0
         self._draining = False
+        self._pump_is_due = False
         self._breaker_timer: asyncio.TimerHandle | None = None
         self.last_progress = self._loop.time()
         self.published_events = 0
@@ -98,6 +102,11 @@ class Dispatcher:
         read again, which must not need the credits that it holds.
         """
         return len(self._events) - len(self._timers) - len(self._detached)
+
+    @property
+    def working(self) -> int:
+        """Events that wait for a worker or have one; finished ones are bounded by their bytes instead."""
+        return len(self._events) - len(self._timers) - len(self._resting)
 
     @property
     def delayed(self) -> int:
@@ -148,6 +157,7 @@ class Dispatcher:
                 self._drop(position)  # no work is lost: it only waits
             else:
                 self._detached.add(position)
+                self._resting.add(position)
 
     def forget_lost(self) -> None:
         """Give up the work of partitions that did not come back with the last assignment."""
@@ -176,18 +186,34 @@ class Dispatcher:
         """Number of events that may be started now."""
         if self._draining or self._result_bytes >= self._settings.limits.bytes_in_flight:
             return 0
-        return max(0, self._settings.events_in_flight - self.in_flight)
+        return max(0, self._settings.events_in_flight - self.working)
 
     def pump(self) -> None:
-        """Start events as long as there are credits, one from each lane in turn."""
-        idle = 0
+        """Start events as long as there are credits, one from each lane in turn, and not too many at once."""
+        idle = started = 0
         while self._turns and idle < len(self._turns) and self.credits > 0:
+            if started >= _START_AT_ONCE:
+                self._pump_soon()
+                return
             if not self._breaker.allows(self._loop.time()):
                 self._wait_for_breaker()
                 return
             partition = self._turns[0]
             self._turns.rotate(-1)
-            idle = 0 if self._start_next(self._lanes[partition]) else idle + 1
+            if self._start_next(self._lanes[partition]):
+                idle = 0
+                started += 1
+            else:
+                idle += 1
+
+    def _pump_soon(self) -> None:
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            self._loop.call_soon(self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._pump_is_due = False
+        self.pump()
 
     def _start_next(self, lane: Lane) -> bool:
         """Start the first event of a lane's backlog that is not finished yet; False when there is none."""
@@ -220,6 +246,8 @@ class Dispatcher:
         completion = self._parked.pop(position, None)
         if completion is not None:
             lane.add(completion)
+        else:
+            self._resting.discard(position)
 
     def _admit(self, record: ConsumerRecord[Any, Any]) -> None:
         """Decode a record and decide whether it is to be processed now, later or not at all."""
@@ -344,6 +372,7 @@ class Dispatcher:
     def _complete(self, event: Event, records: tuple[Record, ...], outcome: str) -> None:
         """Hand the records of an ended event to its lane, or keep them until the partition comes back."""
         completion = Completion(event.offset, records, (event, outcome))
+        self._resting.add((event.partition, event.offset))
         event.result_bytes = completion.nbytes
         self._result_bytes += completion.nbytes
         lane = self._lanes.get(event.partition)
@@ -351,6 +380,7 @@ class Dispatcher:
             lane.add(completion)
         else:
             self._parked[event.partition, event.offset] = completion
+        self._pump_soon()
 
     # What lanes report -----------------------------------------------------------------------------------
 
@@ -399,6 +429,7 @@ class Dispatcher:
     def _release(self, position: Position) -> None:
         event = self._events.pop(position, None)
         self._detached.discard(position)
+        self._resting.discard(position)
         self._parked.pop(position, None)
         if event is not None:
             self._result_bytes -= event.result_bytes

@@ -212,7 +212,8 @@ class LimitSettings(Configuration):
     """How much may be in flight."""
 
     events_in_flight: int = Field(0, ge=0)
-    """Events handed to workers or waiting for publication; 0 for three for each worker."""
+    """Events handed to workers, those that wait for one included; 0 for three for each worker. Finished events that
+    wait for publication are bounded by ``bytes_in_flight``."""
 
     bytes_in_flight: int = Field(256 << 20, gt=0)
     """Bytes of finished but unpublished results above which no further event is started."""

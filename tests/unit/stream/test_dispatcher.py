@@ -1,0 +1,261 @@
+"""The dispatcher without broker and without workers: credits, fairness, rebalances, retries."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from streamchar.messages import ExposureStatus, TopicNames, decode
+from streamchar.monitor.metrics import Metrics
+from streamchar.stream.dispatcher import Dispatcher
+from streamchar.stream.events import Correspondent
+from streamchar.stream.job import Assignment, JobFailure, JobResult, Message
+from streamchar.stream.ledger import Commit, OffsetLedger
+from streamchar.stream.outbox import Record
+from streamchar.stream.pool import Ticket
+from streamchar.stream.settings import load_settings
+
+NAMES = TopicNames()
+A, B = TopicPartition(NAMES.exposure_ready, 0), TopicPartition(NAMES.exposure_ready, 1)
+RESULT = JobResult(messages=(Message("psf-quality", b"k", b"quality"),))
+
+
+class FakePool:
+    """Takes assignments; the test decides how they end."""
+
+    def __init__(self) -> None:
+        self.tickets: list[Ticket] = []
+        self.cancelled: list[Ticket] = []
+
+    def submit(self, assignment: Assignment, *, first: bool = False) -> Ticket:
+        ticket = Ticket(assignment)
+        self.tickets.append(ticket)
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        self.cancelled.append(ticket)
+        ticket.outcome.cancel()
+
+    def take(self) -> Ticket:
+        return self.tickets.pop(0)
+
+
+class MemoryOutbox:
+    """Keeps what is published; can be held back."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.commits: dict[TopicPartition, Commit] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def open(self, partition: TopicPartition) -> None: ...
+
+    async def publish(self, partition: TopicPartition, records: Sequence[Record], commit: Commit) -> None:
+        await self.gate.wait()
+        self.records += records
+        self.commits[partition] = commit
+
+    async def close(self, partition: TopicPartition) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def statuses(self) -> list[ExposureStatus]:
+        found = [decode(bytes(r.value), r.headers) for r in self.records if r.topic == NAMES.exposure_status]
+        return [status for status in found if isinstance(status, ExposureStatus)]
+
+
+class Bench:
+    """A dispatcher with everything around it faked."""
+
+    def __init__(self, *overrides: str) -> None:
+        self.pool, self.outbox, self.errors = FakePool(), MemoryOutbox(), []
+        self.metrics = Metrics()
+        self.dispatcher = Dispatcher(
+            load_settings(None, ["workers.count=1", "retry.backoff=0.01", *overrides], {}),
+            self.pool,  # type: ignore[arg-type]
+            self.outbox,
+            Correspondent(NAMES, "night"),
+            self.metrics,
+            self.errors.append,
+        )
+
+    def assign(self, *partitions: TopicPartition) -> None:
+        for partition in partitions:
+            commit = self.outbox.commits.get(partition, Commit(0, ""))
+            self.dispatcher.assign(partition, OffsetLedger.restore(commit.offset, commit.metadata))
+        self.dispatcher.forget_lost()
+
+    async def finish(self, ticket: Ticket, outcome: JobResult | JobFailure = RESULT) -> None:
+        ticket._resolve(outcome)
+        await settle()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    yield bench
+    await bench.dispatcher.revoke(list(bench.dispatcher.lanes))
+    assert bench.errors == []
+
+
+async def settle() -> None:
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+def record(partition: TopicPartition, offset: int, value: bytes | None = None, **headers: bytes) -> Any:
+    event = {
+        "event_id": f"{partition.partition}-{offset}",
+        "instrument": "Cam",
+        "exposure": offset,
+        "detector": partition.partition,
+        "uri": "x",
+        "created_at": datetime.now(UTC).isoformat(),
+    }
+    value = json.dumps(event).encode() if value is None else value
+    told = (
+        ("content-type", b"application/json"),
+        *((name.replace("_", "-"), v) for name, v in headers.items()),
+    )
+    return ConsumerRecord(
+        partition.topic, partition.partition, offset, 0, 0, b"k", value, None, 1, len(value), told
+    )
+
+
+def names(tickets: list[Ticket]) -> list[str]:
+    return [json.loads(ticket.assignment.value)["event_id"] for ticket in tickets]
+
+
+async def test_credits_bound_what_runs_and_lanes_take_turns(bench: Bench) -> None:
+    bench.assign(A, B)
+    bench.dispatcher.receive(A, [record(A, n) for n in range(10)])
+    bench.dispatcher.receive(B, [record(B, n) for n in range(10)])
+    assert bench.dispatcher.credits == 0
+    assert names(bench.pool.tickets) == ["0-0", "0-1", "0-2"]
+    for _ in range(4):
+        await bench.finish(bench.pool.take())
+    lanes = [name[0] for name in names(bench.pool.tickets)]
+    assert lanes in (["0", "1", "0"], ["1", "0", "1"])
+
+
+async def test_unpublished_bytes_stop_the_intake_and_their_publication_resumes_it() -> None:
+    bench = Bench("limits.bytes_in_flight=1000")
+    bench.assign(A)
+    bench.outbox.gate.clear()
+    bench.dispatcher.receive(A, [record(A, n) for n in range(10)])
+    big = JobResult(messages=(Message("psf-quality", b"k", bytes(2000)),))
+    for _ in range(3):
+        await bench.finish(bench.pool.take(), big)
+    assert bench.pool.tickets == []
+    assert bench.dispatcher.credits == 0
+    bench.outbox.gate.set()
+    await settle()
+    assert len(bench.pool.tickets) == 3
+    assert bench.dispatcher.result_bytes == 0
+
+
+async def test_work_that_outlives_a_rebalance_is_kept_and_published_once(bench: Bench) -> None:
+    bench.assign(A, B)
+    records = [record(A, n) for n in range(3)]
+    bench.dispatcher.receive(A, records)
+    running = list(bench.pool.tickets)
+    await bench.dispatcher.revoke([A, B])
+    await bench.finish(running[1])  # ends while nobody owns the partition
+    bench.assign(A)
+    bench.dispatcher.receive(A, records)
+    await settle()
+    assert bench.pool.cancelled == []
+    assert bench.pool.tickets == running  # nothing was started again
+    await bench.finish(running[0])
+    await bench.finish(running[2])
+    assert sorted(status.exposure or 0 for status in bench.outbox.statuses()) == [0, 1, 2]
+    assert bench.outbox.commits[A] == Commit(3, "")
+
+
+async def test_kept_work_does_not_hold_the_credits_it_needs_to_be_read_again() -> None:
+    """All credits are held by work of a partition that comes back with other events before it."""
+    bench = Bench("limits.events_in_flight=2")
+    bench.assign(A, B)
+    kept = [record(B, n) for n in range(2)]
+    bench.dispatcher.receive(B, kept)
+    await bench.dispatcher.revoke([A, B])
+    bench.assign(A, B)
+    bench.dispatcher.receive(A, [record(A, n) for n in range(2)])
+    assert len(bench.pool.tickets) == 4
+    bench.dispatcher.receive(B, kept)
+    for ticket in list(bench.pool.tickets):
+        await bench.finish(ticket)
+    assert len(bench.outbox.statuses()) == 4
+
+
+async def test_work_of_a_lost_partition_is_given_up_and_never_published(bench: Bench) -> None:
+    bench.assign(A)
+    bench.dispatcher.receive(A, [record(A, 0)])
+    ticket = bench.pool.take()
+    await bench.dispatcher.revoke([A])
+    bench.assign(B)
+    assert bench.pool.cancelled == [ticket]
+    await settle()
+    assert bench.outbox.records == []
+    assert bench.dispatcher.in_flight == 0
+
+
+async def test_another_record_at_the_same_offset_is_another_event(bench: Bench) -> None:
+    """A topic deleted and created anew between two assignments."""
+    bench.assign(A)
+    bench.dispatcher.receive(A, [record(A, 0)])
+    first = bench.pool.take()
+    await bench.dispatcher.revoke([A])
+    bench.assign(A)
+    bench.dispatcher.receive(
+        A, [record(A, 0, json.dumps({**json.loads(record(A, 0).value), "event_id": "new"}).encode())]
+    )
+    assert bench.pool.cancelled == [first]
+    assert names(bench.pool.tickets) == ["new"]
+
+
+async def test_many_delayed_events_neither_recurse_nor_block(bench: Bench) -> None:
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat().encode()
+    bench.assign(A, B)
+    bench.dispatcher.receive(A, [record(A, n, sc_retry_not_before=later) for n in range(600)])
+    bench.dispatcher.receive(B, [record(B, 0)])
+    for _ in range(60):
+        await settle()
+    assert bench.dispatcher.delayed == 500  # limits.delayed_events
+    assert bench.dispatcher.working == 0 or names(bench.pool.tickets) == ["1-0"]
+    bench.dispatcher.drain()
+    assert bench.dispatcher.delayed == 0
+
+
+async def test_a_flood_of_garbage_ends_as_dead_letters_without_holding_the_loop(bench: Bench) -> None:
+    bench.assign(A)
+    bench.dispatcher.receive(A, [record(A, n, b"garbage") for n in range(200)])
+    assert bench.dispatcher.backlog >= 180
+    for _ in range(40):
+        await settle()
+    assert len(bench.outbox.statuses()) >= 15
+    assert len({status.event_id for status in bench.outbox.statuses()}) == len(bench.outbox.statuses())
+
+
+async def test_while_draining_nothing_new_begins_and_failures_are_left_to_the_next_owner(
+    bench: Bench,
+) -> None:
+    bench.assign(A)
+    bench.dispatcher.receive(A, [record(A, n) for n in range(5)])
+    bench.dispatcher.drain()
+    lost = JobFailure("lost", "worker_killed", "the worker was killed")
+    await bench.finish(bench.pool.take(), lost)
+    await bench.finish(bench.pool.take())
+    await bench.finish(bench.pool.take())
+    assert bench.pool.tickets == []
+    assert bench.dispatcher.in_flight == 0
+    assert sorted(status.exposure or 0 for status in bench.outbox.statuses()) == [1, 2]
+    assert bench.outbox.commits[A].offset == 0
