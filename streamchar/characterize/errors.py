@@ -127,3 +127,16 @@ class MissingWcsError(CharacterizationError):
 
     code = "missing_wcs"
     template = "{step} needs celestial coordinates and the exposure has none"
+
+
+class MissingPlotsError(StreamcharError):
+    """Matplotlib is not installed."""
+
+    code = "missing_extra"
+    template = "pictures need matplotlib, which is not installed; say: pip install 'streamchar[plots]'"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return MissingPlotsError, ()
