@@ -194,3 +194,15 @@ def subdivide_chains(
     x: _I32, y: _I32, start: _I64, smallest: int, deviation: float
 ) -> tuple[_I64, _I64]: ...
 def hough_votes(kernels: _F64, scale: float, delta: float, thetas: int, rhos: int) -> _I32: ...
+def apportion(
+    image: _F32,
+    y: _I32,
+    x0: _I32,
+    x1: _I32,
+    start: _I64,
+    peak_x: _I32,
+    peak_y: _I32,
+    peak_start: _I64,
+    smooth: bool,
+    reach: int,
+) -> tuple[_I32, _I32, _I32, _I64, _F32]: ...

@@ -5,6 +5,7 @@ namespace streamchar {
 void register_apertures(nb::module_ &m);
 void register_bin_statistics(nb::module_ &m);
 void register_centroid(nb::module_ &m);
+void register_deblend(nb::module_ &m);
 void register_detect(nb::module_ &m);
 void register_footprint_bits(nb::module_ &m);
 void register_gaussian_flux(nb::module_ &m);
@@ -33,6 +34,7 @@ NB_MODULE(_kernels, m) {
   streamchar::register_apertures(m);
   streamchar::register_bin_statistics(m);
   streamchar::register_centroid(m);
+  streamchar::register_deblend(m);
   streamchar::register_detect(m);
   streamchar::register_footprint_bits(m);
   streamchar::register_gaussian_flux(m);
