@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Self
@@ -15,15 +16,13 @@ from typing import IO, Self
 import psutil
 
 
-class BrokerProcess:
-    """An embedded broker in a process of its own.
+class Broker(ABC):
+    """A broker in a process of its own, whatever its kind.
 
     Parameters
     ----------
     data_dir
-        Its data; kept between restarts.
-    settings
-        Further settings as ``name=value``.
+        Its data; kept between restarts. Its log is beside it.
 
     Examples
     --------
@@ -33,11 +32,10 @@ class BrokerProcess:
     ...     broker.start()     # same port, same data
     """
 
-    def __init__(self, data_dir: Path, settings: Sequence[str] = ()) -> None:
+    def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self.port = 0
         self.log_path = data_dir.with_name(data_dir.name + ".log")
-        self._settings = list(settings)
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -61,31 +59,14 @@ class BrokerProcess:
         """What the broker has logged."""
         return self.log_path.read_text(errors="replace")
 
+    @abstractmethod
     def start(self, timeout: float = 30.0) -> Self:
         """Start it and return when clients can connect."""
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable,
-            "-m",
-            "streamchar.broker",
-            "--port",
-            str(self.port),
-            "--data-dir",
-            str(self.data_dir),
-        ]
-        for setting in self._settings:
-            command += ["--set", setting]
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True, env=os.environ
-            )
-        assert self._process.stdout is not None
-        line = _read_line(self._process.stdout, timeout)
-        if not line.startswith("listening on "):
-            self.kill()
-            raise RuntimeError(f"the broker did not start: {line!r}\n{self.log[-2000:]}")
-        self.port = int(line.rpartition(":")[2])
-        return self
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, for example SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 10.0) -> int | None:
         """Send a signal, wait for the end, and return the exit code."""
@@ -111,11 +92,57 @@ class BrokerProcess:
         self.kill()
         return self.start()
 
+    def _fail(self, what: str) -> RuntimeError:
+        """Kill it and return an error that ends with what it has logged."""
+        self.kill()
+        return RuntimeError(f"the broker did not start: {what}\n{self.log[-2000:]}")
+
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class BrokerProcess(Broker):
+    """An embedded broker.
+
+    Parameters
+    ----------
+    data_dir
+        Its data; kept between restarts.
+    settings
+        Further settings as ``name=value``.
+    """
+
+    def __init__(self, data_dir: Path, settings: Sequence[str] = ()) -> None:
+        super().__init__(data_dir)
+        self._settings = list(settings)
+
+    def start(self, timeout: float = 30.0) -> Self:
+        """Start it and return when clients can connect."""
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        command = [
+            sys.executable,
+            "-m",
+            "streamchar.broker",
+            "--port",
+            str(self.port),
+            "--data-dir",
+            str(self.data_dir),
+        ]
+        for setting in self._settings:
+            command += ["--set", setting]
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True, env=os.environ
+            )
+        assert self._process.stdout is not None
+        line = _read_line(self._process.stdout, timeout)
+        if not line.startswith("listening on "):
+            raise self._fail(repr(line))
+        self.port = int(line.rpartition(":")[2])
+        return self
 
 
 def _read_line(stream: IO[str], timeout: float) -> str:
