@@ -371,6 +371,8 @@ class Dispatcher:
 
     def _complete(self, event: Event, records: tuple[Record, ...], outcome: str) -> None:
         """Hand the records of an ended event to its lane, or keep them until the partition comes back."""
+        if outcome != "retry":
+            self._breaker.finished(dead=outcome == "failed", now=self._loop.time())
         completion = Completion(event.offset, records, (event, outcome))
         self._resting.add((event.partition, event.offset))
         event.result_bytes = completion.nbytes
@@ -422,7 +424,6 @@ class Dispatcher:
         self.published_events += 1
         self._metrics.change("streamchar_events_total", 1, {"instrument": instrument, "outcome": outcome})
         self._metrics.change("streamchar_end_to_end_seconds", max(0.0, seconds), {"instrument": instrument})
-        self._breaker.finished(dead=outcome == "failed", now=self._loop.time())
         extra = {"event": event.name, "event_id": event.event_id, "outcome": outcome, "latency": seconds}
         log.info("%s: %s in %.2f s", event.name, outcome, seconds, extra=extra)
 
