@@ -50,6 +50,8 @@ _SHAPE_MARGIN = 0.01
 """Departure in relative size or ellipticity that no star is dropped for."""
 _FIRST_MARGIN = 0.3
 _STARS_FOR_START = 64
+_MAX_STEPS = 40
+_STAR_STEPS = 2800
 _TREND_DEGREE = 3
 _SMALLEST_VARIATION = 3e-4
 """Directions in which size and ellipticity vary less are left out."""
@@ -94,7 +96,8 @@ class PixelBasisConfig(Configuration):
     rounds: int = Field(default=3, ge=1)
     """Fits, each followed by a refit of fluxes and positions and by rejection."""
     iterations: int = Field(default=14, ge=1)
-    """Conjugate-gradient steps a round."""
+    """Conjugate-gradient steps a round when stars are many; up to 40 when they are few, where steps are cheap and
+    the brightest stars need them."""
     prior: float = Field(default=10.0, gt=0)
     """Expected relative change of a super-pixel per unit of relative size or ellipticity; shrinks what is noise."""
     n_sigma_pixel: float = Field(default=6.0, gt=0)
@@ -137,13 +140,16 @@ def fit_pixel_basis(
     grid = _grid(catalog, samples, config)
     state = _constant_model(grid, samples, config)
     accuracy = max(config.accuracy, _FIRST_ACCURACY)
-    for _ in range(config.rounds):
+    for number in range(config.rounds):
         stars = _measure(grid, state, config, accuracy)
         _require(len(stars.samples), len(index), config)
         state = _fit(grid, state, stars, config, accuracy)
-        state, chi2 = _reject_misfits(grid, state, config)
         accuracy = config.accuracy
-        _require(len(state.samples), len(index), config)
+        # The first fit is not yet good enough to judge the brightest stars by.
+        if number > 0:
+            state = _reject_misfits(grid, state, config)
+            _require(len(state.samples), len(index), config)
+    chi2 = _reduced_chi2(state.samples, _normalised_square(grid, state, config.accuracy))
     order = np.argsort(state.samples.index)
     reasons = _reasons(state.degree, len(state.samples), config)
     return PsfFit(
@@ -305,25 +311,32 @@ def _moved(samples: Samples, modes: StarModes, degree: int) -> Samples:
     return replace(samples, flux=modes.flux, dx=samples.dx + shift[:, 0], dy=samples.dy + shift[:, 1])
 
 
-def _reject_misfits(grid: Grid, state: _State, config: PixelBasisConfig) -> tuple[_State, Array]:
-    """Leave out pixels far from the model and stars of excessive chi-square; also returns the chi-squares."""
+def _reject_misfits(grid: Grid, state: _State, config: PixelBasisConfig) -> _State:
+    """Leave out pixels far from the model and stars of excessive chi-square.
+
+    Both are judged with room for errors of the model, or the brightest stars would go before it has converged on
+    them.
+    """
     samples = state.samples
-    light = _draw(grid, state)
-    light *= samples.flux[:, None, None]
-    square = (samples.pixels - light) ** 2
-    # Judged with room for errors of the model, or the brightest stars would go before it has converged on them.
-    variance = samples.variance(light, max(config.accuracy, _CLIP_ACCURACY))
-    far = samples.usable & (square > config.n_sigma_pixel**2 * variance)
+    square = _normalised_square(grid, state, max(config.accuracy, _CLIP_ACCURACY))
+    far = samples.usable & (square > config.n_sigma_pixel**2)
     # A cosmic ray or neighbour reaches beyond its brightest pixel.
     samples = replace(samples, usable=samples.usable & ~_grown(far))
-    judged = _reduced_chi2(samples, square / variance)
-    chi2 = _reduced_chi2(samples, square / samples.variance(light, config.accuracy))
-    excess = judged - np.median(judged)
+    chi2 = _reduced_chi2(samples, square)
+    excess = chi2 - np.median(chi2)
     spread = max(1.4826 * float(np.median(np.abs(excess))), _MIN_CHI2_SPREAD)
     kept = excess < config.n_sigma_chi2 * spread
-    if np.count_nonzero(kept) < config.min_stars:
-        return replace(state, samples=samples), chi2
-    return replace(state, samples=samples.take(kept)), chi2[kept]
+    if np.count_nonzero(kept) >= config.min_stars:
+        samples = samples.take(kept)
+    return replace(state, samples=samples)
+
+
+def _normalised_square(grid: Grid, state: _State, accuracy: float) -> Array:
+    samples = state.samples
+    light = samples.flux[:, None, None] * _draw(grid, state)
+    square = (samples.pixels - light) ** 2
+    square /= samples.variance(light, accuracy)
+    return np.asarray(square)
 
 
 def _reduced_chi2(samples: Samples, square: Array) -> Array:
@@ -355,8 +368,14 @@ def _fit(grid: Grid, state: _State, stars: _Stars, config: PixelBasisConfig, acc
     start = transform_components(carried, state.components)
     mean = np.abs(np.tensordot(present.mean(axis=0), state.components, axes=1))
     ridge = _ridge(mean, config.prior * rms)
-    components = fit_components(grid, samples, weights, whitened, start, ridge, iterations=config.iterations)
+    components = fit_components(
+        grid, samples, weights, whitened, start, ridge, iterations=_steps(len(samples), config)
+    )
     return _State(samples, components, functions.combined(transform), stars.choice.degree)
+
+
+def _steps(count: int, config: PixelBasisConfig) -> int:
+    return max(config.iterations, min(_MAX_STEPS, _STAR_STEPS // count))
 
 
 def _functions(stars: _Stars) -> SpatialBasis:
