@@ -32,6 +32,9 @@ class Footprints:
         float64 (peaks): value over its standard deviation.
     peak_start
         int64 (n + 1); every footprint has at least one peak.
+    share
+        float32 (pixels), span after span: the fraction of the pixel's light that is the footprint's, where footprints that
+        overlap divide it among them; ``None`` when every footprint owns all of its pixels.
     """
 
     shape: tuple[int, int]
@@ -44,6 +47,7 @@ class Footprints:
     peak_value: NDArray[np.float32]
     peak_significance: NDArray[np.float64]
     peak_start: NDArray[np.int64]
+    share: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.span_start) - 1
@@ -65,8 +69,8 @@ class Footprints:
         x1: NDArray[np.int32],
         start: NDArray[np.int64],
     ) -> Footprints:
-        """Return footprints of other pixels with the same peaks."""
-        return replace(self, span_y=y, span_x0=x0, span_x1=x1, span_start=start)
+        """Return footprints of other pixels, all their own, with the same peaks."""
+        return replace(self, span_y=y, span_x0=x0, span_x1=x1, span_start=start, share=None)
 
     def with_peaks(
         self,

@@ -102,7 +102,16 @@ def add_grid(
 ) -> None: ...
 
 class Scene:
-    def __init__(self, image: _F32, y: _I32, x0: _I32, x1: _I32, start: _I64, noise: _F32) -> None: ...
+    def __init__(
+        self,
+        image: _F32,
+        y: _I32,
+        x0: _I32,
+        x1: _I32,
+        start: _I64,
+        noise: _F32,
+        share: _F32 | None = None,
+    ) -> None: ...
     @property
     def image(self) -> _F32: ...
     first: int

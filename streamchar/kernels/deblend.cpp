@@ -1,4 +1,4 @@
-// Share the pixels of blended footprints among their peaks: symmetric, monotonic templates, then proportional shares.
+// Shares of blended footprints' peaks in their pixels: symmetric, monotonic templates in proportion.
 #include "arrays.hpp"
 #include "results.hpp"
 #include <algorithm>
@@ -37,9 +37,9 @@ class Deblender {
 public:
   Deblender(View image, bool smooth, std::int32_t reach) : image_(image), smooth_(smooth), reach_(reach) {}
 
-  // Append the children of one footprint, one per peak, whose pixels are never all lost: the peak's stays.
+  // Append the children of one footprint, one per peak; each has its peak's pixel at least.
   void divide(const Spans &spans, std::size_t parent, const std::int32_t *px, const std::int32_t *py, std::size_t peaks,
-              Components &children, std::vector<float> &pixels) {
+              Components &children, std::vector<float> &shares) {
     gather(spans, parent);
     templates_.resize(peaks);
     total_.assign(inside_.size(), 0.0f);
@@ -47,7 +47,7 @@ public:
       build(templates_[k], px[k] - left_, py[k] - top_);
       add(templates_[k], px[k] - left_, py[k] - top_);
     }
-    for (std::size_t k = 0; k < peaks; ++k) append(templates_[k], px[k] - left_, py[k] - top_, children, pixels);
+    for (std::size_t k = 0; k < peaks; ++k) append(templates_[k], px[k] - left_, py[k] - top_, children, shares);
   }
 
 private:
@@ -138,7 +138,7 @@ private:
       for (std::int32_t x = -t.rx; x <= t.rx; ++x) total_[place(cx + x, cy + y)] += t.at(x, y);
   }
 
-  void append(const Template &t, std::int32_t cx, std::int32_t cy, Components &children, std::vector<float> &pixels) const {
+  void append(const Template &t, std::int32_t cx, std::int32_t cy, Components &children, std::vector<float> &shares) const {
     for (std::int32_t y = -t.ry; y <= t.ry; ++y) {
       bool open = false;
       for (std::int32_t x = -t.rx; x <= t.rx; ++x) {
@@ -157,7 +157,7 @@ private:
         }
         children.x1.back() = left_ + cx + x;
         const float all = total_[cell];
-        pixels.push_back(all > 0.0f ? data_[cell] * (value / all) : 0.0f);
+        shares.push_back(all > 0.0f ? value / all : 0.0f);
       }
     }
     children.start.push_back(std::int64_t(children.y.size()));
@@ -198,17 +198,17 @@ nb::tuple apportion(Plane<const float> image, I32 y, I32 x0, I32 x1, I64 start, 
   check_peaks(spans, peak_x, peak_y, peak_start);
   if (reach < 0) throw std::invalid_argument("reach is negative");
   Components children;
-  std::vector<float> pixels;
+  std::vector<float> shares;
   {
     nb::gil_scoped_release release;
     Deblender deblender(view(image), smooth, reach);
     for (std::size_t i = 0; i < spans.size(); ++i)
       if (peak_start(i + 1) > peak_start(i))
         deblender.divide(spans, i, peak_x.data() + peak_start(i), peak_y.data() + peak_start(i),
-                         std::size_t(peak_start(i + 1) - peak_start(i)), children, pixels);
+                         std::size_t(peak_start(i + 1) - peak_start(i)), children, shares);
   }
   return nb::make_tuple(copy_to_numpy(children.y), copy_to_numpy(children.x0), copy_to_numpy(children.x1), copy_to_numpy(children.start),
-                        copy_to_numpy(pixels));
+                        copy_to_numpy(shares));
 }
 
 } // namespace
@@ -216,13 +216,13 @@ nb::tuple apportion(Plane<const float> image, I32 y, I32 x0, I32 x1, I64 start, 
 void register_deblend(nb::module_ &m) {
   m.def("apportion", &apportion, nb::arg("image"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("start"), nb::arg("peak_x"),
         nb::arg("peak_y"), nb::arg("peak_start"), nb::arg("smooth"), nb::arg("reach"),
-        "Divide the pixels of footprints among their peaks. The template of a peak is min(I(p), I(2 c - p)), not below 0, on the pixels of the "
+        "Divide the pixels I of footprints among their peaks. The template of a peak is min(I(p), I(2 c - p)), not below 0, on the pixels of the "
         "footprint whose mirror image about the peak c is one too, at most `reach` pixels from it along either axis; with `smooth` replaced by "
         "the median of 5 x 5 where these are in the template's rectangle; then, in square rings from the peak, no pixel exceeds one that casts "
         "its shadow on it: 5 pixels along the longer axis of its distance (X, Y) from the peak, between the slopes (Y - 0.3)/|X| and "
         "(Y + 0.3)/|X| rounded to pixels, with its value before the last multiple of 5 rings (the peak: on its 8 neighbours). A peak's share of a pixel is its template over the "
         "sum of all; the child is where its template is positive, and the peak. Pixels that are not finite count as 0. Returns the children's span "
-        "y, x0, x1 (int32), first span of each (int64, one child per peak in the order of the peaks), and the shares span after span (float32).");
+        "y, x0, x1 (int32), first span of each (int64, one child per peak in the order of the peaks), and the shares, 0 to 1, span after span (float32).");
 }
 
 } // namespace streamchar

@@ -1,12 +1,13 @@
 // The scene: neighbours replaced by noise without copying the image.
 #include "scene.hpp"
 #include <algorithm>
+#include <nanobind/stl/optional.h>
 #include <stdexcept>
 
 namespace streamchar {
 
 Scene::Scene(Plane<float> image, Vector<const std::int32_t> y, Vector<const std::int32_t> x0, Vector<const std::int32_t> x1,
-             Vector<const std::int64_t> start, Vector<const float> noise)
+             Vector<const std::int64_t> start, Vector<const float> noise, std::optional<Vector<const float>> share)
     : image_(image) {
   const std::size_t spans = y.shape(0), sources = start.shape(0) ? start.shape(0) - 1 : 0;
   if (x0.shape(0) != spans || x1.shape(0) != spans) throw std::invalid_argument("span arrays differ in length");
@@ -30,6 +31,10 @@ Scene::Scene(Plane<float> image, Vector<const std::int32_t> y, Vector<const std:
     std::copy(source + span.x0, source + span.x1 + 1, originals_.begin() + std::ptrdiff_t(span.offset));
   }
   start_.assign(start.data(), start.data() + sources + 1);
+  if (!share) return;
+  if (share->shape(0) != pixels) throw std::invalid_argument("share needs one value for each pixel of the spans");
+  shares_.resize(pixels);
+  for (std::size_t i = 0; i < pixels; ++i) shares_[i] = originals_[i] * (*share)(i);
 }
 
 void Scene::write(std::size_t i, const std::vector<float> &values) {
@@ -45,7 +50,7 @@ void Scene::hide_all() {
 }
 
 void Scene::show_all() {
-  for (std::size_t i = 0; i < footprints(); ++i) show(i);
+  for (std::size_t i = 0; i < footprints(); ++i) write(i, originals_);
 }
 
 void Scene::require_sources(std::size_t n) const {
@@ -64,15 +69,16 @@ std::size_t checked(const Scene &scene, std::size_t i) {
 void register_scene(nb::module_ &m) {
   nb::class_<Scene>(m, "Scene",
                     "An image (float32, modified in place) whose footprints can be hidden by noise. Spans as in Footprints: rows y, "
-                    "columns x0..x1 inclusive, source i owning spans start[i]:start[i + 1]; noise holds one float32 per span pixel. "
+                    "columns x0..x1 inclusive, source i owning spans start[i]:start[i + 1]; noise holds one float32 per span pixel, and share, "
+                    "when given, the fraction of the pixel's light that is shown as the source's. "
                     "Measuring kernels show one source at a time: their source i is footprint first + i. Restore the image with show_all.")
       .def(nb::init<Plane<float>, Vector<const std::int32_t>, Vector<const std::int32_t>, Vector<const std::int32_t>,
-                    Vector<const std::int64_t>, Vector<const float>>(),
-           nb::arg("image").noconvert(), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("start"), nb::arg("noise"))
+                    Vector<const std::int64_t>, Vector<const float>, std::optional<Vector<const float>>>(),
+           nb::arg("image").noconvert(), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("start"), nb::arg("noise"), nb::arg("share") = nb::none())
       .def_prop_ro("image", &Scene::image, "The image plane as it is now, float32 (height, width).")
       .def_prop_rw("first", &Scene::first, &Scene::set_first, "Footprint that measuring kernels take as their first source.")
       .def_prop_ro("footprints", &Scene::footprints, "Number of footprints that can be shown and hidden.")
-      .def("show", [](Scene &s, std::size_t i) { s.show(checked(s, i)); }, nb::arg("i"), "Put the pixels of footprint i back.")
+      .def("show", [](Scene &s, std::size_t i) { s.show(checked(s, i)); }, nb::arg("i"), "Put the pixels of footprint i back, times its share.")
       .def("hide", [](Scene &s, std::size_t i) { s.hide(checked(s, i)); }, nb::arg("i"), "Replace the pixels of footprint i by noise.")
       .def("hide_all", &Scene::hide_all, nb::call_guard<nb::gil_scoped_release>(), "Replace all footprints by noise.")
       .def("show_all", &Scene::show_all, nb::call_guard<nb::gil_scoped_release>(), "Put all pixels back.");

@@ -1,6 +1,7 @@
 // An image whose sources can be shown one at a time, all other sources' pixels being noise.
 #pragma once
 #include "arrays.hpp"
+#include <optional>
 #include <vector>
 
 namespace streamchar {
@@ -9,7 +10,7 @@ namespace streamchar {
 class Scene {
 public:
   Scene(Plane<float> image, Vector<const std::int32_t> y, Vector<const std::int32_t> x0, Vector<const std::int32_t> x1,
-        Vector<const std::int64_t> start, Vector<const float> noise);
+        Vector<const std::int64_t> start, Vector<const float> noise, std::optional<Vector<const float>> share = std::nullopt);
 
   std::size_t height() const { return image_.shape(0); }
   std::size_t width() const { return image_.shape(1); }
@@ -17,7 +18,7 @@ public:
   const float *row(std::size_t y) const { return image_.data() + y * width(); }
   const Plane<float> &image() const { return image_; }
 
-  void show(std::size_t i) { write(i, originals_); } // put the source's own pixels back
+  void show(std::size_t i) { write(i, shares_.empty() ? originals_ : shares_); } // put the source's own light back
   void hide(std::size_t i) { write(i, noise_); }     // replace them by their noise again
   void hide_all();
   void show_all();
@@ -41,6 +42,7 @@ private:
   std::vector<std::size_t> start_;
   std::size_t first_ = 0;
   std::vector<float> originals_, noise_;
+  std::vector<float> shares_; // originals_ times the shares; empty when every source owns all of its pixels
 };
 
 // Shows source i, counted from the scene's first, for as long as it lives.

@@ -65,6 +65,7 @@ def neighbours_replaced(
         footprints.span_x1,
         footprints.span_start,
         draw_noise(exposure, footprints, config, exposure_id),
+        footprints.share,
     )
     scene.hide_all()
     try:

@@ -89,14 +89,12 @@ def test_shares(seed, shape, density, smooth, reach, bad):
         top, left = rows[0], columns[0]
         box = np.s_[top : rows[-1] + 1, left : columns[-1] + 1]
         data = np.where(inside, np.nan_to_num(image), 0)[box]
-        templates = [
-            twin_template(data, inside[box], x - left, y_ - top, smooth, reach) for y_, x in chosen
-        ]
+        templates = [twin_template(data, inside[box], x - left, y_ - top, smooth, reach) for y_, x in chosen]
         total = np.sum(templates, axis=0)
         for (py, px), template in zip(chosen, templates, strict=True):
             expected = np.zeros(shape, np.float32)
             with np.errstate(invalid="ignore", divide="ignore"):
-                expected[box] = np.where(template > 0, data * (template / total), 0)
+                expected[box] = np.where(template > 0, template / total, 0)
             member = np.zeros(shape, bool)
             member[box] = template > 0
             member[py, px] = True

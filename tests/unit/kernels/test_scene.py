@@ -91,3 +91,23 @@ def test_wrong_spans_are_refused(spans, start, noise):
             np.array(start, np.int64),
             np.zeros(noise, np.float32),
         )
+
+
+def test_shared_pixels_are_shown_in_part_and_restored_whole():
+    image = np.arange(12, dtype=np.float32).reshape(2, 6)
+    original = image.copy()
+    y, x0, x1 = (np.array(v, np.int32) for v in ([0, 0], [0, 2], [3, 5]))
+    share = np.array([1, 1, 0.25, 0.5, 0.75, 0.5, 1, 1], np.float32)
+    noise = np.full(8, -1, np.float32)
+    scene = Scene(image, y, x0, x1, np.array([0, 1, 2]), noise, share)
+    scene.hide_all()
+    scene.show(0)
+    np.testing.assert_array_equal(image[0], [0, 1, 0.5, 1.5, -1, -1])
+    scene.hide(0)
+    scene.show(1)
+    np.testing.assert_array_equal(image[0], [-1, -1, 1.5, 1.5, 4, 5])
+    scene.hide(1)
+    scene.show_all()
+    np.testing.assert_array_equal(image, original)
+    with pytest.raises(ValueError, match="share"):
+        Scene(image, y, x0, x1, np.array([0, 1, 2]), noise, share[1:])
