@@ -43,6 +43,7 @@ _MIN_STEP = 0.25
 """Smallest super-pixel in pixels."""
 _FIRST_ACCURACY = 0.1
 """Relative error of the constant model: the PSF varies over the field."""
+_FIRST_CLIP_ACCURACY = 0.5
 _CLIP_ACCURACY = 0.05
 """Relative error of the model allowed for when single pixels are judged."""
 _MAX_SHIFT = 0.5
@@ -139,6 +140,9 @@ def fit_pixel_basis(
     _require(len(samples), len(index), config)
     grid = _grid(catalog, samples, config)
     state = _constant_model(grid, samples, config)
+    # Cosmic rays that were not found go before they can spoil the shapes of their stars.
+    square = _normalised_square(grid, state, _FIRST_CLIP_ACCURACY)
+    state = replace(state, samples=_without_far_pixels(samples, square, config))
     accuracy = max(config.accuracy, _FIRST_ACCURACY)
     for number in range(config.rounds):
         stars = _measure(grid, state, config, accuracy)
@@ -319,9 +323,7 @@ def _reject_misfits(grid: Grid, state: _State, config: PixelBasisConfig) -> _Sta
     """
     samples = state.samples
     square = _normalised_square(grid, state, max(config.accuracy, _CLIP_ACCURACY))
-    far = samples.usable & (square > config.n_sigma_pixel**2)
-    # A cosmic ray or neighbour reaches beyond its brightest pixel.
-    samples = replace(samples, usable=samples.usable & ~_grown(far))
+    samples = _without_far_pixels(samples, square, config)
     chi2 = _reduced_chi2(samples, square)
     excess = chi2 - np.median(chi2)
     spread = max(1.4826 * float(np.median(np.abs(excess))), _MIN_CHI2_SPREAD)
@@ -329,6 +331,12 @@ def _reject_misfits(grid: Grid, state: _State, config: PixelBasisConfig) -> _Sta
     if np.count_nonzero(kept) >= config.min_stars:
         samples = samples.take(kept)
     return replace(state, samples=samples)
+
+
+def _without_far_pixels(samples: Samples, square: Array, config: PixelBasisConfig) -> Samples:
+    far = samples.usable & (square > config.n_sigma_pixel**2)
+    # A cosmic ray or neighbour reaches beyond its brightest pixel.
+    return replace(samples, usable=samples.usable & ~_grown(far))
 
 
 def _normalised_square(grid: Grid, state: _State, accuracy: float) -> Array:
