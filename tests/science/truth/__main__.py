@@ -1,0 +1,36 @@
+"""Compare some scenes with truth by hand: ``python -m tests.science.truth --scenes normal sharp --size 2048``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.science.truth.report import Run, show, write
+from tests.science.truth.runs import measure
+from tests.science.truth.scenes import CACHE, SCENE_NAMES, SceneKey
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenes", nargs="+", default=list(SCENE_NAMES), choices=SCENE_NAMES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--size", type=int, default=4096)
+    parser.add_argument("--presets", nargs="+", default=["best", "reference"])
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="applied to preset best")
+    parser.add_argument("--json", type=Path, default=CACHE / "report.json")
+    options = parser.parse_args()
+    runs = []
+    for scene in options.scenes:
+        for seed in options.seeds:
+            for preset in options.presets:
+                overrides = tuple(options.set) if preset == "best" else ()
+                figures = measure(SceneKey(scene, seed, options.size), preset, overrides)
+                runs.append(Run(scene, seed, preset, figures))
+    show(runs, Console(width=220))
+    write(runs, options.json)
+
+
+if __name__ == "__main__":
+    main()
