@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+from pydantic import Field
+
 from streamchar.configuration import Configuration
+from streamchar.errors import ConfigurationError
 
 C = TypeVar("C", bound=Configuration)
 T = TypeVar("T", bound="Task[Any]")
@@ -49,6 +53,8 @@ class Task(Generic[C]):
 
     config_class: ClassVar[type[Configuration]]
     default_name: ClassVar[str]
+    can_multiprocess: ClassVar[bool] = True
+    """Whether several processes may run the task side by side: tasks share nothing."""
 
     def __init__(
         self, config: C | None = None, *, name: str | None = None, parent: Task[Any] | None = None
@@ -60,11 +66,35 @@ class Task(Generic[C]):
         self._subtasks: dict[str, Task[Any]] = {}
         self._timings: list[Timing] = []
 
+    @classmethod
+    def make_field(cls, description: str) -> Any:
+        """Declare the task's settings as a field of a configuration above it."""
+        return Field(default_factory=cls.config_class, description=description)
+
     def make_subtask(self, kind: type[T], config: Configuration, name: str | None = None) -> T:
-        """Build a task below this one in the tree."""
-        task = kind(config, name=name, parent=self)
+        """Build a task below this one in the tree, or the replacement that the configuration names for it.
+
+        Raises
+        ------
+        ConfigurationError
+            When the replacement cannot be loaded or is not a task of this kind.
+        """
+        task = self._replacement(kind, name or kind.default_name)(config, name=name, parent=self)
         self._subtasks[task.get_name()] = task
         return task
+
+    def _replacement(self, kind: type[T], name: str) -> type[T]:
+        path: str | None = getattr(self.config, "subtasks", {}).get(name)
+        if path is None:
+            return kind
+        module, _, attribute = path.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigurationError.at(f"subtasks.{name}", f"'{path}' cannot be loaded: {error}") from error
+        if not (isinstance(found, type) and issubclass(found, kind)):
+            raise ConfigurationError.at(f"subtasks.{name}", f"'{path}' is not a subclass of {kind.__name__}")
+        return found
 
     def get_name(self) -> str:
         """Return the task's own name."""
@@ -82,8 +112,19 @@ class Task(Generic[C]):
         return found
 
     def get_full_metadata(self) -> dict[str, Metadata]:
-        """Return the metadata of this task and all tasks below it by full name."""
-        return {name: dict(task.metadata) for name, task in self.get_task_dict().items()}
+        """Return figures and timings of this task and all tasks below it by full name.
+
+        Timings are under ``<step>_cpu`` and ``<step>_wall``, one value for each run, in seconds.
+        """
+        return {name: task._with_timings() for name, task in self.get_task_dict().items()}
+
+    def _with_timings(self) -> Metadata:
+        metadata = dict(self.metadata)
+        for timing in self._timings:
+            step = timing.name.rsplit(".", 1)[-1]
+            metadata.setdefault(f"{step}_cpu", []).append(timing.cpu)
+            metadata.setdefault(f"{step}_wall", []).append(timing.wall)
+        return metadata
 
     def empty_metadata(self) -> None:
         """Forget metadata and timings of this task and all tasks below it."""

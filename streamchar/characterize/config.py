@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from streamchar.characterize.aperture_correction import (
     ApplyApertureCorrectionsConfig,
@@ -33,7 +33,13 @@ REFERENCE_PRESET: Tree = {
         },
     },
     "measure_ap_corr": {"error_estimate": "scatter"},
-    "measure_psf": {"reserve": {"fraction": 0.0}},
+    "measure_psf": {
+        "reserve": {"fraction": 0.0},
+        "star_selector": {"object_size": {"follow_locus": False}},
+        "psf_determiner": {"name": "psfex"},
+        "allow_fallback": False,
+    },
+    "require_cr_for_psf": True,
     "repair": {
         "cosmicray": {"min_dn": 150.0, "cond3_fac": 2.0, "cond3_fac2": 0.35, "max_star_loss": None},
     },
@@ -84,6 +90,19 @@ class CharacterizeImageConfig(Configuration):
     """Statistics of the whole exposure."""
     id_generator: IdGeneratorConfig = IdGeneratorConfig()
     """How source ids are made."""
+    subtasks: dict[str, str] = Field(default_factory=dict)
+    """Replacements of subtasks: name to import path ``module:Class`` of a subclass of the task it replaces."""
+
+    @field_validator("subtasks")
+    @classmethod
+    def _are_subtasks(cls, replacements: dict[str, str]) -> dict[str, str]:
+        tasks = {name for name, kind in cls.__annotations__.items() if str(kind).endswith("Config")} - {
+            "id_generator"
+        }
+        unknown = sorted(replacements.keys() - tasks)
+        if unknown:
+            raise ValueError(f"no subtask '{unknown[0]}'; known are {', '.join(sorted(tasks))}")
+        return replacements
 
     @classmethod
     def preset(cls, name: Preset = "best", overrides: Sequence[str] = ()) -> CharacterizeImageConfig:

@@ -12,12 +12,12 @@ from pydantic import Field
 from streamchar.characterize.background import BackgroundList
 from streamchar.characterize.base import Task
 from streamchar.characterize.catalog import SourceCatalog
+from streamchar.characterize.cosmic_rays import CosmicRays
 from streamchar.characterize.psf.measure import PsfMeasurement
-from streamchar.characterize.repair import CosmicRays
+from streamchar.characterize.psf.width import effective_fwhm
 from streamchar.characterize.statistics import clipped
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure, Moments, Psf
-from streamchar.characterize.psf.width import effective_fwhm
 
 Array = NDArray[np.float64]
 NAN = float("nan")
@@ -155,15 +155,16 @@ class ComputeSummary(Task[SummaryConfig]):
     def _noise(
         self, exposure: Exposure, background: BackgroundList, cosmic_rays: CosmicRays | None
     ) -> dict[str, Any]:
-        good = (exposure.mask & exposure.bits("NO_DATA", "SUSPECT")) == 0
-        noise = clipped(exposure.image[good], iterations=2).standard_deviation if good.any() else NAN
+        unreliable = exposure.bits("NO_DATA", "SUSPECT")
+        noise = clipped(exposure.image, exposure.mask, unreliable, iterations=2)
+        variance = clipped(exposure.variance, exposure.mask, unreliable, iterations=2)
         found: dict[str, Any] = {
             "exp_time": NAN
             if exposure.observation.exposure_time is None
             else exposure.observation.exposure_time,
             "sky_bg": background.sky_level if len(background) else NAN,
-            "sky_noise": noise,
-            "mean_var": clipped(exposure.variance[good], iterations=2).mean if good.any() else NAN,
+            "sky_noise": noise.standard_deviation,
+            "mean_var": variance.mean,
         }
         if cosmic_rays is not None:
             found["cosmic_ray_count"] = cosmic_rays.count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,7 +19,9 @@ from streamchar.characterize.base import Metadata, Task, Timing
 from streamchar.characterize.catalog import Column, Schema, SourceCatalog
 from streamchar.characterize.classification import CatalogCalculation
 from streamchar.characterize.config import CharacterizeImageConfig
+from streamchar.characterize.cosmic_rays import CosmicRays
 from streamchar.characterize.detection import DetectSources
+from streamchar.characterize.display import Display, no_display
 from streamchar.characterize.errors import (
     ApertureCorrectionError,
     CharacterizationError,
@@ -32,12 +34,17 @@ from streamchar.characterize.measurement import SingleFrameMeasurement
 from streamchar.characterize.psf.measure import MeasurePsf, PsfMeasurement
 from streamchar.characterize.psf.simple import InstallSimplePsf
 from streamchar.characterize.reasons import Reason
-from streamchar.characterize.repair import CosmicRays, Repair
+from streamchar.characterize.repair import Repair
 from streamchar.characterize.summary import ComputeSummary, Summary
 from streamchar.image import Exposure
 from streamchar.image.field import Field
 
 Outcome = Literal["succeeded", "degraded", "failed"]
+
+BASE_MEMORY = 150 << 20
+"""Bytes of a process that has imported everything and characterized a small exposure."""
+BYTES_PER_PIXEL = 30
+"""Bytes for each pixel at the peak: three planes, their smoothed copies, and what the steps need beside them."""
 
 SOURCE_COLUMNS = (
     Column("id", "<i8", "", "unique source identifier"),
@@ -45,6 +52,22 @@ SOURCE_COLUMNS = (
     Column("coord_dec", "<f8", "rad", "declination of the centroid"),
     Column("parent", "<i8", "", "identifier of the parent source, 0 for none"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a run needs.
+
+    Attributes
+    ----------
+    cores
+        Processor cores.
+    memory
+        Bytes.
+    """
+
+    cores: int
+    memory: int
 
 
 @dataclass(slots=True)
@@ -117,6 +140,8 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
     ----------
     config
         Settings; preset ``best`` when omitted.
+    display
+        Called at the points of :data:`~streamchar.characterize.display.POINTS`; shows nothing unless given.
 
     Examples
     --------
@@ -129,8 +154,11 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
     config_class = CharacterizeImageConfig
     default_name = "characterize_image"
 
-    def __init__(self, config: CharacterizeImageConfig | None = None, **place: Any) -> None:
+    def __init__(
+        self, config: CharacterizeImageConfig | None = None, *, display: Display = no_display, **place: Any
+    ) -> None:
         super().__init__(config, **place)
+        self.display = display
         config = self.config
         self.background = self.make_subtask(SubtractBackground, config.background, "background")
         self.install_simple_psf = self.make_subtask(
@@ -212,11 +240,13 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
             self.detect_measure_and_estimate_psf(result, ids)
 
         result.cosmic_rays = self._repair(result, keep_crs=None)
+        self.display("repair", result)
         assert result.catalog is not None
         self.measurement.run(result.catalog, exposure, exposure_id=ids.catalog_id)
         self._correct_apertures(result)
         self.catalog_calculation.run(result.catalog)
         self._fill_coordinates(result.catalog, exposure)
+        self.display("measure", result)
 
     def detect_measure_and_estimate_psf(self, result: CharacterizationResult, ids: IdGenerator) -> None:
         """Run one round: mask cosmic rays, detect, measure, fit the PSF. Updates ``result`` in place."""
@@ -224,17 +254,51 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         if exposure.psf is None or (self.config.do_measure_psf and self.config.use_simple_psf):
             self.install_simple_psf.run(exposure)
         result.cosmic_rays = self._repair(result, keep_crs=True)
+        self.display("repair_iter", result)
 
         detection = self.detection.run(exposure, background=result.background)
         catalog = SourceCatalog(self.schema, len(detection.footprints), detection.footprints)
         catalog["id"] = ids.source_ids(len(catalog))
         result.catalog = catalog
+        self.display("background_iter", result)
 
         self.measurement.run(catalog, exposure, exposure_id=ids.catalog_id)
+        self.display("measure_iter", result)
         if self.config.do_measure_psf:
             result.psf_measurement = self.measure_psf.run(exposure, catalog, exposure_id=ids.catalog_id)
             _replace_reasons(result, "psf_", "no_psf", new=result.psf_measurement.reasons)
         self._check_psf(exposure)
+        self.display("psf", result)
+
+    def run_quantum(
+        self, read: Callable[[], Exposure], write: Callable[[CharacterizationResult], None]
+    ) -> CharacterizationResult:
+        """Characterize what ``read`` gives and hand the products to ``write``: references in, products out.
+
+        Parameters
+        ----------
+        read
+            Fetches the exposure, wherever it is kept.
+        write
+            Stores or publishes the products; not called when the characterization raises.
+        """
+        result = self.run(read())
+        write(result)
+        return result
+
+    def get_schema_catalogs(self) -> dict[str, SourceCatalog]:
+        """Return an empty catalogue with the columns of every product that has some."""
+        return {"source_catalog": SourceCatalog(self.schema, 0)}
+
+    def get_all_schema_catalogs(self) -> dict[str, SourceCatalog]:
+        """Return :meth:`get_schema_catalogs` of this task and all below it; only this one makes catalogues."""
+        return self.get_schema_catalogs()
+
+    @staticmethod
+    def get_resource_config(shape: tuple[int, int]) -> Resources:
+        """Estimate what an exposure of (height, width) pixels needs."""
+        height, width = shape
+        return Resources(cores=1, memory=BASE_MEMORY + BYTES_PER_PIXEL * height * width)
 
     def _repair(self, result: CharacterizationResult, *, keep_crs: bool | None) -> CosmicRays | None:
         try:

@@ -61,4 +61,4 @@ def _equivalent_sigma(amplitudes: Array, variances: Array) -> float:
     total = 2.0 * np.pi * float(amplitudes @ variances)
     harmonic = variances[:, None] * variances / (variances[:, None] + variances)
     square = 2.0 * np.pi * float(amplitudes @ harmonic @ amplitudes)
-    return total / np.sqrt(4.0 * np.pi * square)
+    return float(total / np.sqrt(4.0 * np.pi * square))
