@@ -20,6 +20,7 @@ from streamchar.characterize.measurement import MeasurementConfig
 from streamchar.characterize.psf.measure import MeasurePsfConfig
 from streamchar.characterize.psf.simple import InstallSimplePsfConfig
 from streamchar.characterize.repair import RepairConfig
+from streamchar.characterize.streaks import SubtractStreaksConfig
 from streamchar.characterize.summary import SummaryConfig
 from streamchar.configuration import Configuration, Tree, merge, parse_override, validate
 
@@ -40,6 +41,7 @@ REFERENCE_PRESET: Tree = {
         "allow_fallback": False,
     },
     "require_cr_for_psf": True,
+    "do_subtract_streaks": False,
     "repair": {
         "cosmicray": {"min_dn": 150.0, "cond3_fac": 2.0, "cond3_fac2": 0.35, "max_star_loss": None},
     },
@@ -58,6 +60,8 @@ class CharacterizeImageConfig(Configuration):
     """Start every round from a Gaussian as wide as the present PSF."""
     require_cr_for_psf: bool = False
     """Fail when the cosmic-ray finder overflows; otherwise go on with a reason code."""
+    do_subtract_streaks: bool = True
+    """Find and subtract satellite streaks before anything is detected."""
     do_normalized_calibration: bool = True
     """Measure the normalised calibration flux."""
     do_ap_corr: bool = True
@@ -68,6 +72,8 @@ class CharacterizeImageConfig(Configuration):
     """Largest tolerated fraction of pixels that are not finite or have no variance."""
     background: BackgroundConfig = BackgroundConfig()
     """Initial background."""
+    subtract_streaks: SubtractStreaksConfig = SubtractStreaksConfig()
+    """Satellite streaks."""
     install_simple_psf: InstallSimplePsfConfig = InstallSimplePsfConfig()
     """The starting PSF."""
     repair: RepairConfig = RepairConfig()

@@ -35,6 +35,7 @@ from streamchar.characterize.psf.measure import MeasurePsf, PsfMeasurement
 from streamchar.characterize.psf.simple import InstallSimplePsf
 from streamchar.characterize.reasons import Reason
 from streamchar.characterize.repair import Repair
+from streamchar.characterize.streaks import Streaks, SubtractStreaks
 from streamchar.characterize.summary import ComputeSummary, Summary
 from streamchar.image import Exposure
 from streamchar.image.field import Field
@@ -86,6 +87,8 @@ class CharacterizationResult:
         The PSF model with its stars, or ``None`` before the first fit.
     cosmic_rays
         What the last repair found.
+    streaks
+        The satellite streaks that were subtracted, or ``None`` when they were not looked for.
     aperture_corrections
         Correction fields by flux column name, or ``None``.
     summary
@@ -105,6 +108,7 @@ class CharacterizationResult:
     catalog: SourceCatalog | None = None
     psf_measurement: PsfMeasurement | None = None
     cosmic_rays: CosmicRays | None = None
+    streaks: Streaks | None = None
     aperture_corrections: dict[str, Field] | None = None
     summary: Summary = field(default_factory=Summary)
     reasons: tuple[Reason, ...] = ()
@@ -161,6 +165,9 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         self.display = display
         config = self.config
         self.background = self.make_subtask(SubtractBackground, config.background, "background")
+        self.subtract_streaks = self.make_subtask(
+            SubtractStreaks, config.subtract_streaks, "subtract_streaks"
+        )
         self.install_simple_psf = self.make_subtask(
             InstallSimplePsf, config.install_simple_psf, "install_simple_psf"
         )
@@ -233,6 +240,8 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         exposure = result.exposure
         with self._unusable_pixels_masked(result):
             self.background.run(exposure, result.background)
+            if self.config.do_subtract_streaks:
+                result.streaks = self.subtract_streaks.run(exposure)
         if exposure.psf is None and not self.config.do_measure_psf:
             self.install_simple_psf.run(exposure)
 
