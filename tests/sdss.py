@@ -49,7 +49,9 @@ def read_frame(band="r", folder=FRAME):
         np.zeros(image.shape, np.int32),
         (np.maximum(image, 0) / gain + dark_variance).astype(np.float32),
         wcs=WCS(header, naxis=2),
-        identity=Identity("SDSS", int(header["RUN"]) * 10000 + int(header["FRAME"]), int(header["CAMCOL"]), band),
+        identity=Identity(
+            "SDSS", int(header["RUN"]) * 10000 + int(header["FRAME"]), int(header["CAMCOL"]), band
+        ),
         observation=Observation(
             exposure_time=exposure_time,
             mid_time=start + 0.5 * exposure_time / 86400,
@@ -66,7 +68,9 @@ def read_frame(band="r", folder=FRAME):
 def _paint(rows, shape):
     plane = np.zeros(shape, bool)
     for row in rows if rows is not None else ():
-        spans = np.frombuffer(np.asarray(row["s"], np.uint8).tobytes(), ">i2")[: 3 * int(row["nspan"])].reshape(-1, 3)
+        spans = np.frombuffer(np.asarray(row["s"], np.uint8).tobytes(), ">i2")[
+            : 3 * int(row["nspan"])
+        ].reshape(-1, 3)
         for y, first, last in spans:
             plane[y, max(first, 0) : last + 1] = True
     return plane
