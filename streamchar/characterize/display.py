@@ -66,7 +66,7 @@ def parse_points(text: str) -> frozenset[Point]:
             nearest = difflib.get_close_matches(name, (*POINTS, "all"), n=1, cutoff=0.5)
             hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
             known = ", ".join((*POINTS, "all"))
-            raise ConfigurationError.at("--debug", f"there is no point '{name}'{hint} Known are {known}")
+            raise ConfigurationError.at("--debug", f"there is no point '{name}' (known are {known}){hint}")
     return frozenset(chosen)
 
 

@@ -16,10 +16,11 @@ from rich.table import Table
 
 from streamchar.characterize.config import CharacterizeImageConfig, Preset
 from streamchar.configuration import merge, parse_override, read_toml, validate
-from streamchar.errors import StreamcharError
+from streamchar.errors import ConfigurationError, StreamcharError
 
 if TYPE_CHECKING:
     from streamchar.characterize import CharacterizationResult, CharacterizeImage
+    from streamchar.characterize.display import Display, Point
     from streamchar.characterize.summary import Summary
     from streamchar.image.fits import ReadOptions
 
@@ -65,6 +66,13 @@ def run(
     save_exposure: Annotated[
         bool, typer.Option("--save-exposure", help="Also write the characterized exposure (three planes).")
     ] = False,
+    debug: Annotated[
+        str,
+        typer.Option(
+            help="Points at which to write pictures to the output directory, separated by commas: repair_iter, "
+            "background_iter, measure_iter, psf, repair, measure, or all."
+        ),
+    ] = "",
 ) -> None:
     """Characterize local files and print what was found.
 
@@ -75,6 +83,7 @@ def run(
     from streamchar.characterize import CharacterizeImage
     from streamchar.image.fits import ReadOptions
 
+    points = _points(debug, output)
     task = CharacterizeImage(_configuration(preset, config, override or []))
     options = validate(ReadOptions, {"gain": gain, "read_noise": rdnoise}, "command line")
     if output is not None:
@@ -92,6 +101,7 @@ def run(
         bar = progress.add_task("characterizing", total=len(files))
         for path in files:
             progress.update(bar, description=path.name)
+            task.display = _display(points, output, path)
             attempts.append(_characterize(task, path, options, output, save_exposure=save_exposure))
             progress.advance(bar)
     console.print(_table(attempts))
@@ -113,6 +123,25 @@ def _configuration(preset: str, path: Path | None, overrides: list[str]) -> Char
     return validate(CharacterizeImageConfig, tree, str(path or "settings"))
 
 
+def _points(debug: str, output: Path | None) -> frozenset[Point]:
+    from streamchar.characterize.display import parse_points
+
+    points = parse_points(debug)
+    if points and output is None:
+        raise ConfigurationError.at("--debug", "needs a directory: add --output")
+    return points
+
+
+def _display(points: frozenset[Point], output: Path | None, path: Path) -> Display:
+    from streamchar.characterize.display import PictureDisplay, no_display
+
+    return PictureDisplay(output, points, _stem(path)) if points and output is not None else no_display
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".fit")[0]
+
+
 def _characterize(
     task: CharacterizeImage, path: Path, options: ReadOptions, output: Path | None, *, save_exposure: bool
 ) -> Attempt:
@@ -125,7 +154,7 @@ def _characterize(
     except StreamcharError as error:
         return Attempt(path, time.perf_counter() - start, error=error)
     if output is not None:
-        write_products(result, output, path.name.split(".fit")[0], exposure=save_exposure)
+        write_products(result, output, _stem(path), exposure=save_exposure)
     return Attempt(path, time.perf_counter() - start, result, result.error)
 
 

@@ -127,8 +127,9 @@ def pixel_labels(axes: Axes) -> None:
 
 
 def legend(axes: Axes) -> None:
-    """Add a legend where it hides least."""
-    axes.legend(loc="best", fontsize=7, framealpha=0.85, borderpad=0.3, handletextpad=0.4)
+    """Add a legend where it hides least, when something has a label."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", fontsize=7, framealpha=0.85, borderpad=0.3, handletextpad=0.4)
 
 
 def keep_limits(axes: Axes, draw: Callable[[], object]) -> None:

@@ -30,6 +30,8 @@ def draw_size_magnitude(axes: Axes, sources: SizeMagnitude) -> None:
         (known & sources.used, "o", BLUE, "used stars", 4),
         (known & sources.reserved, "s", ORANGE, "reserved stars", 4),
     ):
+        if not which.any():
+            continue
         axes.plot(
             sources.magnitude[which],
             sources.radius[which],
@@ -73,7 +75,7 @@ def draw_whiskers(
         Of the objects' lines.
     """
     height, width = objects.shape
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5), aspect="equal")
+    axes.set(xlim=(-0.03 * width, 1.03 * width), ylim=(-0.03 * height, 1.03 * height), aspect="equal")
     pixel_labels(axes)
     drawn = [(objects, color, 1.3, label)]
     if model is not None:
@@ -87,7 +89,7 @@ def draw_whiskers(
     if binned:
         drawn = [(part.averaged(12), stroke, thickness, name) for part, stroke, thickness, name in drawn]
     strength = np.concatenate([np.hypot(part.e1, part.e2) for part, *_ in drawn])
-    key = nice(float(np.quantile(strength, 0.8))) or 0.01
+    key = nice(float(np.quantile(strength, 0.9))) or 0.01
     for part, stroke, thickness, name in drawn:
         quiver = _draw_lines(axes, part, stroke, thickness, 12.0 * key)
         axes.plot([], [], color=stroke, lw=thickness, label=name)

@@ -174,7 +174,7 @@ class StarStamps:
         return np.where(np.isfinite(worst), worst, np.nan)
 
 
-def star_stamps(exposure: Exposure, measurement: PsfMeasurement, count: int = 8) -> StarStamps:
+def star_stamps(exposure: Exposure, measurement: PsfMeasurement, count: int = 6) -> StarStamps:
     """Cut the brightest used and the brightest reserved stars and subtract the model, scaled to each star.
 
     The scale is the least-squares amplitude over the stamp's usable pixels. Stars whose stamp leaves the exposure or
@@ -187,23 +187,25 @@ def star_stamps(exposure: Exposure, measurement: PsfMeasurement, count: int = 8)
     measurement
         Model and stars.
     count
-        Stars of either kind at most.
+        Stars of either kind at most; twice as many used ones when none is reserved.
     """
     stars = measurement.stars
     flux = np.where(np.isfinite(stars.flux), stars.flux, -np.inf)
     brightest = np.argsort(-flux, kind="stable")
-    chosen = np.concatenate(
-        [brightest[kind[brightest]][:count] for kind in (stars.used & ~stars.reserved, stars.reserved)]
-    )
+    used = brightest[(stars.used & ~stars.reserved)[brightest]]
+    held_back = brightest[stars.reserved[brightest]][:count]
+    chosen = np.concatenate([used[: count if len(held_back) else 2 * count], held_back])
     x, y, reserved = stars.x[chosen], stars.y[chosen], stars.reserved[chosen]
-    size = measurement.psf.size[0]
+    size = _stamp_size(measurement, exposure.shape)
     image, inside = cut_stamps(exposure.image, x, y, size)
     variance, _ = cut_stamps(exposure.variance, x, y, size)
     light, noise = image[inside].astype(np.float64), variance[inside].astype(np.float64)
     if not inside.any():
         none = np.empty((0, size, size))
         return StarStamps(none, none, np.empty(0, np.bool_))
-    model = measurement.psf.images(x[inside], y[inside]).images
+    margin = (measurement.psf.size[0] - size) // 2
+    inner = slice(margin, margin + size)
+    model = measurement.psf.images(x[inside], y[inside]).images[:, inner, inner]
     with np.errstate(invalid="ignore", divide="ignore"):
         usable = np.isfinite(light) & np.isfinite(noise) & (noise > 0)
         # Weighted by the model alone: weights from the noisy variance plane would favour pixels that fluctuate down.
@@ -213,3 +215,11 @@ def star_stamps(exposure: Exposure, measurement: PsfMeasurement, count: int = 8)
         stamps = light / scaled.max(axis=(1, 2), keepdims=True)
         residuals = np.where(usable, (light - scaled) / np.sqrt(noise), np.nan)
     return StarStamps(stamps, residuals, reserved[inside])
+
+
+def _stamp_size(measurement: PsfMeasurement, shape: tuple[int, int]) -> int:
+    """Seven sigma of the PSF on either side, odd, not more than the model has."""
+    height, width = shape
+    sigma = float(measurement.psf.shapes(0.5 * width, 0.5 * height).determinant_radius[0])
+    largest = measurement.psf.size[0]
+    return min(largest, 2 * int(np.ceil(7 * sigma)) + 1) if np.isfinite(sigma) else largest

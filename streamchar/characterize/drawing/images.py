@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 Segments = NDArray[np.float64]
 
 _SIGMA = 1.4826
+_BLACKEST = 500.0
+_FEW_STARS = 200
+_MARKS_ACROSS = 400
+"""A mark is at least about this fraction of the image wide."""
 
 
 def draw_image(
@@ -104,16 +108,20 @@ def draw_psf_stars(axes: Axes, stars: PsfStars) -> None:
         (~stars.used & ~stars.reserved, "x", VERMILLION, "rejected"),
     )
 
+    few = len(stars) <= _FEW_STARS
+
     def draw() -> None:
         for which, marker, color, label in kinds:
+            if not which.any():
+                continue
             axes.plot(
                 stars.x[which],
                 stars.y[which],
                 marker,
                 mfc="none",
                 mec=color,
-                ms=7,
-                mew=1.2,
+                ms=7 if few else 4,
+                mew=1.2 if few else 0.8,
                 label=f"{int(which.sum())} {label}",
             )
         legend(axes)
@@ -127,13 +135,16 @@ def draw_cosmic_rays(axes: Axes, mask: NDArray[np.bool_], *, origin: tuple[int, 
     Parameters
     ----------
     mask
-        bool (height, width). On images drawn from blocks a block is marked when one of its pixels is.
+        bool (height, width). Hits are grown on large images, so that those of a single pixel can be seen.
     origin
         Exposure pixel (x, y) of the first pixel.
     """
     from matplotlib.colors import to_rgba
+    from scipy.ndimage import binary_dilation
 
     hit = any_in_blocks(mask)
+    if radius := max(hit.shape) // _MARKS_ACROSS:
+        hit = binary_dilation(hit, iterations=radius)
     overlay = np.zeros((*hit.shape, 4))
     overlay[hit] = to_rgba(VERMILLION, 0.85)
     edges = extent(mask.shape, origin)
@@ -203,7 +214,12 @@ def draw_field(axes: Axes, field: Field, shape: tuple[int, int], *, label: str) 
 
 
 def draw_difference(
-    axes: Axes, plane: NDArray[np.floating[Any]], *, label: str, limit: float | None = None
+    axes: Axes,
+    plane: NDArray[np.floating[Any]],
+    *,
+    label: str,
+    limit: float | None = None,
+    origin: tuple[int, int] = (0, 0),
 ) -> None:
     """Draw something that should be zero everywhere, red where positive, with mean and rms.
 
@@ -215,6 +231,8 @@ def draw_difference(
         What it is, with its unit.
     limit
         Value of the deepest colours; the 99.5th percentile of the absolute values when omitted.
+    origin
+        Exposure pixel (x, y) of the first pixel.
     """
     values = plane[np.isfinite(plane)].astype(np.float64)
     if limit is None:
@@ -227,7 +245,7 @@ def draw_difference(
         vmin=-limit,
         vmax=limit,
         origin="lower",
-        extent=extent(plane.shape),
+        extent=extent(plane.shape, origin),
         interpolation="nearest",
     )
     color_bar(axes, drawn, label)
@@ -287,7 +305,8 @@ def _stretch(image: NDArray[np.floating[Any]]) -> tuple[float, float, float]:
         return 0.0, 1.0, 10.0
     middle = float(np.median(sample))
     sigma = _SIGMA * float(np.median(np.abs(sample - middle))) or float(sample.std()) or 1.0
-    return middle, sigma, max(float(np.quantile(sample, 0.9995)), middle + 10 * sigma)
+    height = (float(np.quantile(sample, 0.9995)) - middle) / sigma
+    return middle, sigma, middle + sigma * min(max(height, 10.0), _BLACKEST)
 
 
 def _draw_scale_bar(axes: Axes, width: int, pixel_scale: float | None) -> None:

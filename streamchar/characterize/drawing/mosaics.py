@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _RESIDUAL_LIMIT = 5.0
-_STAMPS_IN_A_ROW = 8
+_STAMPS_IN_A_ROW = 6
 
 
 def draw_psf_grid(axes: Axes, psf: Psf, shape: tuple[int, int], *, count: int = 5) -> None:
@@ -68,9 +68,12 @@ def draw_star_stamps(axes: Axes, stamps: StarStamps) -> None:
     from matplotlib.colors import Normalize
 
     rows = [
-        (kind, chosen)
-        for kind, which in (("used", ~stamps.reserved), ("reserved", stamps.reserved))
-        if len(chosen := np.flatnonzero(which)[:_STAMPS_IN_A_ROW])
+        (kind, chosen[start : start + _STAMPS_IN_A_ROW])
+        for kind, chosen in (
+            ("used", np.flatnonzero(~stamps.reserved)),
+            ("reserved", np.flatnonzero(stamps.reserved)),
+        )
+        for start in range(0, len(chosen), _STAMPS_IN_A_ROW)
     ]
     if not rows:
         say(axes, "no PSF stars")
