@@ -30,6 +30,9 @@ BRIGHT = 3.0
 SECTION_LENGTH, MAX_SECTIONS = 512, 8
 """Shortest section in pixels, and most of them."""
 
+CLIP = 2.0
+"""Standard deviations beyond which pixels do not count in the second medians."""
+
 SMALLEST_EXCESS = 0.1
 """Excess of the residuals' variance, relative to the pixels', below which it is only an error of its measurement."""
 
@@ -106,9 +109,14 @@ def measure_profile(strip: Strip, line: Line, noise: float, max_radius: float) -
     group = np.where((node >= 0) & (node < nodes), node, -1)
     group[sky] = nodes
     group = np.where(group >= 0, group + section[:, None] * (nodes + 1), -1)
-    quartiles, _ = group_quartiles(
-        strip.values.ravel(), group.astype(np.int32).ravel(), sections * (nodes + 1)
-    )
+    group = group.astype(np.int32).ravel()
+    pixels = strip.values.ravel()
+    quartiles, _ = group_quartiles(pixels, group, sections * (nodes + 1))
+    # Stars lift the medians a little: once more without what stands out.
+    spread = GAUSSIAN_IQR * (quartiles[:, 2] - quartiles[:, 0])
+    with np.errstate(invalid="ignore"):
+        outlier = np.abs(pixels - quartiles[group, 1]) > CLIP * spread[group]
+    quartiles, _ = group_quartiles(pixels, np.where(outlier, np.int32(-1), group), len(quartiles))
     median = quartiles[:, 1].reshape(sections, nodes + 1)
     values = np.nan_to_num(median[:, :nodes] - np.nan_to_num(median[:, nodes:]))
     middle = np.array([strip.t[section == i].mean() for i in range(sections)])
