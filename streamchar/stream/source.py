@@ -28,7 +28,7 @@ from streamchar.stream.dispatcher import Dispatcher
 from streamchar.stream.errors import BrokerUnreachableError, GroupError, RefusedError, StreamError
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.outbox import Outbox
-from streamchar.stream.settings import ServiceSettings, milliseconds
+from streamchar.stream.settings import KafkaSettings, ServiceSettings, milliseconds
 
 log = logging.getLogger(__name__)
 
@@ -64,21 +64,7 @@ class Source:
         self._metrics = metrics
         self._fail = fail
         self._loop = asyncio.get_running_loop()
-        self._consumer = AIOKafkaConsumer(
-            group_id=kafka.group,
-            group_instance_id=kafka.instance_id,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            session_timeout_ms=milliseconds(kafka.session_timeout),
-            heartbeat_interval_ms=milliseconds(kafka.heartbeat_interval),
-            rebalance_timeout_ms=milliseconds(kafka.rebalance_timeout),
-            max_poll_interval_ms=milliseconds(kafka.max_poll_interval),
-            max_poll_records=_MAX_POLL_RECORDS,
-            max_partition_fetch_bytes=256 << 10,
-            fetch_max_wait_ms=250,
-            **kafka.connection(),
-        )
+        self._consumer = _make_consumer(kafka)
         self._dispatcher: Dispatcher | None = None
         self._outbox: Outbox | None = None
         self._polling = True
@@ -101,16 +87,28 @@ class Source:
             The group may not be joined: no permission, or a session timeout the brokers do not allow.
         """
         self._dispatcher, self._outbox = dispatcher, outbox
-        self._consumer.subscribe(list(self._settings.topics.inputs()), listener=_Listener(self))
         try:
             async with asyncio.timeout(self._settings.kafka.start_timeout):
-                await self._consumer.start()
+                await self._join()
         except (TimeoutError, KafkaError) as error:
             await self.stop()
             kafka, detail = self._settings.kafka, str(error) or "no answer"
             if isinstance(error, (TimeoutError, KafkaConnectionError)):
                 raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=detail) from error
             raise RefusedError(bootstrap=kafka.bootstrap, group=kafka.group, detail=detail) from error
+
+    async def _join(self) -> None:
+        """Join the group, again and again while no broker answers: it may be on its way back."""
+        while True:
+            self._consumer.subscribe(list(self._settings.topics.inputs()), listener=_Listener(self))
+            try:
+                await self._consumer.start()
+            except KafkaConnectionError:
+                await self._consumer.stop()
+                await asyncio.sleep(_POLL_SECONDS)
+                self._consumer = _make_consumer(self._settings.kafka)
+            else:
+                return
 
     async def poll(self) -> None:
         """Poll until :meth:`end_polling`; whatever happens to the events, the polls go on.
@@ -272,6 +270,24 @@ class Source:
             self._metrics.change(
                 "streamchar_offsets_skipped_total", max(0, first - offset), {"topic": partition.topic}
             )
+
+
+def _make_consumer(kafka: KafkaSettings) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        group_id=kafka.group,
+        group_instance_id=kafka.instance_id,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        session_timeout_ms=milliseconds(kafka.session_timeout),
+        heartbeat_interval_ms=milliseconds(kafka.heartbeat_interval),
+        rebalance_timeout_ms=milliseconds(kafka.rebalance_timeout),
+        max_poll_interval_ms=milliseconds(kafka.max_poll_interval),
+        max_poll_records=_MAX_POLL_RECORDS,
+        max_partition_fetch_bytes=256 << 10,
+        fetch_max_wait_ms=250,
+        **kafka.connection(),
+    )
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

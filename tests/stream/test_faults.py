@@ -73,6 +73,7 @@ async def kill_the_broker(broker: BrokerProcess, night: Night) -> None:
     await night.announce(stub_event(n, sleep=0.02) for n in range(120))
     async with running(Service(night.settings())):
         for _ in range(3):
+            await night.wait_for_statuses(1)
             await asyncio.sleep(0.5)
             broker.kill()
             await asyncio.sleep(0.3)
