@@ -107,8 +107,8 @@ class SourceDeblend(Task[SourceDeblendConfig]):
         footprints
             Without shares; their peaks make the children.
         parts
-            The footprints as :func:`~streamchar.characterize.splitting.split_by_peak` cuts them. When given, the parts' peaks
-            make the children, and footprints that are left alone become their parts.
+            The footprints as :func:`~streamchar.characterize.splitting.split_by_peak` cuts them, or some of those parts in
+            their order. When given, the parts' peaks make the children, and footprints that are left alone become their parts.
 
         Returns
         -------
@@ -126,14 +126,14 @@ class SourceDeblend(Task[SourceDeblendConfig]):
             self._mark(exposure, footprints, np.flatnonzero(too_big | masked))
             children, child_origin = self._divide(exposure, footprints, base, origin, divided)
             kept = np.flatnonzero(~np.isin(origin, divided))
-            joined = _joined(take(base, kept), children)
+            joined = _joined(select(base, kept), children)
             parent = np.concatenate([origin[kept], child_origin])
             order = np.argsort(parent, kind="stable")
             parent = parent[order]
             self.record("parents", len(divided))
             self.record("children", len(children))
             self.record("skipped", int((too_big | masked).sum()))
-            return Deblending(take(joined, order), parent, peaks[parent], too_big[parent], masked[parent])
+            return Deblending(select(joined, order), parent, peaks[parent], too_big[parent], masked[parent])
 
     def _too_big(self, footprints: Footprints) -> Flags:
         area, size = self.config.max_footprint_area, self.config.max_footprint_size
@@ -161,7 +161,7 @@ class SourceDeblend(Task[SourceDeblendConfig]):
             return
         exposure.planes = exposure.planes.including(plane)
         exposure.clear_planes(plane)
-        take(footprints, skipped).set_bits(exposure.mask, exposure.bits(plane))
+        select(footprints, skipped).set_bits(exposure.mask, exposure.bits(plane))
 
     def _divide(
         self, exposure: Exposure, footprints: Footprints, base: Footprints, origin: Numbers, divided: Numbers
@@ -171,7 +171,7 @@ class SourceDeblend(Task[SourceDeblendConfig]):
         chosen = np.flatnonzero(np.isin(owner, divided))
         if self.config.max_number_of_peaks:
             chosen = _brightest(owner, base, chosen, self.config.max_number_of_peaks)
-        parents = take(footprints, divided)
+        parents = select(footprints, divided)
         count = np.bincount(np.searchsorted(divided, owner[chosen]), minlength=len(divided))
         y, x0, x1, start, share = apportion(
             exposure.image,
@@ -201,7 +201,7 @@ class SourceDeblend(Task[SourceDeblendConfig]):
         return children, owner[chosen]
 
 
-def take(footprints: Footprints, chosen: Numbers) -> Footprints:
+def select(footprints: Footprints, chosen: Numbers) -> Footprints:
     """Footprints of the given numbers, in that order, with their peaks and shares."""
     spans, span_start = _members(footprints.span_start, chosen)
     peaks, peak_start = _members(footprints.peak_start, chosen)
@@ -258,8 +258,12 @@ def _joined(first: Footprints, second: Footprints) -> Footprints:
 
 
 def _origin(footprints: Footprints, base: Footprints) -> Numbers:
-    """The footprint that each of its parts comes from: parts come in order and together are the footprint."""
-    return np.searchsorted(np.cumsum(footprints.area), np.cumsum(base.area)).astype(np.int64)
+    """The footprint that each of its parts lies in; footprints do not overlap."""
+    key = footprints.span_y.astype(np.int64) * footprints.shape[1] + footprints.span_x0
+    order = np.argsort(key)
+    first = base.span_start[:-1]
+    place = base.span_y[first].astype(np.int64) * footprints.shape[1] + base.span_x0[first]
+    return footprints.span_footprint[order[np.searchsorted(key[order], place, side="right") - 1]]
 
 
 def _brightest(owner: Numbers, base: Footprints, chosen: Numbers, most: int) -> Numbers:

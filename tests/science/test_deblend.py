@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamchar.characterize.deblend import SourceDeblend, SourceDeblendConfig, take
+from streamchar.characterize.deblend import SourceDeblend, SourceDeblendConfig, select
 from streamchar.characterize.detection import DetectionConfig, DetectSources
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement.neighbours import NoiseReplacerConfig, neighbours_replaced
@@ -34,7 +34,7 @@ def blend(stars, *, noise=1.0, shape=(101, 121), seed=1):
 
 def pixels_of(exposure, footprints, i):
     plane = np.zeros(exposure.shape)
-    one = take(footprints, np.array([i]))
+    one = select(footprints, np.array([i]))
     share = np.ones(int(one.area.sum())) if one.share is None else one.share
     first = 0
     for y, x0, x1 in zip(one.span_y, one.span_x0, one.span_x1, strict=True):
@@ -144,3 +144,7 @@ def test_with_the_parts_of_detection():
     skipped = SourceDeblend(SourceDeblendConfig(max_footprint_area=1)).run(exposure, whole, parts)
     np.testing.assert_array_equal(skipped.footprints.span_x0, parts.span_x0)
     np.testing.assert_array_equal(skipped.too_big, [True, True, False, True, True])
+    some = select(parts, np.array([0, 2, 4]))
+    fewer = SourceDeblend().run(exposure, whole, some)
+    np.testing.assert_array_equal(fewer.parent, [0, 1, 2])
+    np.testing.assert_array_equal(fewer.footprints.span_x0, some.span_x0)
