@@ -27,9 +27,18 @@ from streamchar.configuration import Configuration, Tree, merge, parse_override,
 Preset = Literal["best", "reference"]
 
 REFERENCE_PRESET: Tree = {
+    "background": {"mask_sources": False},
+    "detection": {"background": {"mask_sources": False}},
     "measurement": {
+        "psf_interpolation": "lanczos",
         "plugins": {
-            "base_SdssCentroid": {"do_subtract_sky_variance": False},
+            "base_SdssCentroid": {"do_subtract_sky_variance": False, "refine": "none"},
+            "base_PsfFlux": {
+                "bad_mask_planes": (),
+                "weighting": "uniform",
+                "outliers": {"threshold": 0.0},
+                "min_light": 0.0,
+            },
             "base_CircularApertureFlux": {"sinc_half_width": 8},
         },
     },

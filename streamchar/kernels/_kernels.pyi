@@ -140,6 +140,21 @@ def hsm_moments(
 ) -> tuple[_F64, _Bool]: ...
 def hsm_moments_of_stamps(stamps: _F64, sigma: _F64, round: bool = False) -> tuple[_F64, _Bool]: ...
 def gaussian_flux(scene: Scene, x: _F64, y: _F64, xx: _F64, yy: _F64, xy: _F64) -> _F64: ...
+def psf_fit(
+    scene: Scene,
+    variance: _F32,
+    mask: _I32,
+    bad: int,
+    sources: _I64,
+    stamps: _F64,
+    x0: _I64,
+    y0: _I64,
+    position: bool = False,
+    weighted: bool = True,
+    reject: float = 0.0,
+    tolerance: float = 0.0,
+    reject_max: int = 0,
+) -> tuple[_F64, _I32, _Bool]: ...
 def psf_flux(
     scene: Scene, variance: _F32, mask: _I32, bad: int, stamps: _F64, x0: _I64, y0: _I64
 ) -> tuple[_F64, _I32, _Bool]: ...

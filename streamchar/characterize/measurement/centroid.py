@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from pydantic import Field
 
 from streamchar.characterize.catalog import Column, flag
 from streamchar.characterize.measurement.context import Array, Flags, MeasurementContext
 from streamchar.characterize.measurement.plugin import Plugin
+from streamchar.characterize.measurement.psf_fit import PsfFitConfig, fit_positions
 from streamchar.configuration import Configuration
 from streamchar.kernels import footprints_contain, sdss_centroid
 
@@ -31,6 +34,11 @@ class SdssCentroidConfig(Configuration):
     do_subtract_sky_variance: bool = True
     """Count the sky's noise once in the errors. The reference counts it a second time as noise of the source, which makes
     errors of faint sources a fifth too large."""
+    refine: Literal["none", "psf_fit"] = "psf_fit"
+    """``psf_fit``: start a maximum-likelihood fit of the PSF at the centroid, which reaches the Cramer-Rao bound where the
+    smoothed peak's error is up to 2.4 times as large (S/N 900); ``none``: the smoothed peak."""
+    psf_fit: PsfFitConfig = PsfFitConfig()
+    """Settings of that fit. Sources that it does not suit (extended, at the edge) keep the smoothed peak."""
 
 
 class SdssCentroid(Plugin[SdssCentroidConfig]):
@@ -84,6 +92,12 @@ class SdssCentroid(Plugin[SdssCentroidConfig]):
         bad_error = done & ~np.isfinite(values[:, 2:]).all(axis=1)
         reset = done & self._astray(context, values[:, 0], values[:, 1])
         x, y = (np.where(reset, peak, value) for peak, value in zip(context.peaks, values.T[:2], strict=True))
+        if self.config.refine == "psf_fit":
+            wanted = done & ~reset & ~bad_error & ((bits & NEAR_EDGE) == 0)
+            fits = fit_positions(context, x, y, wanted, self.config.psf_fit)
+            good = fits.good
+            x, y = np.where(good, fits.x, x), np.where(good, fits.y, y)
+            values[good, 2], values[good, 3] = fits.x_error[good], fits.y_error[good]
         self._store(context, x, y, values)
         raised = {
             "": (bits != 0) | bad_error | reset | invalid_psf,

@@ -14,6 +14,7 @@ from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.errors import MissingPsfError
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement.slots import Slots
+from streamchar.characterize.measurement.templates import PsfTemplates
 from streamchar.image import Exposure, Moments, Psf, PsfStamps
 from streamchar.image.exposure import Image
 from streamchar.kernels import Scene
@@ -78,6 +79,8 @@ class MeasurementContext:
         Shows one source at a time; its first is the first of these sources.
     slots
         Which columns stand for centroid and shape.
+    templates
+        The exposure's PSF as it is drawn, prepared once for all sources; ``None`` when the exposure has none.
 
     Attributes
     ----------
@@ -86,13 +89,20 @@ class MeasurementContext:
     """
 
     def __init__(
-        self, exposure: Exposure, catalog: SourceCatalog, footprints: Footprints, scene: Scene, slots: Slots
+        self,
+        exposure: Exposure,
+        catalog: SourceCatalog,
+        footprints: Footprints,
+        scene: Scene,
+        slots: Slots,
+        templates: PsfTemplates | None = None,
     ) -> None:
         self.exposure = exposure
         self.catalog = catalog
         self.footprints = footprints
         self.scene = scene
         self.slots = slots
+        self._templates = templates
         self.invalid_psf: Flags = np.zeros(len(catalog), np.bool_)
 
     def __len__(self) -> int:
@@ -119,6 +129,19 @@ class MeasurementContext:
         return np.floor(self.start[0] + 0.5), np.floor(self.start[1] + 0.5)
 
     @property
+    def templates(self) -> PsfTemplates:
+        """The exposure's PSF, drawn for fluxes and for positions.
+
+        Raises
+        ------
+        MissingPsfError
+            When the exposure has none.
+        """
+        if self._templates is None:
+            raise MissingPsfError
+        return self._templates
+
+    @property
     def psf(self) -> Psf:
         """The exposure's PSF.
 
@@ -127,9 +150,7 @@ class MeasurementContext:
         MissingPsfError
             When the exposure has none.
         """
-        if self.exposure.psf is None:
-            raise MissingPsfError
-        return self.exposure.psf
+        return self.templates.psf
 
     @cached_property
     def psf_shapes(self) -> Moments:

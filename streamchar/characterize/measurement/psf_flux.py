@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
 
 from streamchar.characterize.catalog import Column, flag
-from streamchar.characterize.measurement.context import MeasurementContext
+from streamchar.characterize.measurement.context import Array, Flags, MeasurementContext
 from streamchar.characterize.measurement.plugin import Plugin
+from streamchar.characterize.measurement.psf_fit import LIGHT, UNUSABLE_PLANES, OutlierConfig, present_bits
 from streamchar.configuration import Configuration
-from streamchar.kernels import psf_flux
+from streamchar.kernels import psf_fit, psf_flux
+
+Pixels = NDArray[np.int32]
 
 
 class PsfFluxConfig(Configuration):
     """Settings of base_PsfFlux."""
 
-    bad_mask_planes: tuple[str, ...] = ()
-    """Pixels with one of these planes are left out of the fit."""
+    bad_mask_planes: tuple[str, ...] = UNUSABLE_PLANES
+    """Pixels with one of these planes are left out of the fit; planes that the exposure does not have are ignored."""
+    weighting: Literal["uniform", "inverse_variance"] = "inverse_variance"
+    """Weights of the pixels: equal, or from the variance that the fitted model implies, which takes the noise of bright
+    stars from 1.15 times the bound to the bound."""
+    outliers: OutlierConfig = OutlierConfig()
+    """Further pixels to leave out."""
+    min_light: float = Field(default=0.1, ge=0, le=1)
+    """With less of the PSF on usable pixels the flux is flagged."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the fit is a plain sum: no weights and no outliers."""
+        return self.weighting == "uniform" and self.outliers.threshold == 0
 
 
 class PsfFlux(Plugin[PsfFluxConfig]):
-    """Unweighted least-squares amplitude of the PSF image at the centroid.
+    """Least-squares amplitude of the PSF image at the centroid.
 
-    Sources whose PSF image is clipped by the edge are measured and flagged; a flux that is not finite (NaN pixels, no
-    pixel left) is flagged and NaN.
+    Weights come from a constant plus a multiple of the PSF fitted to the variance plane: the plane itself follows the
+    noise of single pixels, which makes fluxes too small (Humphrey et al. 2009).
+
+    Sources whose PSF image is clipped by the edge, or
+    that have too few usable pixels, are measured and flagged; a flux that is not finite (no pixel left; in the plain sum
+    also NaN pixels) is flagged and NaN.
     """
 
     name = "base_PsfFlux"
@@ -40,22 +63,14 @@ class PsfFlux(Plugin[PsfFluxConfig]):
             Column(f"{name}_chi2", "<f4", "", "chi-squared of the fit"),
             Column(f"{name}_npixels", "<i4", "pixel", "pixels in the fit"),
             flag(f"{name}_flag", "the flux failed or is doubtful"),
-            flag(f"{name}_flag_noGoodPixels", "no pixel to fit"),
+            flag(f"{name}_flag_noGoodPixels", "no pixel, or too little of the PSF, to fit"),
             flag(f"{name}_flag_edge", "the PSF image is clipped by the edge"),
         )
 
     def measure(self, context: MeasurementContext) -> None:
         """Fill flux, error, quality and flags."""
-        exposure, stamps = context.exposure, context.psf_stamps
-        values, pixels, clipped = psf_flux(
-            context.scene,
-            exposure.variance,
-            exposure.mask,
-            exposure.bits(*self.config.bad_mask_planes),
-            stamps.images,
-            stamps.x0,
-            stamps.y0,
-        )
+        stamps = context.psf_stamps
+        values, light, pixels, clipped = self._plain(context) if self.config.is_plain else self._fit(context)
         invalid_psf = ~np.isfinite(stamps.images.sum(axis=(1, 2)))
         context.invalid_psf |= invalid_psf
         failed = ~np.isfinite(values[:, :2]).all(axis=1)
@@ -64,6 +79,36 @@ class PsfFlux(Plugin[PsfFluxConfig]):
             for suffix, column in zip(("instFlux", "instFluxErr", "area", "chi2"), values.T, strict=True):
                 context.catalog[f"{self.name}_{suffix}"] = column
         context.catalog[f"{self.name}_npixels"] = pixels
-        context.catalog[f"{self.name}_flag"] |= failed | clipped | invalid_psf | context.centres().flagged
-        context.catalog[f"{self.name}_flag_noGoodPixels"] |= pixels == 0
+        too_few = (pixels == 0) | (light < self.config.min_light)
+        context.catalog[f"{self.name}_flag"] |= (
+            failed | clipped | invalid_psf | too_few | context.centres().flagged
+        )
+        context.catalog[f"{self.name}_flag_noGoodPixels"] |= too_few
         context.catalog[f"{self.name}_flag_edge"] |= clipped
+
+    def _plain(self, context: MeasurementContext) -> tuple[Array, Array, Pixels, Flags]:
+        exposure, stamps = context.exposure, context.psf_stamps
+        bits = present_bits(exposure, self.config.bad_mask_planes)
+        values, pixels, clipped = psf_flux(
+            context.scene, exposure.variance, exposure.mask, bits, stamps.images, stamps.x0, stamps.y0
+        )
+        return values, np.ones(len(values)), pixels, clipped
+
+    def _fit(self, context: MeasurementContext) -> tuple[Array, Array, Pixels, Flags]:
+        exposure, stamps, config = context.exposure, context.psf_stamps, self.config
+        values, pixels, clipped = psf_fit(
+            context.scene,
+            exposure.variance,
+            exposure.mask,
+            present_bits(exposure, config.bad_mask_planes),
+            np.arange(len(context)),
+            stamps.images,
+            stamps.x0,
+            stamps.y0,
+            position=False,
+            weighted=config.weighting == "inverse_variance",
+            reject=config.outliers.threshold,
+            tolerance=config.outliers.tolerance,
+            reject_max=config.outliers.max_pixels,
+        )
+        return values[:, :4].copy(), values[:, LIGHT], pixels, clipped

@@ -14,6 +14,7 @@ from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement.config import MeasurementConfig
 from streamchar.characterize.measurement.context import MeasurementContext
 from streamchar.characterize.measurement.neighbours import neighbours_replaced, undisturbed
+from streamchar.characterize.measurement.templates import PsfTemplates
 from streamchar.image import Exposure
 from streamchar.kernels import Scene
 
@@ -83,14 +84,21 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         if len(catalog) == 0:
             return
         with self.timer("run"), self._scene(exposure, footprints, exposure_id) as scene:
+            psf = exposure.psf
+            templates = None if psf is None else PsfTemplates.of(psf, self.config.psf_interpolation)
             for first in range(0, len(catalog), CHUNK):
                 scene.first = first if scene.footprints else 0
-                self._measure(catalog.part(first, min(first + CHUNK, len(catalog))), exposure, scene)
+                self._measure(
+                    catalog.part(first, min(first + CHUNK, len(catalog))), exposure, scene, templates
+                )
         self.record("sources", len(catalog))
 
-    def _measure(self, sources: SourceCatalog, exposure: Exposure, scene: Scene) -> None:
-        assert sources.footprints is not None
-        context = MeasurementContext(exposure, sources, sources.footprints, scene, self.config.slots)
+    def _measure(
+        self, sources: SourceCatalog, exposure: Exposure, scene: Scene, templates: PsfTemplates | None
+    ) -> None:
+        footprints, slots = sources.footprints, self.config.slots
+        assert footprints is not None
+        context = MeasurementContext(exposure, sources, footprints, scene, slots, templates)
         # Pixels may hold anything: a result that is not finite is flagged, not warned about.
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             for plugin in self.plugins:

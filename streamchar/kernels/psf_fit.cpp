@@ -1,0 +1,301 @@
+// One Gauss-Newton step of a PSF fit: flux, and if wanted the position, of each source from its usable pixels.
+#include "lanes.hpp"
+#include "rows.hpp"
+#include "scene.hpp"
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <stdexcept>
+
+namespace streamchar {
+namespace {
+
+constexpr std::size_t RESULTS = 10;
+constexpr int REJECTION_ROUNDS = 4;
+constexpr double CORE = 0.2; // of the peak: pixels that vote on the first guess of the flux
+constexpr double VARIANCE_FLOOR = 1e-3;
+// Central differences of tenth order.
+constexpr std::array<double, 5> DIFFERENCES = {5.0 / 6.0, -5.0 / 21.0, 5.0 / 84.0, -5.0 / 504.0, 1.0 / 1260.0};
+
+struct Options {
+  bool position, weighted;
+  double reject, tolerance; // residuals beyond reject standard deviations, the model being good to tolerance
+  std::int64_t reject_max;  // more outliers than this are not outliers but another kind of source
+};
+
+// The usable pixels of one source; unused room at the end has no weight.
+struct Pixels {
+  std::vector<double> model, slope_x, slope_y, data, variance, noise, weight;
+  std::size_t size = 0, padded = 0;
+
+  void reserve(std::size_t n) {
+    for (auto *values : {&model, &slope_x, &slope_y, &data, &variance, &noise, &weight}) values->assign(n + 4, 0.0);
+  }
+  void clear() { size = 0; }
+  void add(double m, double gx, double gy, double d, double v) {
+    model[size] = m;
+    slope_x[size] = gx;
+    slope_y[size] = gy;
+    data[size] = d;
+    variance[size] = v;
+    ++size;
+  }
+  void pad() {
+    padded = (size + 3) / 4 * 4;
+    for (std::size_t i = size; i < padded; ++i) {
+      for (auto *values : {&model, &slope_x, &slope_y, &data, &weight}) (*values)[i] = 0.0;
+      noise[i] = variance[i] = 1.0;
+    }
+  }
+};
+
+STREAMCHAR_MULTIVERSION void differentiate(const double *stamp, std::ptrdiff_t height, std::ptrdiff_t width, double *along_x, double *along_y) {
+  for (std::ptrdiff_t y = 0; y < height; ++y) {
+    const double *row = stamp + y * width;
+    double *gx = along_x + y * width, *gy = along_y + y * width;
+    for (std::ptrdiff_t x = 0; x < width; ++x) gx[x] = gy[x] = 0.0;
+    for (std::ptrdiff_t k = 1; k <= std::ptrdiff_t(DIFFERENCES.size()); ++k) {
+      const double c = DIFFERENCES[std::size_t(k - 1)];
+      for (std::ptrdiff_t x = 0; x < width - k; ++x) gx[x] += c * row[x + k];
+      for (std::ptrdiff_t x = k; x < width; ++x) gx[x] -= c * row[x - k];
+      if (y + k < height)
+        for (std::ptrdiff_t x = 0; x < width; ++x) gy[x] += c * row[x + k * width];
+      if (y - k >= 0)
+        for (std::ptrdiff_t x = 0; x < width; ++x) gy[x] -= c * row[x - k * width];
+    }
+  }
+}
+
+// Variance as a constant plus a multiple of the model: it must not follow the noise of single pixels.
+STREAMCHAR_MULTIVERSION void model_variance(Pixels &p) {
+  double s0 = 0, s1 = 0, s2 = 0, t0 = 0, t1 = 0;
+  for (std::size_t i = 0; i < p.size; ++i) {
+    const double m = p.model[i], w = p.weight[i] > 0.0 ? std::max(m, 0.0) : 0.0, v = p.variance[i];
+    s0 += w;
+    s1 += w * m;
+    s2 += w * m * m;
+    t0 += w * v;
+    t1 += w * m * v;
+  }
+  const double det = s0 * s2 - s1 * s1, mean = t0 / s0;
+  double slope = det > 1e-9 * s0 * s2 ? std::max((s0 * t1 - s1 * t0) / det, 0.0) : 0.0, level = (t0 - slope * s1) / s0;
+  if (level < 0.0) {
+    level = 0.0;
+    slope = t1 / s2;
+  }
+  const double least = VARIANCE_FLOOR * mean;
+  for (std::size_t i = 0; i < p.padded; ++i) p.noise[i] = std::max(level + slope * p.model[i], least);
+}
+
+struct Fit {
+  double flux = 0, dx = 0, dy = 0, flux_variance = 0, x_variance = 0, y_variance = 0, chi2 = 0;
+};
+
+struct Sums {
+  double mm = 0, mx = 0, my = 0, xx = 0, xy = 0, yy = 0, md = 0, xd = 0, yd = 0, noise = 0;
+};
+
+STREAMCHAR_MULTIVERSION void accumulate(const Pixels &p, Sums &out) {
+  Four mm, mx, my, xx, xy, yy, md, xd, yd, nn;
+  for (Four *total : {&mm, &mx, &my, &xx, &xy, &yy, &md, &xd, &yd, &nn}) broadcast(0.0, *total);
+  for (std::size_t i = 0; i < p.padded; i += 4) {
+    Four m, gx, gy, d, w, v;
+    load(p.model.data() + i, m);
+    load(p.slope_x.data() + i, gx);
+    load(p.slope_y.data() + i, gy);
+    load(p.data.data() + i, d);
+    load(p.weight.data() + i, w);
+    load(p.noise.data() + i, v);
+    const Four wm = w * m, wx = w * gx, wy = w * gy;
+    mm += wm * m;
+    mx += wm * gx;
+    my += wm * gy;
+    xx += wx * gx;
+    xy += wx * gy;
+    yy += wy * gy;
+    md += wm * d;
+    xd += wx * d;
+    yd += wy * d;
+    nn += wm * wm * v;
+  }
+  out = {sum(mm), sum(mx), sum(my), sum(xx), sum(xy), sum(yy), sum(md), sum(xd), sum(yd), sum(nn)};
+}
+
+STREAMCHAR_MULTIVERSION double chi_squared(const Pixels &p, const Fit &fit) {
+  double total = 0;
+  for (std::size_t i = 0; i < p.size; ++i) {
+    const double r = p.data[i] - fit.flux * (p.model[i] - fit.dx * p.slope_x[i] - fit.dy * p.slope_y[i]);
+    total += p.weight[i] > 0.0 ? r * r / p.noise[i] : 0.0;
+  }
+  return total;
+}
+
+// Amplitudes of the model and its two slopes; the amplitudes of the slopes over that of the model are the shift.
+Fit solve(const Pixels &p, bool position) {
+  const double nan = std::nan("");
+  Sums s;
+  accumulate(p, s);
+  Fit fit;
+  if (!position) {
+    fit.flux = s.md / s.mm;
+    fit.flux_variance = s.noise / (s.mm * s.mm);
+    fit.chi2 = chi_squared(p, fit);
+    return fit;
+  }
+  const double a = s.xx * s.yy - s.xy * s.xy, b = s.xy * s.my - s.mx * s.yy, c = s.mx * s.xy - s.xx * s.my;
+  const double det = s.mm * a + s.mx * b + s.my * c;
+  if (!(det > 1e-12 * s.mm * s.xx * s.yy)) return {nan, nan, nan, nan, nan, nan, nan};
+  const double e = s.mm * s.yy - s.my * s.my, f = s.mx * s.my - s.mm * s.xy, g = s.mm * s.xx - s.mx * s.mx;
+  fit.flux = (a * s.md + b * s.xd + c * s.yd) / det;
+  fit.dx = -(b * s.md + e * s.xd + f * s.yd) / det / fit.flux;
+  fit.dy = -(c * s.md + f * s.xd + g * s.yd) / det / fit.flux;
+  const double square = fit.flux * fit.flux;
+  fit.flux_variance = a / det;
+  fit.x_variance = e / det / square;
+  fit.y_variance = g / det / square;
+  fit.chi2 = chi_squared(p, fit);
+  return fit;
+}
+
+void set_weights(Pixels &p, bool weighted) {
+  model_variance(p);
+  for (std::size_t i = 0; i < p.size; ++i)
+    if (p.weight[i] > 0.0) p.weight[i] = weighted ? 1.0 / p.noise[i] : 1.0;
+}
+
+// The median of pixel over model in the core: hardly moved by a hit that covers less than half of it.
+double median_flux(const Pixels &p, std::vector<double> &ratios) {
+  const double peak = *std::max_element(p.model.begin(), p.model.begin() + std::ptrdiff_t(p.size));
+  ratios.clear();
+  for (std::size_t i = 0; i < p.size; ++i)
+    if (p.model[i] > CORE * peak) ratios.push_back(p.data[i] / p.model[i]);
+  const auto middle = ratios.begin() + std::ptrdiff_t(ratios.size() / 2);
+  std::nth_element(ratios.begin(), middle, ratios.end());
+  return *middle;
+}
+
+// Take the weight from pixels far from the model; returns how many have none now.
+std::int64_t reject_outliers(Pixels &p, const Fit &fit, const Options &options) {
+  std::int64_t rejected = 0;
+  const double limit = options.reject * options.reject;
+  for (std::size_t i = 0; i < p.size; ++i) {
+    const double model = fit.flux * (p.model[i] - fit.dx * p.slope_x[i] - fit.dy * p.slope_y[i]);
+    const double residual = p.data[i] - model, slack = options.tolerance * model;
+    const bool out = residual * residual > limit * (p.noise[i] + slack * slack);
+    p.weight[i] = out ? 0.0 : 1.0;
+    rejected += out;
+  }
+  return rejected;
+}
+
+Fit fit_without_outliers(Pixels &p, const Options &options, std::vector<double> &ratios, std::int64_t &rejected) {
+  std::fill(p.weight.begin(), p.weight.begin() + std::ptrdiff_t(p.size), 1.0);
+  set_weights(p, options.weighted);
+  Fit all = solve(p, options.position);
+  if (!(options.reject > 0.0)) return all;
+  Fit fit;
+  fit.flux = median_flux(p, ratios);
+  std::int64_t before = -1;
+  for (int round = 0; round < REJECTION_ROUNDS; ++round) {
+    rejected = reject_outliers(p, fit, options);
+    if (rejected > options.reject_max || std::size_t(rejected) == p.size) break;
+    if (rejected == before) return fit;
+    if (rejected == 0 && before < 0) {
+      set_weights(p, options.weighted);
+      return all;
+    }
+    before = rejected;
+    set_weights(p, options.weighted);
+    fit = solve(p, options.position);
+    if (!std::isfinite(fit.flux)) break;
+  }
+  if (rejected > options.reject_max || !std::isfinite(fit.flux)) {
+    rejected = 0;
+    std::fill(p.weight.begin(), p.weight.begin() + std::ptrdiff_t(p.size), 1.0);
+    set_weights(p, options.weighted);
+    return all;
+  }
+  return fit;
+}
+
+nb::tuple psf_fit(Scene &scene, Plane<const float> variance, Plane<const std::int32_t> mask, std::int32_t bad, Vector<const std::int64_t> sources,
+                  Cube<const double> stamps, Vector<const std::int64_t> x0, Vector<const std::int64_t> y0, bool position, bool weighted,
+                  double reject, double tolerance, std::int64_t reject_max) {
+  const std::size_t n = stamps.shape(0);
+  if (x0.shape(0) != n || y0.shape(0) != n || sources.shape(0) != n) throw std::invalid_argument("sources, stamps and their origins differ in length");
+  for (std::size_t i = 0; i < n; ++i) {
+    if (sources(i) < 0) throw std::invalid_argument("a source's number must not be negative");
+    scene.require_sources(std::size_t(sources(i)) + 1);
+  }
+  if (variance.shape(0) != scene.height() || variance.shape(1) != scene.width() || mask.shape(0) != scene.height() || mask.shape(1) != scene.width())
+    throw std::invalid_argument("the planes differ in shape");
+  Rows<double> out(n, RESULTS);
+  Values<std::int32_t> pixels(n);
+  Values<bool> clipped(n);
+  {
+    nb::gil_scoped_release release;
+    const std::int64_t height = std::int64_t(stamps.shape(1)), width = std::int64_t(stamps.shape(2));
+    const std::size_t area = std::size_t(height * width);
+    std::vector<double> along_x(area), along_y(area), ratios;
+    const Options options{position, weighted, reject, tolerance, reject_max};
+    Pixels p;
+    p.reserve(area);
+    for (std::size_t i = 0; i < n; ++i) {
+      const Shown shown(scene, std::size_t(sources(i)));
+      const std::int64_t left = std::max<std::int64_t>(-x0(i), 0), top = std::max<std::int64_t>(-y0(i), 0);
+      const std::int64_t right = std::min(width, std::int64_t(scene.width()) - x0(i)), bottom = std::min(height, std::int64_t(scene.height()) - y0(i));
+      clipped[i] = left > 0 || top > 0 || right < width || bottom < height;
+      const double *stamp = stamps.data() + i * area;
+      if (position) differentiate(stamp, height, width, along_x.data(), along_y.data());
+      p.clear();
+      double light = 0.0;
+      for (std::int64_t r = top; r < bottom; ++r) {
+        const std::size_t row = std::size_t(y0(i) + r) * scene.width() + std::size_t(x0(i) + left);
+        const float *data = scene.image().data() + row, *noise = variance.data() + row;
+        const std::int32_t *bits = mask.data() + row;
+        for (std::int64_t c = left; c < right; ++c) {
+          const std::int64_t k = c - left;
+          const std::size_t at = std::size_t(r * width + c);
+          if ((bits[k] & bad) || !std::isfinite(data[k]) || !(noise[k] > 0.0f) || std::isinf(noise[k]) || !std::isfinite(stamp[at])) continue;
+          p.add(stamp[at], along_x[at], along_y[at], double(data[k]), double(noise[k]));
+        }
+      }
+      double *values = out.row(i);
+      std::fill(values, values + RESULTS, std::nan(""));
+      values[8] = 0.0;
+      values[9] = 0.0;
+      if (p.size == 0) continue;
+      p.pad();
+      std::int64_t rejected = 0;
+      const Fit fit = fit_without_outliers(p, options, ratios, rejected);
+      double square = 0.0;
+      for (std::size_t k = 0; k < p.size; ++k)
+        if (p.weight[k] > 0.0) {
+          light += p.model[k];
+          square += p.model[k] * p.model[k];
+        }
+      const double found[RESULTS] = {fit.flux,           std::sqrt(fit.flux_variance), light * light / square, fit.chi2, fit.dx, fit.dy,
+                                     std::sqrt(fit.x_variance), std::sqrt(fit.y_variance),    light,                  double(rejected)};
+      std::copy(found, found + RESULTS, values);
+      pixels[i] = std::int32_t(std::int64_t(p.size) - rejected);
+    }
+  }
+  return nb::make_tuple(out.release(), pixels.release(), clipped.release());
+}
+
+} // namespace
+
+void register_psf_fit(nb::module_ &m) {
+  m.def("psf_fit", &psf_fit, nb::arg("scene"), nb::arg("variance"), nb::arg("mask"), nb::arg("bad"), nb::arg("sources"), nb::arg("stamps"),
+        nb::arg("x0"), nb::arg("y0"), nb::arg("position") = false, nb::arg("weighted") = true, nb::arg("reject") = 0.0, nb::arg("tolerance") = 0.0,
+        nb::arg("reject_max") = 0,
+        "One Gauss-Newton step of a PSF fit to footprints first + sources of the scene, each with its stamp (float64 (n, h, w), unit sum, "
+        "its first pixel at (x0, y0)). Pixels with a bad bit, not finite, or without positive variance are left out. Weights are the inverse "
+        "of a constant plus a multiple of the stamp fitted to the variance (weighted) or 1; the position is fitted through the stamp's "
+        "derivatives (position) or fixed. With reject > 0, residuals beyond reject times the root of variance plus (tolerance times model) "
+        "squared are left out, unless there are more than reject_max of them. Returns ((n, 10) flux, error, effective area, chi2, shifts in "
+        "x and y, their errors, part of the stamp on used pixels, rejected pixels; (n,) used pixels; (n,) clipped by the image); NaN where "
+        "no pixel is left or the fit is singular.");
+}
+
+} // namespace streamchar
