@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parents[2] / ".cache" / "figures"
 CUTOUT = 320
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Draw the figures of the scenes named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--preset", choices=("best", "reference"), default="best")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the figures")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name in arguments.scenes or SCENES:
         simulated = simulate_exposure(named_scene(name, size=arguments.size), arguments.seed)

@@ -34,6 +34,7 @@ from streamchar.errors import ConfigurationError
 from streamchar.image import Exposure
 from streamchar.image.fits import write_exposure
 from streamchar.telescope import named_scene, simulate_exposure
+from tests.science import figures
 
 SHAPE = (120, 150)
 
@@ -519,3 +520,11 @@ def test_run_refuses_pictures_before_it_reads_anything(tmp_path):
     with pytest.raises(ConfigurationError, match="needs a directory: add --output"):
         run_command(missing, debug="repair")
     assert not output.exists()
+
+
+def test_a_scene_is_compared_with_its_truth_in_one_figure(tmp_path, coarse, capsys):
+    figures.main(["sparse", "--size", "300", "--output", str(tmp_path)])
+    (path,) = tmp_path.iterdir()
+    assert path.name == "sparse-300-1-best.png"
+    assert "used and" in capsys.readouterr().out
+    assert imread(path).shape == (360, 570, 4)
