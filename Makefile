@@ -59,6 +59,9 @@ chaos: setup  ## long fault injection; prints the table
 bench: setup  ## CPU seconds and memory against the peers
 	$(BIN)/python -m pytest -m bench -s
 
+figures: setup  ## one figure per truth scene in .cache/figures, for looking at
+	$(BIN)/python tests/science/figures.py
+
 schemas: setup  ## regenerate schemas/ from streamchar.messages
 	$(BIN)/python -m streamchar.messages.schemas schemas
 
