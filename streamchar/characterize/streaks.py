@@ -114,7 +114,7 @@ class SubtractStreaks(Task[SubtractStreaksConfig]):
         ----------
         exposure
             Background subtracted. Its image loses the streaks, its variance grows by the scatter of what is left of them, and
-            the streak plane is cleared and set where that scatter is too large; untouched (but for the plane) without a streak.
+            the streak plane is cleared and set where that scatter is too large. Without a streak nothing changes.
 
         Returns
         -------

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from streamchar.characterize.background import SubtractBackground
 from streamchar.characterize.hough import HoughLines, find_hough_lines, group_lines, outline
 from streamchar.characterize.line_search import LineSearchConfig, find_lines
 from streamchar.characterize.streaks import (
@@ -382,3 +383,53 @@ class TestReference:
         np.testing.assert_allclose(groups.theta[order], [theta[:8].mean(), theta[8:].mean()])
         np.testing.assert_allclose(groups.rho[order], [rho[:8].mean(), rho[8:].mean()])
         assert len(group_lines(HoughLines(rho[:0], theta[:0]), 40.0, 2.0)) == 0
+
+
+class TestSimulatedCamera:
+    """Streaks through the simulated camera's atmosphere, among its stars, galaxies, cosmic rays and defects."""
+
+    def simulate(self, name, seed, *, streaks=True, size=1024):
+        from streamchar.telescope import named_scene, simulate_exposure
+
+        scene = named_scene(name, size=size)
+        if not streaks:
+            none = scene.streaks.model_copy(update={"count": 0, "probability": 0.0})
+            scene = scene.model_copy(update={"streaks": none})
+        simulated = simulate_exposure(scene, seed)
+        SubtractBackground().run(simulated.exposure)
+        return simulated.exposure, simulated.truth
+
+    def count(self, exposure, truth):
+        """Streaks found to a pixel, and false ones."""
+        streaks = Streaks.from_lines(SubtractStreaks().find(exposure), exposure.shape)
+        found = set()
+        for line in truth.streaks:
+            y, x = np.indices(exposure.shape)
+            on = line.distance(x, y) < 0.5
+            for i, (rho, theta) in enumerate(zip(streaks.rho, streaks.theta, strict=True)):
+                if np.abs(distance(exposure.shape, rho, theta)[on]).max() < 1.5:
+                    found.add(i)
+        return len(found), len(streaks) - len(found)
+
+    def test_finds_five_satellites_among_saturated_stars(self):
+        exposure, truth = self.simulate("streaks", 1)
+        assert self.count(exposure, truth) == (5, 0)
+
+    def test_finds_none_where_there_is_none(self):
+        assert self.count(*self.simulate("crowded", 2, streaks=False)) == (0, 0)
+
+    @pytest.mark.truth
+    def test_table(self):
+        found = false = empty = 0
+        for seed in range(40, 50):
+            results = self.count(*self.simulate("streaks", seed))
+            found, false = found + results[0], false + results[1]
+        scenes = ("normal", "sharp", "poor", "dense", "crowded", "cosmic-rays", "streaks", "gradients")
+        for name in scenes:
+            for seed in range(50, 53):
+                empty += self.count(*self.simulate(name, seed, streaks=False))[1]
+        print(
+            f"\nstreaks found {found} of 50, false {false}; false in {3 * len(scenes)} scenes without: {empty}"
+        )
+        assert found >= 49
+        assert false + empty == 0
