@@ -74,10 +74,42 @@ def _codes(result):
 @pytest.mark.parametrize(
     ("scene", "limits"),
     [
-        ("normal", {"psf_size_rms_grid": 2.5, "psf_ellipticity_rms_grid": 110, "completeness": 83}),
-        ("sharp", {"psf_size_rms_grid": 10.0, "psf_ellipticity_rms_grid": 310, "completeness": 90}),
-        ("sparse", {"psf_size_rms_grid": 0.8, "psf_ellipticity_rms_grid": 50, "completeness": 90}),
-        ("cosmic-rays", {"psf_size_rms_grid": 2.5, "psf_ellipticity_rms_grid": 110, "completeness": 80}),
+        (
+            "normal",
+            {
+                "psf_size_rms_grid": 2.5,
+                "psf_ellipticity_rms_grid": 110,
+                "completeness": 83,
+                "centroid_over_bound": 1.6,
+            },
+        ),
+        (
+            "sharp",
+            {
+                "psf_size_rms_grid": 10.0,
+                "psf_ellipticity_rms_grid": 310,
+                "completeness": 90,
+                "centroid_over_bound": 3.0,
+            },
+        ),
+        (
+            "sparse",
+            {
+                "psf_size_rms_grid": 0.8,
+                "psf_ellipticity_rms_grid": 50,
+                "completeness": 90,
+                "centroid_over_bound": 1.6,
+            },
+        ),
+        (
+            "cosmic-rays",
+            {
+                "psf_size_rms_grid": 2.5,
+                "psf_ellipticity_rms_grid": 110,
+                "completeness": 80,
+                "centroid_over_bound": 1.6,
+            },
+        ),
     ],
 )
 class TestAgainstTruth:
@@ -101,7 +133,7 @@ class TestAgainstTruth:
 
     def test_centroids_are_near_the_bound(self, scene, limits):
         figures = _figures(scene)
-        assert figures["centroid_over_bound"] < 2.0
+        assert figures["centroid_over_bound"] < limits["centroid_over_bound"]
         assert figures["clean_stars_flagged_percent"] == 0.0
 
     def test_stars_are_told_from_galaxies(self, scene, limits):
@@ -111,8 +143,9 @@ class TestAgainstTruth:
     def test_cosmic_rays_are_found_and_no_star_is_taken(self, scene, limits):
         figures = _figures(scene)
         assert figures["stars_lost"] == 0
-        assert figures["cosmic_rays_found"] >= 95.0
-        assert figures["cosmic_ray_charge"] >= 90.0
+        if scene == "cosmic-rays":  # the others have few
+            assert figures["cosmic_rays_found"] >= 95.0
+            assert figures["cosmic_ray_charge"] >= 90.0
 
 
 class TestProducts:
