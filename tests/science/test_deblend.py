@@ -131,7 +131,8 @@ def test_with_the_parts_of_detection():
     exposure = Exposure(
         image, np.zeros(shape, np.int32), np.ones(shape, np.float32), psf=GaussianPsf(SIGMA, 25, shape)
     )
-    whole = DetectSources(DetectionConfig(re_estimate_background=False)).run(exposure).footprints
+    config = DetectionConfig(re_estimate_background=False, one_source_per_peak=False)
+    whole = DetectSources(config).run(exposure).footprints
     config = DetectionConfig(re_estimate_background=False, one_source_per_peak=True)
     parts = DetectSources(config).run(exposure).footprints
     assert (len(whole), len(parts)) == (3, 5)
