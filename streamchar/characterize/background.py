@@ -18,8 +18,10 @@ from pydantic import Field, model_validator
 
 from streamchar.characterize import statistics
 from streamchar.characterize.base import Task
+from streamchar.characterize.binning import bin_centres, bin_edges
 from streamchar.characterize.chebyshev import ChebyshevField, terms
 from streamchar.characterize.errors import BackgroundFitError, TooFewBinsError, TooManyMaskedPixelsError
+from streamchar.characterize.sky import SkyConfig, find_sky
 from streamchar.characterize.splines import MIN_POINTS, InterpolationStyle, add_interpolated, best_style
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
@@ -36,6 +38,14 @@ class BackgroundConfig(Configuration):
 
     undersample_style: UndersampleStyle = "reduce_interp_order"
     """With too few bins for the model: raise, lower its order, or make more bins."""
+
+    mask_sources: bool = True
+    """Find sources in the image and leave them out, instead of clipping the bins; statistics_property and
+    do_filter_super_pixels then have no effect, and bins are weighted by the inverse squares of their errors.
+    (The reference leaves out only what detection marked.)"""
+
+    sky: SkyConfig = SkyConfig()
+    """What a source is then."""
 
     bin_size: int = Field(128, gt=0)
     """Bin size in pixels, along both axes. Bins are equal to within a pixel, so they are this size or
@@ -83,20 +93,6 @@ class BackgroundConfig(Configuration):
                 f"not {self.approx_order_y}"
             )
         return self
-
-
-def bin_edges(length: int, bins: int) -> NDArray[np.int64]:
-    """First pixel of each of ``bins`` bins over ``length`` pixels and the end of the last, int64 (bins + 1).
-
-    Bin i ends at ⌊((i + 1) length + ⌊bins/2⌋)/bins⌋.
-    """
-    ends = ((np.arange(bins, dtype=np.int64) + 1) * length + bins // 2) // bins
-    return np.concatenate([np.zeros(1, np.int64), np.minimum(ends, length)])
-
-
-def bin_centres(edges: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Pixel position of the middle of each bin, float64 (bins)."""
-    return np.asarray(edges[:-1] + 0.5 * np.diff(edges) - 0.5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -309,6 +305,24 @@ def fit_background(
     height, width = image.shape
     ny, nx, order = _grid(height, width, config)
     style = _style(ny, nx, config)
+    if config.mask_sources:
+        return _fit_sky(
+            image,
+            mask,
+            ignored_bits,
+            config,
+            BackgroundModel(
+                np.empty((ny, nx), np.float32),
+                np.empty((ny, nx), np.float32),
+                width,
+                height,
+                style,
+                config.undersample_style,
+                config.weighting,
+                None,
+            ),
+            order,
+        )
     values, errors, usable = _measure(image, mask, ignored_bits, ny, nx, config.statistics_property)
     if not usable:
         raise TooManyMaskedPixelsError(pixels=image.size, planes=", ".join(config.ignored_pixel_mask))
@@ -321,6 +335,42 @@ def fit_background(
         _check_lines(values, style, config)
         return model
     return replace(model, polynomial=_fit_polynomial(model, order))
+
+
+def _fit_sky(
+    image: NDArray[np.float32],
+    mask: NDArray[np.int32],
+    ignored_bits: int,
+    config: BackgroundConfig,
+    empty: BackgroundModel,
+    order: int,
+) -> BackgroundModel:
+    """Fit between the sources; ``empty`` says how the bins and the model are to be."""
+
+    def fit(values: NDArray[np.float64], errors: NDArray[np.float64]) -> ChebyshevField:
+        return _fit_polynomial(_with_bins(empty, values, errors), order, weight_power=2)
+
+    sky = find_sky(
+        np.ascontiguousarray(image),
+        np.ascontiguousarray(mask),
+        ignored_bits,
+        empty.values.shape,
+        fit,
+        config.sky,
+    )
+    if sky is None:
+        raise TooManyMaskedPixelsError(pixels=image.size, planes=", ".join(config.ignored_pixel_mask))
+    model = _with_bins(empty, sky.values, sky.errors)
+    if not config.use_approx:
+        _check_lines(model.values, model.interpolation_style, config)
+        return model
+    return replace(model, polynomial=sky.field)
+
+
+def _with_bins(
+    model: BackgroundModel, values: NDArray[np.float64], errors: NDArray[np.float64]
+) -> BackgroundModel:
+    return replace(model, values=values.astype(np.float32), errors=errors.astype(np.float32))
 
 
 def _grid(height: int, width: int, config: BackgroundConfig) -> tuple[int, int, int]:
@@ -397,13 +447,15 @@ def _check_lines(values: NDArray[np.float32], style: InterpolationStyle, config:
         raise BackgroundFitError(order=0, usable=int(good.sum()), bins=values.size)
 
 
-def _fit_polynomial(model: BackgroundModel, order: int) -> ChebyshevField:
+def _fit_polynomial(model: BackgroundModel, order: int, weight_power: int = 1) -> ChebyshevField:
     y, x = np.meshgrid(*model.centres, indexing="ij")
     values = model.values.astype(np.float64)
-    # The inverse of the error, not of its square: what the reference's code does. A bin of equal pixels has
+    # The inverse of the error, not of its square, is what the reference's code does. A bin of equal pixels has
     # error 0 and is skipped, as there.
     with np.errstate(divide="ignore"):
-        weights = 1.0 / model.errors.astype(np.float64) if model.weighting else np.ones_like(values)
+        weights = (
+            model.errors.astype(np.float64) ** -weight_power if model.weighting else np.ones_like(values)
+        )
     good = np.isfinite(values + weights)
     usable = int(good.sum())
     arrays = (x[good], y[good], values[good])

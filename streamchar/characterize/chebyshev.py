@@ -113,8 +113,16 @@ class ChebyshevField:
 
         The field is summed in float64 and rounded to float32 before it is added.
         """
-        left, right = self._basis()
-        add_separable(plane, left @ self.coefficients, np.ascontiguousarray(right.T), factor)
+        self._add(plane, *self._basis(), factor)
+
+    def on_grid(self, x: Array, y: Array) -> Array:
+        """Values at the crossings of the columns ``x`` and rows ``y``, pixels: float64 (len(y), len(x))."""
+        left, right = self._basis_at(x, y)
+        return np.asarray(left @ self.coefficients @ right.T)
+
+    def add_on_grid(self, plane: NDArray[np.float32], x: Array, y: Array, factor: float = 1.0) -> None:
+        """Add ``factor`` times those values to a float32 plane of that shape."""
+        self._add(plane, *self._basis_at(x, y), factor)
 
     def mean_and_variance(self) -> tuple[float, float]:
         """Mean and variance (n − 1) of the field over all pixels, without drawing it."""
@@ -126,9 +134,17 @@ class ChebyshevField:
         return mean, max(float(square), 0.0) / (pixels - 1) if pixels > 1 else float("nan")
 
     def _basis(self) -> tuple[Array, Array]:
-        u = chebvander(_scaled(np.arange(self.width, dtype=np.float64), self.width), self.order)
-        v = chebvander(_scaled(np.arange(self.height, dtype=np.float64), self.height), self.order)
+        return self._basis_at(
+            np.arange(self.width, dtype=np.float64), np.arange(self.height, dtype=np.float64)
+        )
+
+    def _basis_at(self, x: Array, y: Array) -> tuple[Array, Array]:
+        u = chebvander(_scaled(x, self.width), self.order)
+        v = chebvander(_scaled(y, self.height), self.order)
         return np.asarray(v, np.float64), np.asarray(u, np.float64)
+
+    def _add(self, plane: NDArray[np.float32], left: Array, right: Array, factor: float) -> None:
+        add_separable(plane, left @ self.coefficients, np.ascontiguousarray(right.T), factor)
 
     def shifted(self, amount: float) -> Self:
         """Return the field plus a constant."""

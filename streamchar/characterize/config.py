@@ -28,7 +28,13 @@ Preset = Literal["best", "reference"]
 
 REFERENCE_PRESET: Tree = {
     "background": {"mask_sources": False},
-    "detection": {"background": {"mask_sources": False}},
+    "detection": {
+        "background": {"mask_sources": False},
+        "re_estimate_background": True,
+        "do_temp_local_background": True,
+        "one_source_per_peak": False,
+        "do_confirm": False,
+    },
     "measurement": {
         "psf_interpolation": "lanczos",
         "plugins": {
@@ -38,11 +44,13 @@ REFERENCE_PRESET: Tree = {
                 "weighting": "uniform",
                 "outliers": {"threshold": 0.0},
                 "min_light": 0.0,
+                "min_edge_light": 1.0,
             },
             "base_CircularApertureFlux": {"sinc_half_width": 8},
         },
     },
     "measure_ap_corr": {"error_estimate": "scatter"},
+    "catalog_calculation": {"extendedness": {"flux_ratio": 0.95}},
     "measure_psf": {
         "reserve": {"fraction": 0.0},
         "star_selector": {"object_size": {"follow_locus": False}},

@@ -55,7 +55,7 @@ class CosmicRayConfig(Configuration):
     """Only set mask bits, and leave the pixels alone."""
 
     background: BackgroundConfig = BackgroundConfig(
-        statistics_property="median", bin_size=100_000, use_approx=False
+        mask_sources=False, statistics_property="median", bin_size=100_000, use_approx=False
     )
     """Background below the cosmic rays; with bins larger than the exposure, the median of its pixels."""
 

@@ -18,6 +18,7 @@ from streamchar.characterize.background import (
     fit_background,
 )
 from streamchar.characterize.base import Task
+from streamchar.characterize.confirmation import confirmed, doubtful_peaks, first_peaks, on_rim
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.growth import grow, growth_radius
 from streamchar.characterize.peaks import find_footprints, flatten_peaks, with_significance
@@ -65,9 +66,10 @@ class DetectionConfig(Configuration):
     """Which footprints become sources."""
     adjust_background: float = 0.0
     """Constant added to the re-estimated background, image units."""
-    re_estimate_background: bool = True
-    """Fit the background again with the detected pixels masked, and subtract it."""
-    do_temp_local_background: bool = True
+    re_estimate_background: bool = False
+    """Fit the background again with the detected pixels masked, and subtract it. (The reference must; a background fitted
+    between the sources has nothing to gain.)"""
+    do_temp_local_background: bool = False
     """Find the peaks of complex footprints on a locally flattened image."""
     do_temp_wide_background: bool = False
     """Detect on an image without its large-scale background."""
@@ -79,16 +81,28 @@ class DetectionConfig(Configuration):
     """Planes left out of image statistics."""
     exclude_mask_planes: tuple[str, ...] = ()
     """Planes whose pixels are set to zero before the threshold."""
-    one_source_per_peak: bool = False
-    """Split footprints so that every prominent peak becomes a source (the reference does not)."""
+    one_source_per_peak: bool = True
+    """Split footprints so that every prominent peak above the threshold times ``include_threshold_multiplier`` becomes a
+    source (the reference does not)."""
     splitting: SplittingConfig = SplittingConfig()
     """Which peaks are prominent."""
+    do_confirm: bool = True
+    """Drop sources that owe their peak to pixels of ``untrusted_mask_planes`` or have it on the rim of what is searched."""
+    untrusted_mask_planes: tuple[str, ...] = ("BAD", "CR", "NO_DATA")
+    """Planes whose pixels make no source; those unknown to the exposure are ignored."""
+    min_confirmation: float = Field(default=0.7, ge=0)
+    """What the other pixels' significance must reach, in units of the one that sources need."""
     background: BackgroundConfig = BackgroundConfig()
     """The re-estimated background."""
-    temp_local_background: BackgroundConfig = BackgroundConfig(bin_size=64, use_approx=False)
+    temp_local_background: BackgroundConfig = BackgroundConfig(
+        mask_sources=False, bin_size=64, use_approx=False
+    )
     """The local background under complex footprints."""
     temp_wide_background: BackgroundConfig = BackgroundConfig(
-        bin_size=512, use_approx=False, ignored_pixel_mask=("BAD", "EDGE", "NO_DATA")
+        mask_sources=False,
+        bin_size=512,
+        use_approx=False,
+        ignored_pixel_mask=("BAD", "EDGE", "NO_DATA"),
     )
     """The large-scale background."""
 
@@ -183,11 +197,13 @@ class DetectSources(Task[DetectionConfig]):
             self.record("n_grow", radius)
 
             with self._wide_background_removed(exposure):
-                found = self._find(exposure, sigma, width)
+                found, threshold = self._find(exposure, sigma, width)
                 grown = tuple(self._grow(footprints, radius) for footprints in found)
                 chosen = found if self.config.return_original_footprints else grown
                 if self.config.one_source_per_peak:
-                    chosen = (self._split(chosen[0], exposure, sigma, width), chosen[1])
+                    chosen = (self._split(chosen[0], exposure, sigma, width, threshold), chosen[1])
+                if self.config.do_confirm:
+                    chosen = (self._confirmed(chosen[0], exposure, sigma, width), chosen[1])
             for footprints, plane in zip(grown, ("DETECTED", "DETECTED_NEGATIVE"), strict=True):
                 footprints.set_bits(exposure.mask, exposure.bits(plane))
             models = self._re_estimate_background(exposure, background)
@@ -205,8 +221,10 @@ class DetectSources(Task[DetectionConfig]):
                 background=models,
             )
 
-    def _find(self, exposure: Exposure, sigma: float, width: int) -> tuple[Footprints, Footprints]:
-        """Footprints before growing, positive and negative, on the exposure, with final peaks."""
+    def _find(
+        self, exposure: Exposure, sigma: float, width: int
+    ) -> tuple[tuple[Footprints, Footprints], Threshold]:
+        """Footprints before growing, positive and negative, on the exposure, with final peaks; and the threshold."""
         smoothed = self._smooth(exposure, sigma, width)
         threshold = self._threshold(exposure, smoothed.image, smoothed.border)
         both = self.config.re_estimate_background or self.config.threshold_polarity != "positive"
@@ -226,7 +244,7 @@ class DetectSources(Task[DetectionConfig]):
             )
             for footprints, is_pit in zip(found, (False, True), strict=True)
         )
-        return above, below
+        return (above, below), threshold
 
     def _smooth(self, exposure: Exposure, sigma: float, width: int) -> Smoothed:
         border = width // 2
@@ -286,20 +304,51 @@ class DetectSources(Task[DetectionConfig]):
             footprints, radius, isotropic=self.config.isotropic_grow, combined=self.config.combined_grow
         )
 
-    def _split(self, footprints: Footprints, exposure: Exposure, sigma: float, width: int) -> Footprints:
-        """One footprint per prominent peak; values and significances are those of the matched filter."""
+    def _split(
+        self, footprints: Footprints, exposure: Exposure, sigma: float, width: int, threshold: Threshold
+    ) -> Footprints:
+        """One footprint per prominent peak that is bright enough to be kept.
+
+        Values and significances are those of the matched filter.
+        """
         border = width // 2
         fine_sigma = self.config.splitting.smoothing * sigma
         fine_width = min(kernel_width(fine_sigma, self.config.n_sigma_for_kernel), width)
         fine = smooth_exposure(
             exposure.image, exposure.variance, fine_sigma, fine_width, self._workspace, border=border
         )
-        parts = split_by_peak(footprints, fine, self.config.splitting)
+        parts, whole = split_by_peak(footprints, fine, self.config.splitting)
         taps = gaussian_taps(sigma, width)
         value = smooth_at(exposure.image, parts.peak_x, parts.peak_y, taps)
         variance = smooth_at(exposure.variance, parts.peak_x, parts.peak_y, taps**2)
-        significance = Threshold(0.0, scaled=True).significance(value, variance)
-        return parts.with_peaks(parts.peak_x, parts.peak_y, value, parts.peak_start, significance)
+        significance = threshold.significance(value, variance)
+        kept = threshold.reached(value, variance, self.config.include_threshold_multiplier)
+        # The brightest part is what the footprint was kept for, though its summit need not be that of the matched filter.
+        brightest = np.flatnonzero(np.diff(whole, prepend=-1))
+        kept[brightest] = True
+        for of_parts, of_peaks in (
+            (value, footprints.peak_value),
+            (significance, footprints.peak_significance),
+        ):
+            if len(brightest):
+                of_whole = np.maximum.reduceat(of_peaks, footprints.peak_start[:-1])
+                of_parts[brightest] = np.maximum(of_parts[brightest], of_whole)
+        parts = parts.with_peaks(parts.peak_x, parts.peak_y, value, parts.peak_start, significance)
+        return parts.take(kept)
+
+    def _confirmed(self, footprints: Footprints, exposure: Exposure, sigma: float, width: int) -> Footprints:
+        """Drop sources that are nothing without untrusted pixels; only for thresholds that know the pixels' noise."""
+        kept = ~on_rim(footprints, width // 2)
+        planes = [name for name in self.config.untrusted_mask_planes if name in exposure.planes]
+        if planes and self.config.threshold_type == "pixel_stdev":
+            bits = exposure.bits(*planes)
+            doubtful = doubtful_peaks(exposure, footprints, bits)
+            x, y = (pixel[doubtful] for pixel in first_peaks(footprints))
+            needed = self.config.threshold_value * self.config.include_threshold_multiplier
+            least = self.config.min_confirmation * needed
+            kept[doubtful] &= confirmed(exposure, x, y, gaussian_taps(sigma, width), bits, least, sigma)
+        self.record("unconfirmed", int(np.count_nonzero(~kept)))
+        return footprints.take(kept)
 
     def _re_estimate_background(
         self, exposure: Exposure, background: BackgroundList | None

@@ -124,6 +124,26 @@ class Footprints:
             self.peak_start[first : end + 1] - self.peak_start[first],
         )
 
+    def take(self, chosen: NDArray[np.bool_]) -> Footprints:
+        """Return the footprints where ``chosen``, bool (n), in order."""
+        spans, peaks = chosen[self.span_footprint], np.repeat(chosen, self.peak_count)
+        starts = [
+            np.concatenate([np.zeros(1, np.int64), np.cumsum(np.diff(start)[chosen])])
+            for start in (self.span_start, self.peak_start)
+        ]
+        return Footprints(
+            self.shape,
+            self.span_y[spans],
+            self.span_x0[spans],
+            self.span_x1[spans],
+            starts[0],
+            self.peak_x[peaks],
+            self.peak_y[peaks],
+            self.peak_value[peaks],
+            self.peak_significance[peaks],
+            starts[1],
+        )
+
     @property
     def area(self) -> NDArray[np.int64]:
         """Pixels of each footprint, int64 (n)."""

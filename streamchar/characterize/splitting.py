@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from streamchar.characterize.footprints import Footprints
@@ -37,7 +38,7 @@ class SplittingConfig(Configuration):
 
 def split_by_peak(
     footprints: Footprints, smoothed: Smoothed, config: SplittingConfig | None = None
-) -> Footprints:
+) -> tuple[Footprints, NDArray[np.int64]]:
     """Make every prominent peak a footprint.
 
     Parameters
@@ -51,12 +52,14 @@ def split_by_peak(
 
     Returns
     -------
-    Footprints
+    parts
         In the order of the footprints they are parts of, the brightest part first, each with one peak and its value
         and significance on ``smoothed``. Parts of one footprint do not overlap and together are the footprint.
+    whole
+        int64 (parts): the footprint that each is a part of.
     """
     config = config or SplittingConfig()
-    y, x0, x1, start, peak_x, peak_y, value, _ = split_footprints(
+    y, x0, x1, start, peak_x, peak_y, value, whole = split_footprints(
         smoothed.image,
         smoothed.variance,
         smoothed.border,
@@ -75,4 +78,4 @@ def split_by_peak(
     column = np.clip(peak_x - smoothed.border, 0, width - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         significance = value / np.sqrt(smoothed.variance[row, column].astype(np.float64))
-    return replace(parts, peak_significance=significance)
+    return replace(parts, peak_significance=significance), whole

@@ -139,13 +139,14 @@ class BinStatistics:
     ----------
     usable
         Number of usable pixels.
-    median
+    lower_quartile, median
         NaN unless asked for or needed to clip.
     mean, variance, kept
         Moments, clipped or not, and the number of pixels in them.
     """
 
     usable: _Row
+    lower_quartile: _Row
     median: _Row
     mean: _Row
     variance: _Row
@@ -175,11 +176,13 @@ def bins(
     clip
         Whether the moments are clipped.
     with_median
-        Whether the median is needed.
+        Whether the median and the lower quartile are needed.
     """
     rounds = CLIP_ROUNDS if clip else _NO_CLIPPING
     table = bin_statistics(image, mask, bits, y_edges, x_edges, with_median, rounds, CLIP_SIGMAS)
-    return BinStatistics(table[..., 0], table[..., 2], table[..., 4], table[..., 5], table[..., 6])
+    return BinStatistics(
+        table[..., 0], table[..., 1], table[..., 2], table[..., 4], table[..., 5], table[..., 6]
+    )
 
 
 def _describe(

@@ -42,6 +42,14 @@ class Threshold:
             return np.asarray(peak_value / np.float64(self.noise))
         return np.zeros(len(peak_value))
 
+    def reached(
+        self, peak_value: NDArray[np.float32], peak_variance: NDArray[np.float32], multiplier: float
+    ) -> NDArray[np.bool_]:
+        """Whether peaks reach ``multiplier`` times the level; never where the variance is not positive."""
+        if not self.scaled:
+            return np.asarray(peak_value >= multiplier * self.value)
+        return self.significance(peak_value, peak_variance) >= multiplier * self.value
+
 
 def make_threshold(
     kind: ThresholdType, value: float, image: NDArray[np.float32], ignored: NDArray[np.bool_] | None

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from streamchar.characterize.background import BackgroundList, SubtractBackground
+from streamchar.characterize.config import CharacterizeImageConfig
 from streamchar.characterize.detection import DetectionConfig, DetectSources
 from streamchar.characterize.errors import MissingPsfError, TooManyMaskedPixelsError
 from streamchar.characterize.psf.gaussian import GaussianPsf
@@ -64,8 +65,17 @@ def flux_with_own_noise(signal_to_noise, sigma=SIGMA):
     return 0.5 * (signal_to_noise**2 + np.sqrt(signal_to_noise**4 + 4 * signal_to_noise**2 * area))
 
 
+def reference(*overrides):
+    return CharacterizeImageConfig.preset("reference").detection.with_overrides(*overrides)
+
+
 def detect(target, *overrides, **arguments):
-    return DetectSources(DetectionConfig().with_overrides(*overrides)).run(target, **arguments)
+    """As the reference does it."""
+    return DetectSources(reference(*overrides)).run(target, **arguments)
+
+
+def detect_best(target, *overrides):
+    return DetectSources(DetectionConfig().with_overrides(*overrides)).run(target)
 
 
 def bits(target, plane):
@@ -552,17 +562,21 @@ def test_settings_are_checked(override):
         DetectionConfig().with_overrides(override)
 
 
-def test_the_defaults_are_those_of_the_reference():
-    config = DetectionConfig()
+def test_the_reference_preset_is_the_reference():
+    config = reference()
     assert (config.background.bin_size, config.background.use_approx) == (128, True)
     assert (config.temp_local_background.bin_size, config.temp_local_background.use_approx) == (64, False)
     assert (config.temp_wide_background.bin_size, config.temp_wide_background.use_approx) == (512, False)
     assert config.temp_wide_background.ignored_pixel_mask == ("BAD", "EDGE", "NO_DATA")
     assert not config.one_source_per_peak
+    assert not config.do_confirm
+    assert config.re_estimate_background
+    backgrounds = (config.background, config.temp_local_background, config.temp_wide_background)
+    assert not any(background.mask_sources for background in backgrounds)
 
 
 def test_values_are_recorded_for_every_run():
-    task = DetectSources()
+    task = DetectSources(reference())
     for _ in range(2):
         target = noise_and_star()
         SubtractBackground().run(target)

@@ -1,0 +1,293 @@
+"""The sky between the sources, from block means: what stands out is masked before the background is fitted.
+
+A deviation from the reference, which fits its background to pixels that hold the wings of its sources and all sources
+below 50 sigma. Here the image is reduced to the means of small blocks, blocks that exceed the model by a little more than
+their noise are masked together with what surrounds them, and the model is fitted to the others, until it stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from streamchar.characterize import statistics
+from streamchar.characterize.binning import bin_centres, bin_edges
+from streamchar.characterize.chebyshev import ChebyshevField, terms
+from streamchar.configuration import Configuration
+from streamchar.kernels import block_means, smooth
+
+Plane = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+Grid = NDArray[np.float64]
+FitField = Callable[[Grid, Grid], ChebyshevField]
+"""Makes a field over the exposure's pixels from values and errors of bins, float64 (ny, nx); NaN takes no part."""
+
+MIN_USABLE = 0.5
+"""Fraction of a block's pixels that must be usable."""
+
+WILD = 1000.0
+"""Pixels are limited to this many interquartile ranges beyond the quartiles: no infinity enters a mean."""
+
+PIT = 5.0
+"""Blocks this many standard deviations below the model are masked, too: defects that nobody marked."""
+
+SAMPLED_ROWS = 64
+"""Rows from which the spread of the pixels and the noise of the blocks are guessed at the start."""
+
+KERNEL_HALF = 2
+"""Half width in blocks of the kernel that smooths them."""
+
+NOISE_ORDER = 2
+"""Degree to which the variance of the blocks may change over the exposure."""
+
+MIN_NOISE = 0.3
+"""Least standard deviation of a block in units of the median one, where that polynomial runs low."""
+
+GAUSSIAN_IQR = 0.741301109252802
+"""Standard deviation of a Gaussian over its interquartile range."""
+
+GAUSSIAN_MAD = 2.0 * GAUSSIAN_IQR
+"""Standard deviation of a Gaussian over its median absolute deviation."""
+
+
+class SkyConfig(Configuration):
+    """What is not sky.
+
+    The threshold balances two biases: sources that stay below it raise the background, and masking the noise's own
+    upward fluctuations lowers it by 0.003 of the noise of a pixel.
+    """
+
+    block_size: int = Field(default=4, ge=1, le=64)
+    """Side of a block in pixels."""
+    smoothing: float = Field(default=0.7, gt=0, le=2)
+    """Width of the Gaussian that the block means are smoothed with, in blocks."""
+    threshold: float = Field(default=2.75, gt=0)
+    """Blocks this many of their standard deviations above the model are sources."""
+    growth: int = Field(default=2, ge=0, le=16)
+    """Radius of the disk of blocks that is masked around each."""
+    min_fraction: float = Field(default=0.02, ge=0, le=1)
+    """Fraction of a bin's blocks that must be left; bins with fewer take no part."""
+    max_rounds: int = Field(default=6, ge=1)
+    """Most rounds of masking and fitting."""
+    tolerance: float = Field(default=0.003, ge=0)
+    """The last round is the one that changes the model by no more, rms, in standard deviations of a pixel."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sky:
+    """What was found between the sources.
+
+    Attributes
+    ----------
+    field
+        The model over the exposure's pixels.
+    values, errors
+        float64 (ny, nx): sky of every bin and its standard error; NaN where too few blocks are left.
+    source_fraction
+        Fraction of the blocks that were taken for sources.
+    """
+
+    field: ChebyshevField
+    values: Grid
+    errors: Grid
+    source_fraction: float
+
+
+def find_sky(
+    image: Plane,
+    mask: NDArray[np.int32],
+    ignored_bits: int,
+    bins: tuple[int, int],
+    fit: FitField,
+    config: SkyConfig,
+) -> Sky | None:
+    """Mask sources and fit the sky, in turns.
+
+    It starts from a fit to the medians of the bins, then to the lower quartiles of what that leaves: medians follow
+    gradients within bins, lower quartiles are nearer to the sky where sources cover half of it.
+
+    Parameters
+    ----------
+    image, mask
+        float32 and int32 (height, width), C-contiguous.
+    ignored_bits
+        Pixels that have one of these bits or are not a number are left out.
+    bins
+        Rows and columns of bins.
+    fit
+        Makes a model of the bins; what it raises is not caught.
+    config
+        What is not sky.
+
+    Returns
+    -------
+    sky
+        ``None`` when no block has enough usable pixels.
+    """
+    blocks = _Blocks.of(image, mask, ignored_bits, bins, config.block_size)
+    if blocks.unusable.all():
+        return None
+    field, stdev = _start(blocks, fit)
+    taps = _taps(config.smoothing)
+    # Noise of a smoothed block in units of that of a block.
+    level: Plane | np.float32 = np.float32(config.threshold * _gain(taps) * stdev)
+    least = config.min_fraction * blocks.unusable.size / (bins[0] * bins[1])
+    for _ in range(config.max_rounds):
+        sources = _sources(blocks, taps, level, config)
+        found = blocks.measure(sources)
+        enough = (found.kept >= max(least, 2.0)) & (found.variance > 0.0)
+        values = np.where(enough, found.mean, np.nan)
+        variance = np.where(enough, found.variance, np.nan)
+        errors = np.sqrt(variance / np.maximum(found.kept, 1.0))
+        correction = fit(values, errors)
+        blocks.subtract(correction)
+        field = _sum(field, correction)
+        stdev = float(np.sqrt(np.nanmedian(variance)))
+        if blocks.rms(correction) <= config.tolerance * config.block_size * stdev:
+            break
+        level = _noise(blocks, variance, found.kept, stdev)
+        level *= np.float32(config.threshold * _gain(taps))
+    centres = [bin_centres(bin_edges(length, n)) for length, n in zip(image.shape, bins, strict=True)]
+    values += field.on_grid(*centres[::-1]) - correction.on_grid(*centres[::-1])
+    taken = np.count_nonzero(sources & ~blocks.unusable) / np.count_nonzero(~blocks.unusable)
+    return Sky(field, values, errors, float(taken))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Blocks:
+    """Block means, less the model so far, and their geometry.
+
+    ``mean`` is float32 and changes, ``unusable`` bool, both (rows, columns); x and y are the centres of columns and rows
+    in pixels; the edges are those of the bins in blocks.
+    """
+
+    mean: Plane
+    unusable: Flags
+    x: Grid
+    y: Grid
+    x_edges: NDArray[np.int64]
+    y_edges: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, image: Plane, mask: NDArray[np.int32], bits: int, bins: tuple[int, int], size: int
+    ) -> _Blocks:
+        # Small exposures have small blocks: a bin must hold some.
+        size = max(1, min(size, min(image.shape[0] // bins[0], image.shape[1] // bins[1]) // 8))
+        rows = np.s_[:: max(1, image.shape[0] // SAMPLED_ROWS)]
+        spread = statistics.quartiles(image[rows], mask[rows], bits)
+        # Digitized coarser than its noise, an image may have equal quartiles.
+        reach = WILD * (spread.interquartile_range or max(1.0, abs(spread.median)))
+        low, high = (spread.lower - reach, spread.upper + reach) if spread.count else (0.0, 0.0)
+        mean, count = block_means(image, mask, bits, size, low, high)
+        y, x = (_block_centres(length, size) for length in image.shape)
+        edges = [bin_edges(blocks, n) for blocks, n in zip(mean.shape, bins, strict=True)]
+        return cls(mean, count < MIN_USABLE * size * size, x, y, edges[1], edges[0])
+
+    def measure(self, masked: Flags | None = None, *, quartiles: bool = False) -> statistics.BinStatistics:
+        unusable = self.unusable if masked is None else self.unusable | masked
+        return statistics.bins(
+            self.mean,
+            unusable.astype(np.int32),
+            1,
+            self.y_edges,
+            self.x_edges,
+            clip=False,
+            with_median=quartiles,
+        )
+
+    def subtract(self, field: ChebyshevField) -> None:
+        field.add_on_grid(self.mean, self.x, self.y, -1.0)
+        self.mean[self.unusable] = 0.0
+
+    def rms(self, field: ChebyshevField) -> float:
+        middle = [0.5 * (edges[1:] + edges[:-1]) for edges in (self.x_edges, self.y_edges)]
+        columns, rows = (
+            np.minimum(place.astype(int), len(at) - 1)
+            for place, at in zip(middle, (self.x, self.y), strict=True)
+        )
+        return float(np.sqrt(np.mean(field.on_grid(self.x[columns], self.y[rows]) ** 2)))
+
+
+def _block_centres(length: int, size: int) -> Grid:
+    first = np.arange(0, length, size, dtype=np.float64)
+    return 0.5 * (first + np.minimum(first + size, length) - 1.0)
+
+
+def _start(blocks: _Blocks, fit: FitField) -> tuple[ChebyshevField, float]:
+    """Fit where sources are not masked yet; return the field and a guess of the blocks' standard deviation."""
+    rows = np.s_[:: max(1, len(blocks.mean) // SAMPLED_ROWS)]
+    both = ~(blocks.unusable[rows, 1:] | blocks.unusable[rows, :-1])
+    steps = np.abs(blocks.mean[rows, 1:] - blocks.mean[rows, :-1])[both]
+    stdev = float(GAUSSIAN_MAD * np.median(steps) / np.sqrt(2.0)) if steps.size else 0.0
+    medians = blocks.measure(quartiles=True).median
+    field = fit(medians, np.ones_like(medians))
+    blocks.subtract(field)
+    lower = blocks.measure(quartiles=True).lower_quartile + 0.5 * stdev / GAUSSIAN_IQR
+    correction = fit(lower, np.ones_like(lower))
+    blocks.subtract(correction)
+    return _sum(field, correction), stdev
+
+
+def _taps(sigma: float) -> Plane:
+    """The right half of a Gaussian kernel of unit sum, from its centre."""
+    half = np.exp(-0.5 * (np.arange(KERNEL_HALF + 1) / sigma) ** 2)
+    return np.asarray(half / (half[0] + 2.0 * half[1:].sum()), np.float32)
+
+
+def _gain(taps: Plane) -> float:
+    """Standard deviation of white noise smoothed with the kernel along both axes, in units of that before."""
+    return float(taps[0] ** 2 + 2.0 * (taps[1:] ** 2).sum())
+
+
+def _sources(blocks: _Blocks, taps: Plane, level: Plane | np.float32, config: SkyConfig) -> Flags:
+    smoothed = np.empty_like(blocks.mean)
+    smooth(np.pad(blocks.mean, KERNEL_HALF, mode="edge"), taps, smoothed)
+    sources = smoothed > level
+    sources |= smoothed < -PIT / config.threshold * level
+    return _dilated(sources, config.growth)
+
+
+def _dilated(flags: Flags, radius: int) -> Flags:
+    """Set what is within ``radius`` of a flag."""
+    height, width = flags.shape
+    result, row, reach = np.zeros_like(flags), flags.copy(), 0
+    # From the disk's narrow rows to the wide ones, every row of flags is widened only once.
+    for dy in range(min(radius, height - 1), -1, -1):
+        half = min(int(np.sqrt(radius**2 - dy**2 + 0.5)), width - 1)
+        for dx in range(reach + 1, half + 1):
+            row[:, dx:] |= flags[:, : width - dx]
+            row[:, : width - dx] |= flags[:, dx:]
+        reach = half
+        result[dy:] |= row[: height - dy]
+        result[: height - dy] |= row[dy:]
+    return result
+
+
+def _noise(blocks: _Blocks, variance: Grid, kept: Grid, stdev: float) -> Plane:
+    """Smooth standard deviation of the blocks, where sources are masked."""
+    good = np.isfinite(variance)
+    y, x = (bin_centres(edges) for edges in (blocks.y_edges, blocks.x_edges))
+    rows, columns = np.nonzero(good)
+    order = min(NOISE_ORDER, *(n - 1 for n in variance.shape))
+    height, width = blocks.mean.shape
+    if len(rows) < 2 * terms(order):
+        order = 0
+    field = ChebyshevField.fit(
+        x[columns], y[rows], variance[good], order=order, width=width, height=height, weights=kept[good]
+    )
+    plane = field.image()
+    return np.sqrt(np.maximum(plane, np.float32((MIN_NOISE * stdev) ** 2), out=plane), out=plane)
+
+
+def _sum(a: ChebyshevField, b: ChebyshevField) -> ChebyshevField:
+    """Fields of the same box, whatever their orders."""
+    size = max(a.order, b.order) + 1
+    total = np.zeros((size, size))
+    for field in (a, b):
+        total[: field.order + 1, : field.order + 1] += field.coefficients
+    return ChebyshevField(total, a.width, a.height)
