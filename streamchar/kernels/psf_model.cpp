@@ -19,26 +19,55 @@ struct Shape {
 
 double start_of(const Shape &s, double shift) { return double(s.grid / 2) - (double(s.stamp / 2) + shift) * s.scale; }
 
-STREAMCHAR_MULTIVERSION void combine(const double *components, const double *basis, std::size_t terms, std::size_t size, double *out) {
-  std::fill(out, out + size, 0.0);
-  std::size_t c = 0;
-  for (; c + 3 <= terms; c += 3) {
-    const double b0 = basis[c], b1 = basis[c + 1], b2 = basis[c + 2];
-    const double *p0 = components + c * size, *p1 = p0 + size, *p2 = p1 + size;
-    for (std::size_t i = 0; i < size; ++i) out[i] += (b0 * p0[i] + b1 * p1[i]) + b2 * p2[i];
+// Stars are taken four at a time, so that the components are read once for all four.
+constexpr std::size_t GROUP = 4;
+
+// images (GROUP x size) = sum over terms of basis (terms x GROUP) times components (terms x size).
+STREAMCHAR_MULTIVERSION void combine(const double *components, const double *basis, std::size_t terms, std::size_t size, double *images) {
+  std::size_t i = 0;
+  for (; i + 8 <= size; i += 8) {
+    Four total[GROUP][2] = {}, first, second;
+    for (std::size_t c = 0; c < terms; ++c) {
+      load(components + c * size + i, first);
+      load(components + c * size + i + 4, second);
+      for (std::size_t g = 0; g < GROUP; ++g) {
+        total[g][0] += basis[c * GROUP + g] * first;
+        total[g][1] += basis[c * GROUP + g] * second;
+      }
+    }
+    for (std::size_t g = 0; g < GROUP; ++g) std::memcpy(images + g * size + i, total[g], sizeof total[g]);
   }
-  for (; c < terms; ++c) {
-    const double b = basis[c], *p = components + c * size;
-    for (std::size_t i = 0; i < size; ++i) out[i] += b * p[i];
-  }
+  for (; i < size; ++i)
+    for (std::size_t g = 0; g < GROUP; ++g) {
+      double total = 0.0;
+      for (std::size_t c = 0; c < terms; ++c) total += basis[c * GROUP + g] * components[c * size + i];
+      images[g * size + i] = total;
+    }
 }
 
-STREAMCHAR_MULTIVERSION void scatter(const double *image, const double *basis, std::size_t terms, std::size_t size, double *components) {
-  for (std::size_t c = 0; c < terms; ++c) {
-    const double b = basis[c];
-    double *p = components + c * size;
-    for (std::size_t i = 0; i < size; ++i) p[i] += b * image[i];
-  }
+// The transpose: add basis times images to the components.
+STREAMCHAR_MULTIVERSION void scatter(const double *images, const double *basis, std::size_t terms, std::size_t size, double *components) {
+  static_assert(GROUP == 4);
+  const double *one = images, *two = one + size, *three = two + size, *four = three + size;
+  std::size_t i = 0;
+  for (; i + 8 <= size; i += 8)
+    for (std::size_t part = i; part < i + 8; part += 4) {
+      Four a, b, c, d, total;
+      load(one + part, a);
+      load(two + part, b);
+      load(three + part, c);
+      load(four + part, d);
+      for (std::size_t k = 0; k < terms; ++k) {
+        const double *f = basis + k * GROUP;
+        double *p = components + k * size + part;
+        load(p, total);
+        total += (f[0] * a + f[1] * b) + (f[2] * c + f[3] * d);
+        std::memcpy(p, &total, sizeof total);
+      }
+    }
+  for (; i < size; ++i)
+    for (std::size_t c = 0; c < terms; ++c)
+      for (std::size_t g = 0; g < GROUP; ++g) components[c * size + i] += basis[c * GROUP + g] * images[g * size + i];
 }
 
 // The transpose: in (outputs x width) spread onto out (inputs x width).
@@ -52,10 +81,18 @@ void spread_rows(const Taps &taps, const double *in, std::size_t inputs, std::si
 }
 
 struct Workspace {
-  std::vector<double> grid, a, b;
+  std::vector<double> grids, basis, a, b; // grids: GROUP x S x S; basis: terms x GROUP
   Taps x, y;
   explicit Workspace(const Shape &s)
-      : grid(s.grid * s.grid), a(std::max(s.grid, s.stamp) * std::max(s.grid, s.stamp)), b(a.size()), x(s.stamp, s.order), y(s.stamp, s.order) {}
+      : grids(GROUP * s.grid * s.grid), basis(s.terms * GROUP), a(std::max(s.grid, s.stamp) * std::max(s.grid, s.stamp)), b(a.size()),
+        x(s.stamp, s.order), y(s.stamp, s.order) {}
+  // The functions of stars first, first + 1, ...; zero beyond the last star. Returns the number of stars.
+  std::size_t select(const Shape &s, const double *functions, std::size_t first) {
+    const std::size_t count = std::min(GROUP, s.n - first);
+    for (std::size_t c = 0; c < s.terms; ++c)
+      for (std::size_t g = 0; g < GROUP; ++g) basis[c * GROUP + g] = g < count ? functions[(first + g) * s.terms + c] : 0.0;
+    return count;
+  }
   void place(const Shape &s, double dx, double dy) {
     x.fill(start_of(s, dx), s.scale, std::int64_t(s.grid));
     y.fill(start_of(s, dy), s.scale, std::int64_t(s.grid));
@@ -63,18 +100,18 @@ struct Workspace {
 };
 
 // grid (S x S) to stamp (V x V); the row pass first, then the column pass on the transposed image.
-void draw(const Shape &s, Workspace &work, double *stamp) {
-  interpolate_rows(work.y, work.grid.data(), s.grid, s.grid, work.a.data());
+void draw(const Shape &s, Workspace &work, const double *grid, double *stamp) {
+  interpolate_rows(work.y, grid, s.grid, s.grid, work.a.data());
   transpose(work.a.data(), s.stamp, s.grid, work.b.data());
   interpolate_rows(work.x, work.b.data(), s.grid, s.stamp, work.a.data());
   transpose(work.a.data(), s.stamp, s.stamp, stamp);
 }
 
-void draw_transposed(const Shape &s, Workspace &work, const double *stamp) {
+void draw_transposed(const Shape &s, Workspace &work, const double *stamp, double *grid) {
   transpose(stamp, s.stamp, s.stamp, work.a.data());
   spread_rows(work.x, work.a.data(), s.grid, s.stamp, work.b.data());
   transpose(work.b.data(), s.grid, s.stamp, work.a.data());
-  spread_rows(work.y, work.a.data(), s.grid, s.grid, work.grid.data());
+  spread_rows(work.y, work.a.data(), s.grid, s.grid, grid);
 }
 
 using Array3 = Cube<const double>;
@@ -103,10 +140,14 @@ auto psf_draw(Array3 components, Array2 basis, Array1 dx, Array1 dy, std::size_t
   {
     nb::gil_scoped_release release;
     Workspace work(s);
-    for (std::size_t i = 0; i < s.n; ++i) {
-      work.place(s, dx(i), dy(i));
-      combine(components.data(), basis.data() + i * s.terms, s.terms, s.grid * s.grid, work.grid.data());
-      draw(s, work, out + i * size * size);
+    const std::size_t area = s.grid * s.grid;
+    for (std::size_t i = 0; i < s.n; i += GROUP) {
+      const std::size_t count = work.select(s, basis.data(), i);
+      combine(components.data(), work.basis.data(), s.terms, area, work.grids.data());
+      for (std::size_t g = 0; g < count; ++g) {
+        work.place(s, dx(i + g), dy(i + g));
+        draw(s, work, work.grids.data() + g * area, out + (i + g) * size * size);
+      }
     }
   }
   return to_cube(out, s.n, size, size);
@@ -119,10 +160,15 @@ auto psf_draw_transposed(Array3 stamps, Array2 basis, Array1 dx, Array1 dy, std:
   {
     nb::gil_scoped_release release;
     Workspace work(s);
-    for (std::size_t i = 0; i < s.n; ++i) {
-      work.place(s, dx(i), dy(i));
-      draw_transposed(s, work, stamps.data() + i * s.stamp * s.stamp);
-      scatter(work.grid.data(), basis.data() + i * s.terms, s.terms, grid * grid, out);
+    const std::size_t area = grid * grid;
+    for (std::size_t i = 0; i < s.n; i += GROUP) {
+      const std::size_t count = work.select(s, basis.data(), i);
+      for (std::size_t g = 0; g < count; ++g) {
+        work.place(s, dx(i + g), dy(i + g));
+        draw_transposed(s, work, stamps.data() + (i + g) * s.stamp * s.stamp, work.grids.data() + g * area);
+      }
+      std::fill(work.grids.begin() + std::ptrdiff_t(count * area), work.grids.end(), 0.0);
+      scatter(work.grids.data(), work.basis.data(), s.terms, area, out);
     }
   }
   return to_cube(out, s.terms, grid, grid);
@@ -137,14 +183,20 @@ auto psf_normal_product(Array3 components, Array2 basis, Array1 dx, Array1 dy, A
     nb::gil_scoped_release release;
     Workspace work(s);
     std::vector<double> stamp(s.stamp * s.stamp);
-    for (std::size_t i = 0; i < s.n; ++i) {
-      work.place(s, dx(i), dy(i));
-      combine(components.data(), basis.data() + i * s.terms, s.terms, s.grid * s.grid, work.grid.data());
-      draw(s, work, stamp.data());
-      const double *w = weights.data() + i * stamp.size();
-      for (std::size_t k = 0; k < stamp.size(); ++k) stamp[k] *= w[k];
-      draw_transposed(s, work, stamp.data());
-      scatter(work.grid.data(), basis.data() + i * s.terms, s.terms, s.grid * s.grid, out);
+    const std::size_t area = s.grid * s.grid;
+    for (std::size_t i = 0; i < s.n; i += GROUP) {
+      const std::size_t count = work.select(s, basis.data(), i);
+      combine(components.data(), work.basis.data(), s.terms, area, work.grids.data());
+      for (std::size_t g = 0; g < count; ++g) {
+        double *grid = work.grids.data() + g * area;
+        work.place(s, dx(i + g), dy(i + g));
+        draw(s, work, grid, stamp.data());
+        const double *w = weights.data() + (i + g) * stamp.size();
+        for (std::size_t k = 0; k < stamp.size(); ++k) stamp[k] *= w[k];
+        draw_transposed(s, work, stamp.data(), grid);
+      }
+      std::fill(work.grids.begin() + std::ptrdiff_t(count * area), work.grids.end(), 0.0);
+      scatter(work.grids.data(), work.basis.data(), s.terms, area, out);
     }
   }
   return to_cube(out, s.terms, s.grid, s.grid);
