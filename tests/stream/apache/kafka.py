@@ -86,6 +86,11 @@ def free_ports(count: int) -> list[int]:
 class ApacheBroker(Broker):
     """One node of Apache Kafka, broker and controller at once.
 
+    Alone it does not keep Kafka's promises through SIGKILL: of a transaction whose commit was acknowledged in the last
+    milliseconds before, the marker may never be written ("Couldn't find leader endpoint for partitions" in its log), so
+    that readers of committed records wait at it for ever. To kill brokers under transactions, use
+    :class:`ApacheCluster`.
+
     Parameters
     ----------
     jars
