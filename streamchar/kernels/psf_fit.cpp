@@ -11,9 +11,11 @@ namespace streamchar {
 namespace {
 
 constexpr std::size_t RESULTS = 10;
-constexpr int REJECTION_ROUNDS = 4;
+constexpr int REJECTION_ROUNDS = 6;
 constexpr double CORE = 0.2; // of the peak: pixels that vote on the first guess of the flux
 constexpr double VARIANCE_FLOOR = 1e-3;
+constexpr double FIRST_TOLERANCE = 0.1; // before the position has been fitted
+constexpr double BESIDE = 0.25;         // of the limit of squared residuals, beside pixels that are left out
 // Central differences of tenth order.
 constexpr std::array<double, 5> DIFFERENCES = {5.0 / 6.0, -5.0 / 21.0, 5.0 / 84.0, -5.0 / 504.0, 1.0 / 1260.0};
 
@@ -25,14 +27,25 @@ struct Options {
 
 // The usable pixels of one source; unused room at the end has no weight.
 struct Pixels {
-  std::vector<double> model, slope_x, slope_y, data, variance, noise, weight;
-  std::size_t size = 0, padded = 0;
+  std::vector<double> model, slope_x, slope_y, data, variance, noise, weight, square;
+  std::vector<std::size_t> place; // on the stamp with a margin of one pixel
+  std::vector<std::uint8_t> bad;  // of that stamp
+  std::size_t size = 0, padded = 0, pitch = 0;
 
-  void reserve(std::size_t n) {
-    for (auto *values : {&model, &slope_x, &slope_y, &data, &variance, &noise, &weight}) values->assign(n + 4, 0.0);
+  void reserve(std::size_t height, std::size_t width) {
+    const std::size_t n = height * width;
+    for (auto *values : {&model, &slope_x, &slope_y, &data, &variance, &noise, &weight, &square}) values->assign(n + 4, 0.0);
+    place.assign(n + 4, 0);
+    pitch = width + 2;
+    bad.assign((height + 2) * pitch, 0);
   }
-  void clear() { size = 0; }
-  void add(double m, double gx, double gy, double d, double v) {
+  void clear() {
+    size = 0;
+    std::fill(bad.begin(), bad.end(), std::uint8_t(0));
+  }
+  std::size_t at(std::int64_t row, std::int64_t column) const { return std::size_t(row + 1) * pitch + std::size_t(column + 1); }
+  void add(std::size_t where, double m, double gx, double gy, double d, double v) {
+    place[size] = where;
     model[size] = m;
     slope_x[size] = gx;
     slope_y[size] = gy;
@@ -68,15 +81,23 @@ STREAMCHAR_MULTIVERSION void differentiate(const double *stamp, std::ptrdiff_t h
 
 // Variance as a constant plus a multiple of the model: it must not follow the noise of single pixels.
 STREAMCHAR_MULTIVERSION void model_variance(Pixels &p) {
-  double s0 = 0, s1 = 0, s2 = 0, t0 = 0, t1 = 0;
-  for (std::size_t i = 0; i < p.size; ++i) {
-    const double m = p.model[i], w = p.weight[i] > 0.0 ? std::max(m, 0.0) : 0.0, v = p.variance[i];
-    s0 += w;
-    s1 += w * m;
-    s2 += w * m * m;
-    t0 += w * v;
-    t1 += w * m * v;
+  Four a0, a1, a2, b0, b1, nothing;
+  for (Four *total : {&a0, &a1, &a2, &b0, &b1, &nothing}) broadcast(0.0, *total);
+  for (std::size_t i = 0; i < p.padded; i += 4) {
+    Four m, w, v;
+    load(p.model.data() + i, m);
+    load(p.weight.data() + i, w);
+    load(p.variance.data() + i, v);
+    Four use = m;
+    keep(FourMasks(m > nothing) & FourMasks(w > nothing), use);
+    const Four um = use * m;
+    a0 += use;
+    a1 += um;
+    a2 += um * m;
+    b0 += use * v;
+    b1 += um * v;
   }
+  const double s0 = sum(a0), s1 = sum(a1), s2 = sum(a2), t0 = sum(b0), t1 = sum(b1);
   const double det = s0 * s2 - s1 * s1, mean = t0 / s0;
   double slope = det > 1e-9 * s0 * s2 ? std::max((s0 * t1 - s1 * t0) / det, 0.0) : 0.0, level = (t0 - slope * s1) / s0;
   if (level < 0.0) {
@@ -122,12 +143,23 @@ STREAMCHAR_MULTIVERSION void accumulate(const Pixels &p, Sums &out) {
 }
 
 STREAMCHAR_MULTIVERSION double chi_squared(const Pixels &p, const Fit &fit) {
-  double total = 0;
-  for (std::size_t i = 0; i < p.size; ++i) {
-    const double r = p.data[i] - fit.flux * (p.model[i] - fit.dx * p.slope_x[i] - fit.dy * p.slope_y[i]);
-    total += p.weight[i] > 0.0 ? r * r / p.noise[i] : 0.0;
+  Four total, nothing;
+  broadcast(0.0, total);
+  broadcast(0.0, nothing);
+  for (std::size_t i = 0; i < p.padded; i += 4) {
+    Four m, gx, gy, d, w, v;
+    load(p.model.data() + i, m);
+    load(p.slope_x.data() + i, gx);
+    load(p.slope_y.data() + i, gy);
+    load(p.data.data() + i, d);
+    load(p.weight.data() + i, w);
+    load(p.noise.data() + i, v);
+    const Four r = d - fit.flux * (m - fit.dx * gx - fit.dy * gy);
+    Four square = r * r / v;
+    keep(FourMasks(w > nothing), square);
+    total += square;
   }
-  return total;
+  return sum(total);
 }
 
 // Amplitudes of the model and its two slopes; the amplitudes of the slopes over that of the model are the shift.
@@ -174,30 +206,48 @@ double median_flux(const Pixels &p, std::vector<double> &ratios) {
   return *middle;
 }
 
-// Take the weight from pixels far from the model; returns how many have none now.
-std::int64_t reject_outliers(Pixels &p, const Fit &fit, const Options &options) {
-  std::int64_t rejected = 0;
-  const double limit = options.reject * options.reject;
+bool beside(const std::vector<std::uint8_t> &flagged, std::size_t at, std::size_t pitch) {
+  for (const std::size_t row : {at - pitch, at, at + pitch})
+    if (flagged[row - 1] | flagged[row] | flagged[row + 1]) return true;
+  return false;
+}
+
+// Take the weight from pixels far from the model, and from less far ones beside them or beside pixels left out before;
+// returns how many have none now.
+std::int64_t reject_outliers(Pixels &p, const Fit &fit, double reject, double tolerance, std::vector<std::uint8_t> &flagged) {
+  const double limit = reject * reject;
+  flagged = p.bad;
   for (std::size_t i = 0; i < p.size; ++i) {
     const double model = fit.flux * (p.model[i] - fit.dx * p.slope_x[i] - fit.dy * p.slope_y[i]);
-    const double residual = p.data[i] - model, slack = options.tolerance * model;
-    const bool out = residual * residual > limit * (p.noise[i] + slack * slack);
+    const double residual = p.data[i] - model, slack = tolerance * model;
+    p.square[i] = residual * residual / (p.noise[i] + slack * slack);
+    if (p.square[i] > limit || p.weight[i] == 0.0) flagged[p.place[i]] = 1;
+  }
+  std::int64_t rejected = 0;
+  for (std::size_t i = 0; i < p.size; ++i) {
+    const bool out = p.square[i] > limit || (p.square[i] > BESIDE * limit && beside(flagged, p.place[i], p.pitch));
     p.weight[i] = out ? 0.0 : 1.0;
     rejected += out;
   }
   return rejected;
 }
 
-Fit fit_without_outliers(Pixels &p, const Options &options, std::vector<double> &ratios, std::int64_t &rejected) {
+struct Work {
+  std::vector<double> ratios;
+  std::vector<std::uint8_t> flagged;
+};
+
+Fit fit_without_outliers(Pixels &p, const Options &options, Work &work, std::int64_t &rejected) {
   std::fill(p.weight.begin(), p.weight.begin() + std::ptrdiff_t(p.size), 1.0);
   set_weights(p, options.weighted);
   Fit all = solve(p, options.position);
   if (!(options.reject > 0.0)) return all;
   Fit fit;
-  fit.flux = median_flux(p, ratios);
+  fit.flux = median_flux(p, work.ratios);
   std::int64_t before = -1;
   for (int round = 0; round < REJECTION_ROUNDS; ++round) {
-    rejected = reject_outliers(p, fit, options);
+    const double tolerance = round == 0 ? std::max(options.tolerance, FIRST_TOLERANCE) : options.tolerance;
+    rejected = reject_outliers(p, fit, options.reject, tolerance, work.flagged);
     if (rejected > options.reject_max || std::size_t(rejected) == p.size) break;
     if (rejected == before) return fit;
     if (rejected == 0 && before < 0) {
@@ -236,10 +286,11 @@ nb::tuple psf_fit(Scene &scene, Plane<const float> variance, Plane<const std::in
     nb::gil_scoped_release release;
     const std::int64_t height = std::int64_t(stamps.shape(1)), width = std::int64_t(stamps.shape(2));
     const std::size_t area = std::size_t(height * width);
-    std::vector<double> along_x(area), along_y(area), ratios;
+    std::vector<double> along_x(area), along_y(area);
+    Work work;
     const Options options{position, weighted, reject, tolerance, reject_max};
     Pixels p;
-    p.reserve(area);
+    p.reserve(std::size_t(height), std::size_t(width));
     for (std::size_t i = 0; i < n; ++i) {
       const Shown shown(scene, std::size_t(sources(i)));
       const std::int64_t left = std::max<std::int64_t>(-x0(i), 0), top = std::max<std::int64_t>(-y0(i), 0);
@@ -256,8 +307,12 @@ nb::tuple psf_fit(Scene &scene, Plane<const float> variance, Plane<const std::in
         for (std::int64_t c = left; c < right; ++c) {
           const std::int64_t k = c - left;
           const std::size_t at = std::size_t(r * width + c);
-          if ((bits[k] & bad) || !std::isfinite(data[k]) || !(noise[k] > 0.0f) || std::isinf(noise[k]) || !std::isfinite(stamp[at])) continue;
-          p.add(stamp[at], along_x[at], along_y[at], double(data[k]), double(noise[k]));
+          const std::size_t where = p.at(r, c);
+          if ((bits[k] & bad) || !std::isfinite(data[k]) || !(noise[k] > 0.0f) || std::isinf(noise[k]) || !std::isfinite(stamp[at])) {
+            p.bad[where] = 1;
+            continue;
+          }
+          p.add(where, stamp[at], along_x[at], along_y[at], double(data[k]), double(noise[k]));
         }
       }
       double *values = out.row(i);
@@ -267,7 +322,7 @@ nb::tuple psf_fit(Scene &scene, Plane<const float> variance, Plane<const std::in
       if (p.size == 0) continue;
       p.pad();
       std::int64_t rejected = 0;
-      const Fit fit = fit_without_outliers(p, options, ratios, rejected);
+      const Fit fit = fit_without_outliers(p, options, work, rejected);
       double square = 0.0;
       for (std::size_t k = 0; k < p.size; ++k)
         if (p.weight[k] > 0.0) {

@@ -304,7 +304,7 @@ class TestClassification:
         task = CatalogCalculation()
         catalog = make_catalog(5, tasks=(task,))
         catalog["base_PsfFlux_instFlux"] = [1.0, 1.0, 1.0, np.nan, 1.0]
-        catalog["base_GaussianFlux_instFlux"] = [1.0, 1.06, 1.0527, 1.0, 1.0]
+        catalog["base_GaussianFlux_instFlux"] = [1.08, 1.09, 1.0871, 1.0, 1.0]
         catalog["base_GaussianFlux_flag"] = [False, False, False, False, True]
         catalog.footprints = footprints_of_disks((50, 50), [25.0] * 5, [25.0] * 5, 1)
         task.run(catalog)

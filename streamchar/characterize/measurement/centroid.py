@@ -38,7 +38,7 @@ class SdssCentroidConfig(Configuration):
     """``psf_fit``: start a maximum-likelihood fit of the PSF at the centroid, which reaches the Cramer-Rao bound where the
     smoothed peak's error is up to 2.4 times as large (S/N 900); ``none``: the smoothed peak."""
     psf_fit: PsfFitConfig = PsfFitConfig()
-    """Settings of that fit. Sources that it does not suit (extended, at the edge) keep the smoothed peak."""
+    """Settings of that fit. Sources that it does not suit (extended, blended) keep the smoothed peak."""
 
 
 class SdssCentroid(Plugin[SdssCentroidConfig]):
@@ -66,7 +66,10 @@ class SdssCentroid(Plugin[SdssCentroidConfig]):
             flag(f"{name}_flag_noSecondDerivative", "the smoothed peak has no curvature"),
             flag(f"{name}_flag_almostNoSecondDerivative", "never set, kept for compatibility"),
             flag(f"{name}_flag_notAtMaximum", "the smoothed image has no maximum at the start position"),
-            flag(f"{name}_flag_near_edge", "close to the edge: smoothed with a small kernel"),
+            flag(
+                f"{name}_flag_near_edge",
+                "close to the edge: smoothed with a small kernel (doubtful unless a fit of the PSF refined it)",
+            ),
             flag(f"{name}_flag_resetToPeak", "moved back to the first peak"),
             flag(f"{name}_flag_badError", "the errors are not finite"),
         )
@@ -79,7 +82,7 @@ class SdssCentroid(Plugin[SdssCentroidConfig]):
             context.exposure.variance,
             *context.start,
             context.negative(),
-            context.psf_kernels,
+            context.centred_kernels,
             sigma,
             self.config.binmax,
             self.config.peak_min,
@@ -92,19 +95,21 @@ class SdssCentroid(Plugin[SdssCentroidConfig]):
         bad_error = done & ~np.isfinite(values[:, 2:]).all(axis=1)
         reset = done & self._astray(context, values[:, 0], values[:, 1])
         x, y = (np.where(reset, peak, value) for peak, value in zip(context.peaks, values.T[:2], strict=True))
+        refined = np.zeros(len(context), np.bool_)
         if self.config.refine == "psf_fit":
-            wanted = done & ~reset & ~bad_error & ((bits & NEAR_EDGE) == 0)
-            fits = fit_positions(context, x, y, wanted, self.config.psf_fit)
-            good = fits.good
-            x, y = np.where(good, fits.x, x), np.where(good, fits.y, y)
-            values[good, 2], values[good, 3] = fits.x_error[good], fits.y_error[good]
+            fits = fit_positions(context, x, y, done & ~reset & ~bad_error, self.config.psf_fit)
+            refined = fits.good
+            x, y = np.where(refined, fits.x, x), np.where(refined, fits.y, y)
+            values[refined, 2], values[refined, 3] = fits.x_error[refined], fits.y_error[refined]
         self._store(context, x, y, values)
+        near_edge = (bits & NEAR_EDGE) != 0
         raised = {
-            "": (bits != 0) | bad_error | reset | invalid_psf,
+            # The fit needs no whole kernel on the image, so being near the edge does not harm it.
+            "": ((bits & ~NEAR_EDGE) != 0) | (near_edge & ~refined) | bad_error | reset | invalid_psf,
             "_edge": (bits & EDGE) != 0,
             "_noSecondDerivative": (bits & NO_SECOND_DERIVATIVE) != 0,
             "_notAtMaximum": (bits & NOT_AT_MAXIMUM) != 0,
-            "_near_edge": (bits & NEAR_EDGE) != 0,
+            "_near_edge": near_edge,
             "_resetToPeak": reset,
             "_badError": bad_error,
         }

@@ -37,8 +37,8 @@ class MeasurementConfig(Configuration):
     slots: Slots = Slots()
     """Which plugins stand for centroid, shape and the standard fluxes."""
     psf_interpolation: Interpolation = "spline"
-    """How a PSF of pixels is drawn on sources: ``spline``, or ``lanczos`` as it is published, whose sub-pixel shifts are
-    wrong by up to 0.007 pixels."""
+    """How a PSF of pixels is drawn on sources: ``spline``, made point-symmetric for positions; or ``lanczos`` as it is
+    published, whose sub-pixel shifts are wrong by up to 0.007 pixels."""
     do_replace_with_noise: bool = True
     """Replace the footprints of all other sources by noise while one is measured."""
     noise_replacer: NoiseReplacerConfig = NoiseReplacerConfig()

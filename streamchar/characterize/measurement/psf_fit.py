@@ -29,9 +29,9 @@ class OutlierConfig(Configuration):
 
     threshold: float = Field(default=5.0, ge=0)
     """Residual in standard deviations; 0 keeps all pixels."""
-    tolerance: float = Field(default=0.1, ge=0, le=1)
+    tolerance: float = Field(default=0.03, ge=0, le=1)
     """Error of the model as a fraction of itself, added to the noise."""
-    max_pixels: int = Field(default=20, ge=0)
+    max_pixels: int = Field(default=40, ge=0)
     """More outliers than this are not a cosmic ray but another kind of source: then all pixels are kept."""
 
 

@@ -30,6 +30,8 @@ class PsfFluxConfig(Configuration):
     """Further pixels to leave out."""
     min_light: float = Field(default=0.1, ge=0, le=1)
     """With less of the PSF on usable pixels the flux is flagged."""
+    min_edge_light: float = Field(default=0.5, ge=0, le=1)
+    """Fluxes of PSF images clipped by the edge are doubtful when less of the PSF is on usable pixels."""
 
     @property
     def is_plain(self) -> bool:
@@ -79,9 +81,10 @@ class PsfFlux(Plugin[PsfFluxConfig]):
             for suffix, column in zip(("instFlux", "instFluxErr", "area", "chi2"), values.T, strict=True):
                 context.catalog[f"{self.name}_{suffix}"] = column
         context.catalog[f"{self.name}_npixels"] = pixels
+        cut_off = clipped & (light < max(self.config.min_edge_light, self.config.min_light))
         too_few = (pixels == 0) | (light < self.config.min_light)
         context.catalog[f"{self.name}_flag"] |= (
-            failed | clipped | invalid_psf | too_few | context.centres().flagged
+            failed | cut_off | invalid_psf | too_few | context.centres().flagged
         )
         context.catalog[f"{self.name}_flag_noGoodPixels"] |= too_few
         context.catalog[f"{self.name}_flag_edge"] |= clipped
@@ -92,7 +95,8 @@ class PsfFlux(Plugin[PsfFluxConfig]):
         values, pixels, clipped = psf_flux(
             context.scene, exposure.variance, exposure.mask, bits, stamps.images, stamps.x0, stamps.y0
         )
-        return values, np.ones(len(values)), pixels, clipped
+        # What is clipped is not told from what is left: the flux at the edge is always doubtful.
+        return values, np.where(clipped, self.config.min_light, 1.0), pixels, clipped
 
     def _fit(self, context: MeasurementContext) -> tuple[Array, Array, Pixels, Flags]:
         exposure, stamps, config = context.exposure, context.psf_stamps, self.config
