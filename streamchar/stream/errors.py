@@ -137,6 +137,13 @@ class TopicsMissingError(StartError):
     )
 
 
+class ReadStalledError(StreamError):
+    """Committed records could not be read to the end."""
+
+    code = "read_stalled"
+    template = "nothing could be read of {partitions} for {seconds:.0f} s: a transaction is left open there"
+
+
 class GroupError(FatalError):
     """The consumer group failed."""
 

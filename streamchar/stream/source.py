@@ -28,7 +28,9 @@ from streamchar.stream.dispatcher import Dispatcher
 from streamchar.stream.errors import BrokerUnreachableError, GroupError, RefusedError, StreamError
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.outbox import Outbox
+from streamchar.stream.raw_records import RawRecord
 from streamchar.stream.settings import KafkaSettings, ServiceSettings, milliseconds
+from streamchar.stream.tolerant import fetch_leniently, rewind
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class Source:
         self._outbox: Outbox | None = None
         self._polling = True
         self._paused: set[TopicPartition] = set()
+        self._following: dict[TopicPartition, int] = {}
         self.last_poll = self._loop.time()
         self.assigned = False
 
@@ -127,6 +130,8 @@ class Source:
                 continue
             except NoOffsetForPartitionError:
                 continue  # asked before the listener could seek; the seek answers it
+            except UnicodeDecodeError:
+                batches = await self._poll_leniently()
             except KafkaError as error:
                 if error.retriable:
                     await asyncio.sleep(_POLL_SECONDS)
@@ -134,8 +139,37 @@ class Source:
                 raise GroupError(group=self._settings.kafka.group, detail=str(error)) from error
             self.last_poll = self._loop.time()
             for partition, records in batches.items():
+                if partition in self._following and records:
+                    self._following[partition] = records[-1].offset + 1
                 self._dispatcher.receive(partition, records)
             self._regulate()
+
+    async def _poll_leniently(self) -> Mapping[TopicPartition, list[RawRecord]]:
+        """Poll once in place of the client, which cannot read a record with a header name that is no UTF-8."""
+        with contextlib.suppress(
+            IllegalStateError
+        ):  # a rebalance has begun: everything is read again after it
+            rewind(self._consumer, self._following)
+        wanted = {
+            partition: offset
+            for partition, offset in self._following.items()
+            if partition not in self._paused
+        }
+        try:
+            fetched = await fetch_leniently(self._settings.kafka, wanted)
+        except KafkaError as error:
+            if not error.retriable:
+                raise GroupError(group=self._settings.kafka.group, detail=str(error)) from error
+            await asyncio.sleep(_POLL_SECONDS)
+            return {}
+        batches = {}
+        for partition, (records, following) in fetched.items():
+            with contextlib.suppress(IllegalStateError):
+                if self._following.get(partition) == wanted[partition]:
+                    self._consumer.seek(partition, following)
+                    self._following[partition] = following
+                    batches[partition] = records
+        return batches
 
     def end_polling(self) -> None:
         """Let the poll loop end after its present poll."""
@@ -188,6 +222,8 @@ class Source:
         partitions = list(partitions)
         self.assigned = False
         self._paused.difference_update(partitions)
+        for partition in partitions:
+            self._following.pop(partition, None)
         await self._dispatcher.revoke(partitions)
         await asyncio.gather(*(self._outbox.close(partition) for partition in partitions))
 
@@ -201,7 +237,7 @@ class Source:
         await asyncio.gather(*(self._outbox.open(partition) for partition in owned))
         ledgers = await self._restore(owned)
         for partition, ledger in ledgers.items():
-            self._consumer.seek(partition, ledger.base)
+            self._seek(partition, ledger.base)
             self._dispatcher.assign(partition, ledger)
             log.info("owns %s[%d] from offset %d", partition.topic, partition.partition, ledger.base)
         self._dispatcher.forget_lost()
@@ -256,7 +292,11 @@ class Source:
         for partition in partitions:
             self._note_skipped(partition, error.args[0][partition], first[partition])
             self._dispatcher.assign(partition, OffsetLedger(first[partition]))
-            self._consumer.seek(partition, first[partition])
+            self._seek(partition, first[partition])
+
+    def _seek(self, partition: TopicPartition, offset: int) -> None:
+        self._consumer.seek(partition, offset)
+        self._following[partition] = offset
 
     def _note_skipped(self, partition: TopicPartition, offset: int, first: int) -> None:
         if offset >= 0:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import struct
 import sys
 import time
 import uuid
@@ -18,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 
 from streamchar.messages import ExposureStatus, TopicNames, decode
 from streamchar.stream.settings import ServiceSettings, load_settings
 from tests.stream.brokers import BrokerProcess
+from tests.stream.conformance.raw import raw_client
 
 HERE = Path(__file__).parent
 INSTRUMENT = "StubCam"
@@ -119,6 +123,15 @@ class Night:
                 )
             await asyncio.gather(*sent)
 
+    async def announce_with_header(self, value: bytes, name: bytes, partition: int = 0) -> None:
+        """Publish an event with a header of any name, also of bytes that are no text."""
+        broker = self.bootstrap.split(",")[0]
+        async with raw_client(broker) as client:
+            answer = await client.produce(
+                self.topics.exposure_ready, batch_with_header(value, name), index=partition
+            )
+        assert answer.error_code == 0
+
     async def read(self, topic: str) -> list[Any]:
         """All records of a topic that a reader of committed data sees."""
         async with AIOKafkaConsumer(
@@ -159,6 +172,23 @@ class Night:
                 return statuses
             await asyncio.sleep(0.1)
         raise AssertionError(f"{len(statuses)} of {count} statuses after {seconds} s: {outcomes(statuses)}")
+
+
+def batch_with_header(value: bytes, name: bytes) -> bytes:
+    """A record batch of one JSON record with a further header of any name, which no client would encode."""
+    placeholder = "@" * len(name)
+    builder = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=0,
+        is_transactional=False,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=1 << 20,
+    )
+    builder.append(0, int(time.time() * 1000), b"k", value, [*JSON_HEADERS, (placeholder, b"1")])
+    data = bytes(builder.build()).replace(placeholder.encode(), name)
+    return data[:17] + struct.pack(">I", calc_crc32c(data[21:])) + data[21:]
 
 
 def outcomes(statuses: Iterable[ExposureStatus]) -> Counter[str]:

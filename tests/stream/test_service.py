@@ -15,6 +15,7 @@ import aiohttp
 import psutil
 import pytest
 
+from streamchar.stream.reading import read_all
 from streamchar.stream.service import Service
 from tests.stream.services import (
     HERE,
@@ -265,3 +266,20 @@ async def test_probes_and_metrics_tell_the_truth(night: Night) -> None:
         assert f'streamchar_consumer_lag{{partition="0",topic="{night.topics.exposure_ready}"}}' in text
         async with client.get(f"{address}/version") as answer:
             assert (await answer.json())["delivery"] == "exactly_once"
+
+
+async def test_header_names_that_are_no_text_stop_nothing_and_lose_nothing(night: Night) -> None:
+    await prepare(night)
+    await night.announce([stub_event(0), stub_event(1)], partition=0)
+    await night.announce_with_header(stub_event(2), b"caf\xe9")
+    await night.announce_with_header(stub_event(3, do="raise"), b"\xff\xfe")
+    await night.announce([stub_event(4), stub_event(5)], partition=0)
+    await night.announce([stub_event(6)], partition=1)
+    async with running(Service(night.settings())):
+        statuses = await night.wait_for_statuses(7)
+    assert_once(statuses, range(7))
+    assert outcomes(statuses) == {"succeeded": 6, "failed": 1}
+    (letter,) = await night.read(night.topics.dlq)
+    assert dict(letter.headers)["\\xff\\xfe"] == b"1"
+    read = [record async for record in read_all(night.settings().kafka, [night.topics.exposure_ready])]
+    assert sorted(json.loads(record.value or b"")["exposure"] for record in read) == list(range(7))

@@ -1,0 +1,153 @@
+"""Reading topics from beginning to end, as they are at the start of the reading: committed records only, no group."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from streamchar.stream.errors import BrokerUnreachableError, ReadStalledError, TopicsMissingError
+from streamchar.stream.raw_records import RawRecord
+from streamchar.stream.settings import KafkaSettings, milliseconds
+from streamchar.stream.tolerant import fetch_leniently, rewind
+
+_POLL_SECONDS = 0.2
+PATIENCE = 45.0
+"""Seconds without anything new: more than an abandoned transaction may stay open."""
+
+
+async def read_all(
+    kafka: KafkaSettings,
+    topics: Collection[str],
+    *,
+    begin: Mapping[TopicPartition, int] | None = None,
+    patience: float = PATIENCE,
+) -> AsyncGenerator[RawRecord, None]:
+    """Yield every committed record of the topics, up to what there was at the beginning.
+
+    Records of one partition come in order; partitions come in any.
+
+    Parameters
+    ----------
+    kafka
+        How to reach the brokers.
+    topics
+        Names of existing topics.
+    begin
+        First offset by partition where it is not the oldest record.
+    patience
+        Seconds to wait for records that an open transaction hides.
+
+    Raises
+    ------
+    BrokerUnreachableError
+        No broker answers.
+    TopicsMissingError
+        A topic does not exist.
+    ReadStalledError
+        Records stayed hidden.
+    """
+    consumer = AIOKafkaConsumer(
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=4 << 20,
+        **kafka.connection(),
+    )
+    try:
+        following, end = await _open(consumer, kafka, topics, begin or {})
+        async for record in _read(consumer, kafka, following, end, patience):
+            yield record
+    finally:
+        await consumer.stop()
+
+
+async def partitions_of(kafka: KafkaSettings, topics: Collection[str]) -> list[TopicPartition]:
+    """Return all partitions of the topics, in order.
+
+    Raises
+    ------
+    TopicsMissingError
+        A topic does not exist.
+    """
+    admin = AIOKafkaAdminClient(**kafka.connection())
+    try:
+        await admin.start()
+        missing = sorted(set(topics) - set(await admin.list_topics()))
+        if missing:
+            raise TopicsMissingError(topics=", ".join(missing))
+        described = await admin.describe_topics(list(topics))
+    finally:
+        await admin.close()
+    return sorted(
+        TopicPartition(topic["topic"], partition["partition"])
+        for topic in described
+        for partition in topic["partitions"]
+    )
+
+
+async def _open(
+    consumer: AIOKafkaConsumer,
+    kafka: KafkaSettings,
+    topics: Collection[str],
+    begin: Mapping[TopicPartition, int],
+) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+    """Assign all partitions; return where to begin and to end with each."""
+    try:
+        async with asyncio.timeout(kafka.start_timeout):
+            await consumer.start()
+            partitions = await partitions_of(kafka, topics)
+            consumer.assign(partitions)
+            first: dict[TopicPartition, int] = await consumer.beginning_offsets(partitions)
+            end: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+    except (TimeoutError, KafkaError) as error:
+        raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
+    following = {
+        partition: min(max(begin.get(partition, 0), first[partition]), end[partition])
+        for partition in partitions
+    }
+    for partition, offset in following.items():
+        consumer.seek(partition, offset)
+    return following, end
+
+
+async def _read(
+    consumer: AIOKafkaConsumer,
+    kafka: KafkaSettings,
+    following: dict[TopicPartition, int],
+    end: Mapping[TopicPartition, int],
+    patience: float,
+) -> AsyncGenerator[RawRecord, None]:
+    loop = asyncio.get_running_loop()
+    last = loop.time()
+    while open_ := [partition for partition in following if following[partition] < end[partition]]:
+        before = dict(following)
+        batches: Mapping[TopicPartition, list[Any]]
+        try:
+            batches = await consumer.getmany(*open_, timeout_ms=milliseconds(_POLL_SECONDS))
+            for partition in open_:  # past markers of transactions, which are no records
+                following[partition] = await consumer.position(partition)
+        except UnicodeDecodeError:
+            rewind(consumer, before)
+            fetched = await fetch_leniently(kafka, {partition: before[partition] for partition in open_})
+            batches = {partition: records for partition, (records, _) in fetched.items()}
+            following.update({partition: offset for partition, (_, offset) in fetched.items()})
+            rewind(consumer, following)
+        except KafkaError as error:
+            if not error.retriable:
+                raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error)) from error
+            await asyncio.sleep(_POLL_SECONDS)
+            batches = {}
+        for partition, records in batches.items():
+            for record in records:
+                if record.offset < end[partition]:
+                    yield record
+        if following != before:
+            last = loop.time()
+        elif loop.time() - last > patience:
+            names = ", ".join(f"{partition.topic}[{partition.partition}]" for partition in open_)
+            raise ReadStalledError(partitions=names, seconds=patience)
