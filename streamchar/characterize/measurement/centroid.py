@@ -97,7 +97,7 @@ class SdssCentroid(Plugin[SdssCentroidConfig]):
         x, y = (np.where(reset, peak, value) for peak, value in zip(context.peaks, values.T[:2], strict=True))
         refined = np.zeros(len(context), np.bool_)
         if self.config.refine == "psf_fit":
-            fits = fit_positions(context, x, y, done & ~reset & ~bad_error, self.config.psf_fit)
+            fits = fit_positions(context, x, y, done & ~bad_error, self.config.psf_fit)
             refined = fits.good
             x, y = np.where(refined, fits.x, x), np.where(refined, fits.y, y)
             values[refined, 2], values[refined, 3] = fits.x_error[refined], fits.y_error[refined]
