@@ -80,6 +80,27 @@ DEFINITIONS: tuple[Definition, ...] = (
         "Offsets that were gone before they could be read (retention, or a topic created anew).",
     ),
     Definition(
+        "streamchar_duplicates_total",
+        "counter",
+        "",
+        ("instrument",),
+        "Events announced again, which were not processed again.",
+    ),
+    Definition(
+        "streamchar_incomplete_visits_total",
+        "counter",
+        "",
+        ("instrument",),
+        "Visits with detectors that were never announced; counted by the owner of the first input partition.",
+    ),
+    Definition(
+        "streamchar_missing_detectors_total",
+        "counter",
+        "",
+        ("instrument",),
+        "Detectors of visits that were never announced; counted by the owner of the first input partition.",
+    ),
+    Definition(
         "streamchar_degraded_reasons_total", "counter", "", ("reason",), "Degraded results by reason code."
     ),
     Definition(

@@ -15,6 +15,7 @@ from streamchar.configuration import merge, validate
 from streamchar.errors import ConfigurationError
 from streamchar.image import Exposure, Identity
 from streamchar.messages import ExposureReady, decode_exposure_ready
+from streamchar.messages.catalog_chunks import MAX_CHUNK_BYTES
 from streamchar.monitor.grades import GradeLimits, Limits
 from streamchar.stream.errors import ConfigurationMismatchError
 from streamchar.stream.fetch import locate
@@ -31,7 +32,7 @@ def characterize(settings: Mapping[str, Any]) -> Job:
     ----------
     settings
         ``characterize`` (tree of settings, optionally with ``preset``), ``config_digest``, ``roots``,
-        ``max_bytes``, ``grades`` and ``source``.
+        ``max_bytes``, ``max_value_bytes``, ``grades`` and ``source``.
 
     Raises
     ------
@@ -49,6 +50,7 @@ def characterize(settings: Mapping[str, Any]) -> Job:
         max_bytes=settings["max_bytes"],
         limits=limits,
         source=settings.get("source", "streamchar"),
+        max_value_bytes=settings.get("max_value_bytes", MAX_CHUNK_BYTES),
     )
 
 
@@ -67,6 +69,8 @@ class CharacterizeJob:
         Of the quality grades.
     source
         Who publishes, for the header ``ce_source``.
+    max_value_bytes
+        Largest value of a message; catalogues and PSF models are divided accordingly.
     """
 
     def __init__(
@@ -78,12 +82,13 @@ class CharacterizeJob:
         max_bytes: int,
         limits: Limits,
         source: str = "streamchar",
+        max_value_bytes: int = MAX_CHUNK_BYTES,
     ) -> None:
         self._task = task
         self._digest = config_digest
         self._roots = roots
         self._max_bytes = max_bytes
-        self._publisher = Publisher(config_digest, limits, source)
+        self._publisher = Publisher(config_digest, limits, source, min(MAX_CHUNK_BYTES, max_value_bytes))
 
     def __call__(self, assignment: Assignment) -> JobResult:
         """Characterize the exposure of an event.

@@ -1,6 +1,8 @@
 """Events on the retry and dead-letter topics: the original bytes and headers, and headers that say what happened.
 
-Our headers begin with ``sc-error-``, ``sc-origin-`` or ``sc-retry-`` and are UTF-8 text. The first position and time of an event survive all rounds.
+Our headers begin with ``sc-error-``, ``sc-origin-`` or ``sc-retry-`` and are UTF-8 text. The first position and time
+of an event survive all rounds. A dead letter that is replayed loses them, and is announced anew with ``sc-replay-``
+headers, which it keeps for good.
 """
 
 from __future__ import annotations
@@ -13,6 +15,11 @@ from streamchar.stream.job import Headers, JobFailure
 from streamchar.stream.retry import History
 
 _PREFIXES = ("sc-error-", "sc-origin-", "sc-retry-")
+_REPLAY = "sc-replay-"
+REPLAY_ROUND = "sc-replay-round"
+REPLAY_TIME = "sc-replay-time"
+REPLAY_OF = "sc-replay-of"
+VALUE_OMITTED = "sc-error-value-omitted"
 _MAX_TEXT = 2000
 
 
@@ -80,6 +87,56 @@ def read_passage(headers: Headers, here: Origin) -> Passage:
         attempts=_integer(ours, "sc-retry-attempts"),
         not_before=_time(ours, "sc-retry-not-before"),
         original_headers=original,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What our headers tell about an event that an operator announced again.
+
+    Attributes
+    ----------
+    round
+        How often it was replayed; 0 for an ordinary announcement.
+    time
+        When it was last replayed.
+    of
+        Position of the dead letter, ``topic/partition/offset``; empty for an ordinary announcement.
+    """
+
+    round: int = 0
+    time: datetime | None = None
+    of: str = ""
+
+
+def read_replay(headers: Headers) -> Replay:
+    """Read the headers of a replay; what is absent or damaged counts as no replay."""
+    ours = {name: value for name, value in headers if name.startswith(_REPLAY)}
+    return Replay(
+        _integer(ours, REPLAY_ROUND),
+        _time(ours, REPLAY_TIME),
+        ours.get(REPLAY_OF, b"").decode("utf-8", "replace"),
+    )
+
+
+def replay_headers(headers: Headers, letter: str, now: datetime) -> Headers:
+    """Headers with which a dead letter is announced again: the original ones, and that it is a replay.
+
+    Parameters
+    ----------
+    headers
+        Of the dead letter.
+    letter
+        Its position, ``topic/partition/offset``.
+    now
+        When it is replayed.
+    """
+    original = tuple((name, value) for name, value in headers if not name.startswith((*_PREFIXES, _REPLAY)))
+    return (
+        *original,
+        (REPLAY_ROUND, _text(str(read_replay(headers).round + 1))),
+        (REPLAY_TIME, _text(now.isoformat())),
+        (REPLAY_OF, _text(letter)),
     )
 
 

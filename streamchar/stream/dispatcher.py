@@ -7,6 +7,7 @@ lanes are served in turn, so that no partition waits for another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +21,7 @@ from streamchar.messages import MessageError, decode_exposure_ready
 from streamchar.monitor.metrics import Metrics
 from streamchar.stream.breaker import Breaker
 from streamchar.stream.errors import PublishError
-from streamchar.stream.events import Correspondent, Event, utc_now
+from streamchar.stream.events import Correspondent, Event, identity_of, utc_now
 from streamchar.stream.job import Assignment, JobFailure, JobResult
 from streamchar.stream.lane import Completion, Lane
 from streamchar.stream.ledger import OffsetLedger
@@ -32,6 +33,7 @@ from streamchar.stream.settings import ServiceSettings
 log = logging.getLogger(__name__)
 
 _START_AT_ONCE = 16
+_WITHOUT_STATUS = frozenset({"retry", "duplicate"})
 
 Position = tuple[TopicPartition, int]
 
@@ -140,9 +142,23 @@ class Dispatcher:
         self._epoch += 1
         ledger.epoch = self._epoch
         self._lanes[partition] = Lane(
-            partition, ledger, self._outbox, self, self._settings.delivery, self._loop.time
+            partition,
+            ledger,
+            self._outbox,
+            self,
+            self._settings.delivery,
+            self._loop.time,
+            self.look_back(partition),
         )
         self._turns.append(partition)
+
+    def look_back(self, partition: TopicPartition) -> int:
+        """Records before the first unfinished one that are to be read too, to recognise repetitions.
+
+        What passes through the retry topic was announced once already, so nothing is a repetition there.
+        """
+        names = self._settings.topics.names
+        return self._settings.limits.duplicate_window if partition.topic == names.exposure_ready else 0
 
     async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
         """End lanes: let their running publications finish, keep their work in case they come back."""
@@ -169,8 +185,11 @@ class Dispatcher:
         lane = self._lanes.get(partition)
         if lane is None or lane.closed:
             return
-        lane.backlog.extend(records)
-        self._metrics.change("streamchar_events_received_total", len(records), {"topic": partition.topic})
+        new = [record for record in records if record.offset >= lane.first]
+        for record in records[: len(records) - len(new)]:
+            self._note(lane, record)
+        lane.backlog.extend(new)
+        self._metrics.change("streamchar_events_received_total", len(new), {"topic": partition.topic})
         self.pump()
 
     def drain(self) -> None:
@@ -230,15 +249,26 @@ class Dispatcher:
             if not lane.ledger.take(record.offset):
                 if kept is not None and record.offset not in lane.ledger.pending:
                     self._drop(position)
+                self._note(lane, record)
                 continue
             if kept is not None:
                 if kept.is_same_record(record):
+                    self._note(lane, record)
                     self._adopt(lane, position)
                     return True
                 self._drop(position)
-            self._admit(record)
+            self._admit(lane, record)
             return True
         return False
+
+    def _note(self, lane: Lane, record: ConsumerRecord[Any, Any]) -> None:
+        """Remember the event of a record that is not processed here, to recognise its repetitions."""
+        value = record.value or b""
+        if not self.look_back(lane.partition) or len(value) > self._settings.limits.message_bytes:
+            return
+        with contextlib.suppress(MessageError):
+            announced = decode_exposure_ready(value, record.headers)
+            lane.announcements.note(identity_of(announced, record.headers), record.offset)
 
     def _adopt(self, lane: Lane, position: Position) -> None:
         """Attach work that outlived a rebalance to the new lane of its partition."""
@@ -249,7 +279,7 @@ class Dispatcher:
         else:
             self._resting.discard(position)
 
-    def _admit(self, record: ConsumerRecord[Any, Any]) -> None:
+    def _admit(self, lane: Lane, record: ConsumerRecord[Any, Any]) -> None:
         """Decode a record and decide whether it is to be processed now, later or not at all."""
         now = utc_now()
         event = Event.read(record, now)
@@ -266,8 +296,11 @@ class Dispatcher:
         except MessageError as error:
             self._end_dead(event, JobFailure("permanent", error.code, str(error), dict(error.values)))
             return
+        earlier = lane.announcements.note(identity_of(event.announced, event.headers), event.offset)
         not_before = event.passage.not_before
-        if not_before is not None and not_before > now:
+        if earlier is not None:
+            self._end_repeated(event, earlier)
+        elif not_before is not None and not_before > now:
             self._delay(event, (not_before - now).total_seconds())
         else:
             self._attempt(event)
@@ -363,6 +396,14 @@ class Dispatcher:
         else:
             self._drop((event.partition, event.offset))
 
+    def _end_repeated(self, event: Event, earlier: int) -> None:
+        """Finish a repetition without a word: the status of the first announcement is the event's one status."""
+        instrument = event.announced.instrument if event.announced else "unknown"
+        self._metrics.change("streamchar_duplicates_total", 1, {"instrument": instrument})
+        extra = {"event": event.name, "event_id": event.event_id, "reason": "duplicate"}
+        log.info("%s: announced before at offset %d, not processed again", event.name, earlier, extra=extra)
+        self._complete(event, (), "duplicate")
+
     def _end_dead(self, event: Event, failure: JobFailure) -> None:
         extra = {"event": event.name, "event_id": event.event_id, "reason": failure.code}
         log.error("%s: failed for good: %s", event.name, failure.text, extra=extra)
@@ -371,7 +412,7 @@ class Dispatcher:
 
     def _complete(self, event: Event, records: tuple[Record, ...], outcome: str) -> None:
         """Hand the records of an ended event to its lane, or keep them until the partition comes back."""
-        if outcome != "retry":
+        if outcome not in _WITHOUT_STATUS:
             self._breaker.finished(dead=outcome == "failed", now=self._loop.time())
         completion = Completion(event.offset, records, (event, outcome))
         self._resting.add((event.partition, event.offset))
@@ -400,7 +441,7 @@ class Dispatcher:
                 self._metrics.change("streamchar_published_messages_total", 1, labels)
                 size = memoryview(record.value).nbytes
                 self._metrics.change("streamchar_published_bytes_total", size, labels)
-            if outcome != "retry":
+            if outcome not in _WITHOUT_STATUS:
                 self._count(event, outcome, (now - (event.created_at or event.received_at)).total_seconds())
         self.pump()
 

@@ -144,6 +144,13 @@ class ReadStalledError(StreamError):
     template = "nothing could be read of {partitions} for {seconds:.0f} s: a transaction is left open there"
 
 
+class AuthorizationError(StreamError):
+    """The broker refuses to tell something."""
+
+    code = "not_authorized"
+    template = "the broker refuses to describe the topic {topic}: {detail}"
+
+
 class GroupError(FatalError):
     """The consumer group failed."""
 

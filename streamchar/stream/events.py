@@ -24,7 +24,15 @@ from streamchar.messages import (
     encode,
     position_id,
 )
-from streamchar.stream.dead_letters import Origin, Passage, dead_letter_headers, read_passage, retry_headers
+from streamchar.stream.dead_letters import (
+    VALUE_OMITTED,
+    Origin,
+    Passage,
+    dead_letter_headers,
+    read_passage,
+    read_replay,
+    retry_headers,
+)
 from streamchar.stream.job import Headers, JobFailure, JobResult
 from streamchar.stream.outbox import Record
 from streamchar.stream.pool import Ticket
@@ -116,12 +124,25 @@ class Event:
         return None if self.announced is None else self.announced.created_at
 
     def expired(self, now: datetime, seconds: float) -> bool:
-        """Say whether the event is older than ``seconds``."""
-        return self.created_at is not None and now - self.created_at > timedelta(seconds=seconds)
+        """Say whether the event is older than ``seconds``; a replay is as old as the operator's wish."""
+        made = self.created_at
+        replayed = read_replay(self.headers).time
+        if made is not None and replayed is not None:
+            made = max(made, replayed)
+        return made is not None and now - made > timedelta(seconds=seconds)
 
     def is_same_record(self, record: ConsumerRecord[Any, Any]) -> bool:
         """Say whether a record read again is the one in hand, not one of a topic created anew."""
         return (record.key, record.value or b"") == (self.key, self.value)
+
+
+Identity = tuple[str, str, int]
+"""Event identifier, ``instrument/exposure/detector``, and how often it was replayed."""
+
+
+def identity_of(announced: ExposureReady, headers: Headers) -> Identity:
+    """Return what tells an announcement from another; equal for one that was made twice."""
+    return announced.event_id, announced.key, read_replay(headers).round
 
 
 @dataclass(frozen=True)
@@ -181,7 +202,7 @@ class Correspondent:
         value = event.value
         if len(value) > self.letter_limit:
             value = b""  # it would not fit through the producer; the original is still at its first position
-            headers = (*headers, ("sc-error-value-omitted", str(len(event.value)).encode()))
+            headers = (*headers, (VALUE_OMITTED, str(len(event.value)).encode()))
         letter = Record(self.topics.dlq, event.key, value, headers)
         return (letter, self._status(event, "failed", now, reasons=[_reason(failure)]))
 

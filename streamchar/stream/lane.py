@@ -20,6 +20,7 @@ from streamchar.stream.errors import (
 )
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.outbox import Outbox, Record
+from streamchar.stream.repeats import Announcements
 from streamchar.stream.settings import DeliverySettings
 
 log = logging.getLogger(__name__)
@@ -81,11 +82,17 @@ class Lane:
         Batch limits and attempts.
     clock
         Monotonic seconds.
+    window
+        Offsets among which repeated announcements are recognised.
 
     Attributes
     ----------
     backlog
         Records that were read and not started.
+    first
+        Offset where processing began; records before it are looked at only to recognise repetitions.
+    announcements
+        The latest events of the partition.
     """
 
     def __init__(
@@ -96,9 +103,12 @@ class Lane:
         owner: LaneOwner,
         delivery: DeliverySettings,
         clock: Callable[[], float],
+        window: int = 0,
     ) -> None:
         self.partition = partition
         self.ledger = ledger
+        self.first = ledger.base
+        self.announcements = Announcements(window)
         self.backlog: deque[ConsumerRecord[Any, Any]] = deque()
         self._outbox = outbox
         self._owner = owner

@@ -35,7 +35,7 @@ from streamchar.messages import (
     known,
 )
 from streamchar.messages.base import ProductIdentity
-from streamchar.messages.catalog_chunks import encode_catalog
+from streamchar.messages.catalog_chunks import MAX_CHUNK_BYTES, encode_catalog
 from streamchar.messages.psf_chunks import encode_psf_model
 from streamchar.monitor.grades import Assessment, Limits, assess, limits_for
 from streamchar.stream.job import JobResult, Message, MetricDelta
@@ -59,11 +59,14 @@ class Publisher:
         Of the quality grades.
     source
         Who publishes.
+    max_chunk_bytes
+        Largest value of a message.
     """
 
     config_digest: str
     limits: Limits
     source: str = "streamchar"
+    max_chunk_bytes: int = MAX_CHUNK_BYTES
 
     def encode(
         self,
@@ -149,6 +152,7 @@ class Publisher:
             aliases=dict(catalog.schema.aliases),
             exposure_time=observed["exposure_time"],
             mid_time=observed["mid_time"],
+            max_chunk_bytes=self.max_chunk_bytes,
             **headers,
         )
 
@@ -183,6 +187,7 @@ class Publisher:
                     "basis": psf.components.astype(np.float32),
                     "coefficients": np.ascontiguousarray(psf.spatial.mixing.T),
                 },
+                max_chunk_bytes=self.max_chunk_bytes,
                 **headers,
             )
         model = PsfModel(**common, kind=psf_kind(psf), parameters=parameters_of(psf), recipe=recipe_of(psf))

@@ -22,7 +22,8 @@ from streamchar.stream.pool import PoolOptions, WorkerPool
 from streamchar.stream.process import WorkerExit
 from streamchar.stream.settings import ServiceSettings
 from streamchar.stream.source import Source
-from streamchar.stream.topics import ensure_topics
+from streamchar.stream.topics import ensure_topics, message_limit
+from streamchar.stream.visit_watcher import VisitWatcher
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +64,20 @@ class Service:
         self._stop = asyncio.Event()
         self._stopping = False
         self._started = False
-        self._pool = WorkerPool(pool_options(settings, config_digest, job_settings), _PoolLog(self.metrics))
+        self._config_digest = config_digest
+        self._job_settings = job_settings
         self._source = Source(settings, self.metrics, self.fail)
+        self._build(settings)
+        self._lag = LoopLag(lambda seconds: self.metrics.change("streamchar_loop_lag_seconds", seconds))
+        self._visits = VisitWatcher(settings, self.metrics)
+        probes = Probes(self._live, self._ready, self._startup, self._scrape, self._version)
+        self.health = HealthServer(probes, settings.http.host, settings.http.port)
+        self.metrics.change("streamchar_info", 1, {"version": __version__})
+
+    def _build(self, settings: ServiceSettings) -> None:
+        """Make what depends on how large a message may be; nothing of it is started yet."""
+        options = pool_options(settings, self._config_digest, self._job_settings)
+        self._pool = WorkerPool(options, _PoolLog(self.metrics))
         self._outbox: Outbox = (
             TransactionalOutbox(settings.kafka, settings.delivery)
             if settings.delivery.mode == "exactly_once"
@@ -73,16 +86,12 @@ class Service:
         correspondent = Correspondent(
             settings.topics.names,
             settings.kafka.group,
-            config_digest,
-            letter_limit=settings.delivery.max_message_bytes - 50_000,
+            self._config_digest,
+            letter_limit=settings.delivery.max_value_bytes,
         )
         self._dispatcher = Dispatcher(
             settings, self._pool, self._outbox, correspondent, self.metrics, self.fail
         )
-        self._lag = LoopLag(lambda seconds: self.metrics.change("streamchar_loop_lag_seconds", seconds))
-        probes = Probes(self._live, self._ready, self._startup, self._scrape, self._version)
-        self.health = HealthServer(probes, settings.http.host, settings.http.port)
-        self.metrics.change("streamchar_info", 1, {"version": __version__})
 
     def fail(self, error: Exception) -> None:
         """End the service with an error; the first one counts."""
@@ -110,6 +119,9 @@ class Service:
             created = await ensure_topics(self.settings)
             if created:
                 log.info("created the topics %s", ", ".join(created))
+            limit = await message_limit(self.settings)
+            if limit < self.settings.delivery.max_message_bytes:
+                self._build(self.settings.with_message_limit(limit))
             await self._pool.start()
             log.info("%d workers are ready", self.settings.workers.count)
             await self._source.start(self._dispatcher, self._outbox)
@@ -122,6 +134,7 @@ class Service:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await self._visits.stop()
             await self._shut_down(polling)
 
     async def _wait(self, *tasks: asyncio.Task[None]) -> None:
@@ -175,6 +188,7 @@ class Service:
         while True:
             self._refresh()
             self._check_progress()
+            self._visits.regulate(wanted=self._source.is_first)
             await asyncio.sleep(_WATCH_SECONDS)
 
     def _check_progress(self) -> None:
@@ -276,7 +290,7 @@ def pool_options(
             "source": settings.kafka.group,
             "roots": [str(root) for root in settings.fetch.roots],
             "max_bytes": settings.fetch.max_bytes,
-            "max_message_bytes": settings.delivery.max_message_bytes,
+            "max_value_bytes": settings.delivery.max_value_bytes,
         }
     return PoolOptions(
         workers.job,

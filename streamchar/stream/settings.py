@@ -6,7 +6,7 @@ import os
 import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -174,13 +174,19 @@ class DeliverySettings(Configuration):
     """How often an aborted transaction is tried before the service gives up and ends."""
 
     max_message_bytes: int = Field(1_000_000, ge=10_000)
-    """Largest message sent, headers included; the topics' ``max.message.bytes`` must allow it."""
+    """Largest message sent, headers included. At the start it is lowered to what the topics allow
+    (``max.message.bytes``), and catalogues are divided accordingly."""
 
     linger: float = Field(0.0, ge=0)
     """Seconds the producer waits for more messages before it sends."""
 
     compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = None
     """Compression of record batches; catalogue columns are compressed by themselves."""
+
+    @property
+    def max_value_bytes(self) -> int:
+        """Largest value of a message: a tenth of ``max_message_bytes`` is left to key and headers."""
+        return int(0.9 * self.max_message_bytes)
 
 
 class WorkerSettings(Configuration):
@@ -226,6 +232,11 @@ class LimitSettings(Configuration):
 
     message_bytes: int = Field(1 << 20, gt=0)
     """Largest input message that is looked at; larger ones are dead letters."""
+
+    duplicate_window: int = Field(1000, ge=0)
+    """Records of a partition before an event among which the same event (identifier, instrument, exposure, detector)
+    makes it a repetition, which is not processed again; 0 processes every announcement. They are looked at again
+    whenever a partition is taken over."""
 
     expire_after: float = Field(86_400.0, gt=0)
     """Seconds after its creation when an event is no longer worth processing: its status is ``expired``."""
@@ -273,6 +284,26 @@ class BreakerSettings(Configuration):
 
     cool_down: float = Field(60.0, gt=0)
     """Seconds without intake before a single event is tried again."""
+
+
+class VisitSettings(Configuration):
+    """What belongs to a visit, so that a detector that is never announced is noticed."""
+
+    detectors: dict[str, Annotated[int, Field(ge=1, le=100_000)] | tuple[int, ...]] = Field(
+        default_factory=dict
+    )
+    """Detectors by instrument: their number, when they are numbered from 0, or a list of their numbers. For example
+    ``DemoCam = 9``. Instruments that are not named are not watched."""
+
+    after: float = Field(120.0, gt=0)
+    """Seconds after the first announcement of a visit when detectors that were not announced count as missing."""
+
+    def expected(self) -> dict[str, frozenset[int]]:
+        """Detector numbers by instrument."""
+        return {
+            instrument: frozenset(range(detectors) if isinstance(detectors, int) else detectors)
+            for instrument, detectors in self.detectors.items()
+        }
 
 
 class FetchSettings(Configuration):
@@ -329,6 +360,9 @@ class ServiceSettings(Configuration):
     retry: RetrySettings = RetrySettings()
     """Failed events."""
 
+    visits: VisitSettings = VisitSettings()
+    """Completeness of visits."""
+
     breaker: BreakerSettings = BreakerSettings()
     """Protection against failing all night."""
 
@@ -347,6 +381,12 @@ class ServiceSettings(Configuration):
 
     characterize: dict[str, Any] = Field(default_factory=dict)
     """Settings of the characterization, as in `streamchar config show`."""
+
+    def with_message_limit(self, limit: int) -> ServiceSettings:
+        """Return these settings with ``delivery.max_message_bytes`` lowered to ``limit``."""
+        limit = min(limit, self.delivery.max_message_bytes)
+        delivery = self.delivery.model_copy(update={"max_message_bytes": limit})
+        return self.model_copy(update={"delivery": delivery})
 
     @property
     def events_in_flight(self) -> int:

@@ -195,6 +195,12 @@ class Source:
         return lags
 
     @property
+    def is_first(self) -> bool:
+        """Whether the first partition of the input topic is owned: of all members of the group, one has it."""
+        assert self._dispatcher is not None
+        return TopicPartition(self._settings.topics.names.exposure_ready, 0) in self._dispatcher.lanes
+
+    @property
     def paused(self) -> int:
         """Number of partitions not being read."""
         return len(self._paused)
@@ -235,19 +241,25 @@ class Source:
         self._consumer.pause(*owned)
         self._metrics.change("streamchar_rebalances_total")
         await asyncio.gather(*(self._outbox.open(partition) for partition in owned))
-        ledgers = await self._restore(owned)
+        ledgers, first = await self._restore(owned)
         for partition, ledger in ledgers.items():
-            self._seek(partition, ledger.base)
+            earliest = max(first[partition], ledger.base - self._dispatcher.look_back(partition))
+            self._seek(partition, earliest)
             self._dispatcher.assign(partition, ledger)
             log.info("owns %s[%d] from offset %d", partition.topic, partition.partition, ledger.base)
         self._dispatcher.forget_lost()
         self._consumer.resume(*owned)
         self.assigned = True
 
-    async def _restore(self, partitions: list[TopicPartition]) -> dict[TopicPartition, OffsetLedger]:
-        """Read the committed offsets with their metadata, which the consumer's own call drops."""
+    async def _restore(
+        self, partitions: list[TopicPartition]
+    ) -> tuple[dict[TopicPartition, OffsetLedger], dict[TopicPartition, int]]:
+        """Read the committed offsets with their metadata, which the consumer's own call drops.
+
+        Returns the ledgers, and the first offset there is of each partition.
+        """
         if not partitions:
-            return {}
+            return {}, {}
         async with asyncio.timeout(self._settings.kafka.start_timeout):
             committed = await self._committed(partitions)
             first = await self._consumer.beginning_offsets(partitions)
@@ -262,7 +274,7 @@ class Source:
             else:
                 self._note_skipped(partition, offset, first[partition])
                 ledgers[partition] = OffsetLedger(first[partition])
-        return ledgers
+        return ledgers, first
 
     async def _committed(
         self, partitions: list[TopicPartition]

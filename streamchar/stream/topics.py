@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from streamchar.stream.errors import BrokerUnreachableError, StartError, TopicsMissingError
+from streamchar.stream.errors import (
+    AuthorizationError,
+    BrokerUnreachableError,
+    StartError,
+    TopicsMissingError,
+)
 from streamchar.stream.settings import KafkaSettings, ServiceSettings, TopicSettings
 
+log = logging.getLogger(__name__)
+
+_LIMIT = "max.message.bytes"
 _USUAL_REPLICAS = 3
 _SETTLE_SECONDS = 0.2
 
@@ -47,6 +59,130 @@ async def ensure_topics(settings: ServiceSettings) -> list[str]:
         raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
     finally:
         await _close(admin, kafka)
+
+
+async def message_limit(settings: ServiceSettings) -> int:
+    """Return how large a message may be: the setting, or less where a topic allows less (``max.message.bytes``).
+
+    Where the broker does not tell, which it may forbid, the setting stands and a warning is logged.
+
+    Raises
+    ------
+    BrokerUnreachableError
+        No broker answers in time.
+    """
+    wanted = settings.delivery.max_message_bytes
+    try:
+        found = await topic_settings(settings.kafka, list(settings.topics.names.all()))
+    except AuthorizationError as error:
+        log.warning("the topics' limits cannot be read (%s): messages have up to %d bytes", error, wanted)
+        return wanted
+    limits = {topic: int(values[_LIMIT]) for topic, values in found.items() if _LIMIT in values}
+    for topic, limit in limits.items():
+        if limit < wanted:
+            log.info("messages are kept below %d bytes, as the topic %s demands", limit, topic)
+    return min([wanted, *limits.values()])
+
+
+async def topic_settings(kafka: KafkaSettings, names: list[str]) -> dict[str, dict[str, str]]:
+    """Read the configuration of topics, those included that come from the broker's defaults.
+
+    Raises
+    ------
+    BrokerUnreachableError
+        No broker answers in time.
+    AuthorizationError
+        The broker refuses to tell.
+    """
+    admin = AIOKafkaAdminClient(**kafka.connection())
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    try:
+        async with asyncio.timeout(kafka.start_timeout):
+            await _connect(admin)
+            answers = await admin.describe_configs(resources)
+    except (TimeoutError, KafkaError) as error:
+        raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
+    finally:
+        await _close(admin, kafka)
+    found: dict[str, dict[str, str]] = {}
+    for answer in answers:
+        for code, message, _, name, options in answer.resources:
+            if code:
+                raise AuthorizationError(topic=name, detail=message or for_code(code).__name__)
+            found[name] = {option: value for option, value, *_ in options if value is not None}
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something about a topic that is not as recommended.
+
+    Attributes
+    ----------
+    topic, option
+        What; the option is "topic" when the topic does not exist.
+    actual, recommended
+        As it is and as it should be.
+    harmful
+        Whether messages may be refused or lost because of it.
+    """
+
+    topic: str
+    option: str
+    actual: str
+    recommended: str
+    harmful: bool
+
+
+async def check_topics(settings: ServiceSettings) -> list[Difference]:
+    """Compare the topics with what is recommended; an empty list means that all is well.
+
+    Raises
+    ------
+    BrokerUnreachableError
+        No broker answers in time.
+    AuthorizationError
+        The broker refuses to tell.
+    """
+    kafka, recommended = settings.kafka, settings.topics.names.all()
+    admin = AIOKafkaAdminClient(**kafka.connection())
+    try:
+        async with asyncio.timeout(kafka.start_timeout):
+            await _connect(admin)
+            missing = await missing_topics(admin, settings.topics)
+            present = [name for name in recommended if name not in missing]
+            described = await admin.describe_topics(present) if present else []
+            replicas = settings.topics.replication or await _usual_replication(admin)
+    except (TimeoutError, KafkaError) as error:
+        raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
+    finally:
+        await _close(admin, kafka)
+    differences = [Difference(name, "topic", "missing", "present", harmful=True) for name in missing]
+    for topic in described:
+        fewest = min(len(partition["replicas"]) for partition in topic["partitions"])
+        if fewest < replicas:
+            differences.append(
+                Difference(topic["topic"], "replicas", str(fewest), str(replicas), harmful=False)
+            )
+    actual = await topic_settings(kafka, present) if present else {}
+    for name, options in actual.items():
+        differences += _compare(name, options, recommended[name].settings(), settings)
+    return differences
+
+
+def _compare(
+    name: str, actual: Mapping[str, str], recommended: Mapping[str, str], settings: ServiceSettings
+) -> Iterator[Difference]:
+    for option, value in recommended.items():
+        found = actual.get(option, value)
+        if option == _LIMIT:
+            wanted = settings.delivery.max_message_bytes
+            if int(found) < wanted:
+                yield Difference(name, option, found, f"at least {wanted}", harmful=False)
+        elif option == "cleanup.policy" and found != value:
+            yield Difference(name, option, found, value, harmful=True)
+        elif option == "retention.ms" and 0 <= int(found) < int(value):
+            yield Difference(name, option, found, f"at least {value}", harmful=False)
 
 
 async def missing_topics(admin: AIOKafkaAdminClient, settings: TopicSettings) -> list[str]:

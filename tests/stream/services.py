@@ -46,13 +46,13 @@ BASE = (
 )
 
 
-def stub_event(exposure: int, *, age: float = 0.0, **order: Any) -> bytes:
+def stub_event(exposure: int, *, age: float = 0.0, detector: int = 0, **order: Any) -> bytes:
     """An exposure-ready event in JSON whose URI tells the stub job what to do."""
     event = {
-        "event_id": f"event-{exposure}",
+        "event_id": f"event-{exposure}-{detector}" if detector else f"event-{exposure}",
         "instrument": INSTRUMENT,
         "exposure": exposure,
-        "detector": 0,
+        "detector": detector,
         "uri": "stub:" + json.dumps(order),
         "band": "r",
         "created_at": (datetime.now(UTC) - timedelta(seconds=age)).isoformat(),

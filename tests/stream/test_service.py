@@ -14,9 +14,11 @@ from pathlib import Path
 import aiohttp
 import psutil
 import pytest
+from aiokafka.admin import NewTopic
 
 from streamchar.stream.reading import read_all
 from streamchar.stream.service import Service
+from tests.stream.conformance.clients import admin
 from tests.stream.services import (
     HERE,
     INSTRUMENT,
@@ -283,3 +285,58 @@ async def test_header_names_that_are_no_text_stop_nothing_and_lose_nothing(night
     assert dict(letter.headers)["\\xff\\xfe"] == b"1"
     read = [record async for record in read_all(night.settings().kafka, [night.topics.exposure_ready])]
     assert sorted(json.loads(record.value or b"")["exposure"] for record in read) == list(range(7))
+
+
+async def test_an_event_announced_twice_is_processed_once_also_after_a_restart(
+    night: Night, journal: Path
+) -> None:
+    await prepare(night)
+    settings = night.settings(f"characterize.journal='{journal}'", "limits.duplicate_window=20")
+    await night.announce([*(stub_event(n) for n in range(5)), stub_event(3), stub_event(4)], partition=0)
+    async with running(Service(settings)) as service:
+        await night.wait_for_statuses(5)
+        while b'streamchar_duplicates_total{instrument="StubCam"} 2.0' not in service.metrics.text():
+            await asyncio.sleep(0.05)
+    await night.announce([stub_event(2), stub_event(5)], partition=0)
+    async with running(Service(settings)):
+        statuses = await night.wait_for_statuses(6)
+    await night.announce([*(stub_event(n) for n in range(6, 30)), stub_event(0)], partition=0)
+    async with running(Service(settings)):
+        statuses = await night.wait_for_statuses(31)
+    assert_once(statuses, [*range(30), 0])  # the last one lies outside the window
+    assert attempts(journal) == {**dict.fromkeys(range(30), 1), 0: 2}
+
+
+async def test_detectors_of_a_visit_that_never_come_are_noticed_once(
+    night: Night, caplog: pytest.LogCaptureFixture
+) -> None:
+    await prepare(night)
+    settings = night.settings("visits.detectors={StubCam=4}", "visits.after=1.5")
+    whole = [stub_event(1, detector=n) for n in range(4)]
+    await night.announce([*whole, stub_event(2, detector=0), stub_event(2, detector=3)])
+    first, second = Service(settings), Service(settings)
+    async with running(first), running(second):
+        await night.wait_for_statuses(6)
+        async with asyncio.timeout(15):
+            while "StubCam 2: 2 of 4" not in caplog.text:
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
+    assert caplog.text.count("detectors were never announced") == 1
+    assert "StubCam 2: 2 of 4 detectors were never announced (1, 2)" in caplog.text
+    text = first.metrics.text() + second.metrics.text()
+    assert text.count(b'streamchar_missing_detectors_total{instrument="StubCam"} 2.0') == 1
+    assert text.count(b'streamchar_incomplete_visits_total{instrument="StubCam"} 1.0') == 1
+
+
+async def test_catalogues_are_divided_as_the_topic_demands(night: Night) -> None:
+    topic = night.topics.source_catalog
+    async with admin(night.bootstrap) as client:
+        await client.create_topics([NewTopic(topic, 2, 1, topic_configs={"max.message.bytes": "40000"})])
+    await prepare(night)
+    await night.announce([stub_event(0, rows=20_000, chunk_bytes=10**6)])
+    async with running(Service(night.settings("workers.job=stub_jobs:cataloguing"))):
+        (status,) = await night.wait_for_statuses(1)
+    assert status.outcome == "succeeded"
+    chunks = await night.read(topic)
+    assert len(chunks) > 8
+    assert 20_000 < max(len(chunk.value) for chunk in chunks) <= 36_000

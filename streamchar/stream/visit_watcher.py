@@ -1,0 +1,124 @@
+"""Watches the announcements of all partitions for visits that stay incomplete.
+
+The detectors of a visit are spread over the partitions, and the partitions over the services: no service sees whole
+visits among its own events. So one of them, the owner of the first input partition, also reads all announcements,
+outside the group, from a little before now, so that a change of the owner hides no gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+
+from streamchar.messages import MessageError, decode_exposure_ready
+from streamchar.monitor.metrics import Metrics
+from streamchar.stream.raw_records import RawRecord
+from streamchar.stream.reading import partitions_of
+from streamchar.stream.settings import ServiceSettings, milliseconds
+from streamchar.stream.tolerant import fetch_leniently, rewind
+from streamchar.stream.visits import VisitWatch
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.5
+_PAUSE_SECONDS = 5.0
+
+
+class VisitWatcher:
+    """Reports missing detectors as long as it runs.
+
+    Parameters
+    ----------
+    settings
+        Of the service; ``visits`` says what is expected.
+    metrics
+        Where gaps are counted.
+    """
+
+    def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._task: asyncio.Task[None] | None = None
+
+    def regulate(self, *, wanted: bool) -> None:
+        """Start or stop watching."""
+        wanted = wanted and bool(self._settings.visits.detectors)
+        if wanted and self._task is None:
+            self._task = asyncio.ensure_future(self._run())
+        elif not wanted and self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def stop(self) -> None:
+        """Stop watching and wait for the end."""
+        task = self._task
+        self.regulate(wanted=False)
+        if task is not None:
+            await asyncio.wait([task])
+
+    async def _run(self) -> None:
+        """Watch; when the brokers fail, begin again."""
+        while True:
+            try:
+                await self._watch()
+            except (KafkaError, TimeoutError) as error:
+                log.warning("watching for incomplete visits is interrupted: %s", error or "no answer")
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _watch(self) -> None:
+        kafka, visits = self._settings.kafka, self._settings.visits
+        watch = VisitWatch(visits.expected(), visits.after)
+        consumer = AIOKafkaConsumer(
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            **kafka.connection(),
+        )
+        try:
+            await consumer.start()
+            partitions = await partitions_of(kafka, [self._settings.topics.names.exposure_ready])
+            consumer.assign(partitions)
+            past = milliseconds(time.time() - 2 * visits.after)
+            found = await consumer.offsets_for_times(dict.fromkeys(partitions, past))
+            end = await consumer.end_offsets(partitions)
+            following = {
+                partition: found[partition].offset if found[partition] is not None else end[partition]
+                for partition in partitions
+            }
+            rewind(consumer, following)
+            while True:
+                try:
+                    batches = await consumer.getmany(timeout_ms=milliseconds(_POLL_SECONDS))
+                except UnicodeDecodeError:
+                    fetched = await fetch_leniently(kafka, following)
+                    following.update({partition: offset for partition, (_, offset) in fetched.items()})
+                    rewind(consumer, following)
+                    batches = {partition: records for partition, (records, _) in fetched.items()}
+                for partition, records in batches.items():
+                    for record in records:
+                        self._see(watch, record)
+                        following[partition] = max(following[partition], record.offset + 1)
+                self._report(watch)
+        finally:
+            await consumer.stop()
+
+    def _see(self, watch: VisitWatch, record: RawRecord) -> None:
+        if len(record.value or b"") > self._settings.limits.message_bytes:
+            return
+        try:
+            event = decode_exposure_ready(record.value or b"", record.headers)
+        except MessageError:
+            return  # it becomes a dead letter; here it announces nothing
+        watch.see(event.instrument, event.exposure, event.detector, record.timestamp / 1000)
+
+    def _report(self, watch: VisitWatch) -> None:
+        for gap in watch.due(time.time()):
+            labels = {"instrument": gap.instrument}
+            self._metrics.change("streamchar_incomplete_visits_total", 1, labels)
+            self._metrics.change("streamchar_missing_detectors_total", len(gap.missing), labels)
+            extra = {"reason": "missing_detectors", "event": f"{gap.instrument}/{gap.exposure}"}
+            log.warning("%s", gap.describe(), extra=extra)
