@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t RESULTS = 10;
 constexpr int REJECTION_ROUNDS = 6;
 constexpr double CORE = 0.2; // of the peak: pixels that vote on the first guess of the flux
-constexpr double VARIANCE_FLOOR = 1e-3;
+constexpr double VARIANCE_FLOOR = 1e-2;
 constexpr double FIRST_TOLERANCE = 0.1; // before the position has been fitted
 constexpr double BESIDE = 0.25;         // of the limit of squared residuals, beside pixels that are left out
 // Central differences of tenth order.
@@ -79,7 +79,8 @@ STREAMCHAR_MULTIVERSION void differentiate(const double *stamp, std::ptrdiff_t h
   }
 }
 
-// Variance as a constant plus a multiple of the model: it must not follow the noise of single pixels.
+// Variance as a constant plus a multiple of the model: it must not follow the noise of single pixels. Deviations count
+// in proportion to the variance, or the core of a bright star would decide on the sky.
 STREAMCHAR_MULTIVERSION void model_variance(Pixels &p) {
   Four a0, a1, a2, b0, b1, nothing;
   for (Four *total : {&a0, &a1, &a2, &b0, &b1, &nothing}) broadcast(0.0, *total);
@@ -90,6 +91,7 @@ STREAMCHAR_MULTIVERSION void model_variance(Pixels &p) {
     load(p.variance.data() + i, v);
     Four use = m;
     keep(FourMasks(m > nothing) & FourMasks(w > nothing), use);
+    use /= v * v;
     const Four um = use * m;
     a0 += use;
     a1 += um;
@@ -105,7 +107,7 @@ STREAMCHAR_MULTIVERSION void model_variance(Pixels &p) {
     slope = t1 / s2;
   }
   const double least = VARIANCE_FLOOR * mean;
-  for (std::size_t i = 0; i < p.padded; ++i) p.noise[i] = std::max(level + slope * p.model[i], least);
+  for (std::size_t i = 0; i < p.padded; ++i) p.noise[i] = std::max(level + slope * std::max(p.model[i], 0.0), least);
 }
 
 struct Fit {

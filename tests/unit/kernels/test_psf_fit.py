@@ -26,15 +26,15 @@ def slopes(stamp):
 
 
 def model_variance(m, v):
-    """A constant plus a multiple of the model, weighted by the model, both not negative."""
-    w = np.maximum(m, 0)
+    """A constant plus a multiple of the model, weighted by the model over the squared variance, both not negative."""
+    w = np.maximum(m, 0) / v**2
     s0, s1, s2, t0, t1 = w.sum(), (w * m).sum(), (w * m * m).sum(), (w * v).sum(), (w * m * v).sum()
     det = s0 * s2 - s1 * s1
     slope = max((s0 * t1 - s1 * t0) / det, 0.0) if det > 1e-9 * s0 * s2 else 0.0
     level = (t0 - slope * s1) / s0
     if level < 0:
         level, slope = 0.0, t1 / s2
-    return np.maximum(level + slope * m, 1e-3 * t0 / s0)
+    return np.maximum(level + slope * np.maximum(m, 0), 1e-2 * t0 / s0)
 
 
 def twin(image, variance, mask, bad, stamp, x0, y0, *, position, weighted):
@@ -212,6 +212,18 @@ def test_fits_reach_the_bound_with_honest_errors(sigma, snr):
     assert flux_pulls.std() == pytest.approx(1.0, abs=0.12)
     assert np.median(values[:, 6] / best_x) == pytest.approx(1.0, abs=0.02)
     assert np.median(values[:, 1] / best_flux) == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_model_that_is_too_wide_does_not_give_the_weight_to_the_wings():
+    psf, wide = GaussianPsf(1.0, 31), GaussianPsf(1.05, 31)
+    flux = 1e6
+    image = (flux * psf.images(15.3, 14.8).images[0]).astype(np.float32)
+    stamp = wide.images(15.3, 14.8).images[0]
+    mask = np.zeros(image.shape, np.int32)
+    # Models of pixels are a little negative in places: that is no small variance.
+    stamp[np.hypot(*np.mgrid[-15:16, -15:16]) > 8] = -3e-6
+    values, _, _ = fit(image, image + np.float32(300), mask, 0, stamp, 0, 0)
+    assert values[0] == pytest.approx(flux, rel=0.06)
 
 
 def test_neighbours_stay_hidden():
