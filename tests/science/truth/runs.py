@@ -50,7 +50,12 @@ def characterize(key: SceneKey, preset: Preset, overrides: tuple[str, ...] = ())
         pairs = match(result.catalog, truth)
         figures |= psf_figures(result, truth, pairs, bounds)
         figures |= source_figures(result, truth, pairs, bounds)
-    return {name: float(value) for name, value in figures.items() if np.isfinite(value)}
+    # A PSF without a shape misses its targets; other figures are not finite where there is nothing to measure.
+    return {
+        name: float(value)
+        for name, value in figures.items()
+        if np.isfinite(value) or name.startswith(("psf_size", "psf_ellipticity"))
+    }
 
 
 def _stages(timings: tuple[Timing, ...]) -> Figures:
