@@ -46,6 +46,7 @@ REFERENCE_PRESET: Tree = {
                 "min_edge_light": 1.0,
             },
             "base_CircularApertureFlux": {"sinc_half_width": 8},
+            "base_CompensatedTophatFlux": {"areas": "nominal"},
         },
     },
     "measure_ap_corr": {"error_estimate": "scatter"},
