@@ -203,7 +203,9 @@ class DetectSources(Task[DetectionConfig]):
                 if self.config.one_source_per_peak:
                     chosen = (self._split(chosen[0], exposure, sigma, width, threshold), chosen[1])
                 if self.config.do_confirm:
-                    chosen = (self._confirmed(chosen[0], exposure, sigma, width), chosen[1])
+                    kept = self._confirm(exposure, chosen[0], sigma, width)
+                    self.record("unconfirmed", int(np.count_nonzero(~kept)))
+                    chosen = (chosen[0].take(kept), chosen[1])
             for footprints, plane in zip(grown, ("DETECTED", "DETECTED_NEGATIVE"), strict=True):
                 footprints.set_bits(exposure.mask, exposure.bits(plane))
             models = self._re_estimate_background(exposure, background)
@@ -336,19 +338,42 @@ class DetectSources(Task[DetectionConfig]):
         parts = parts.with_peaks(parts.peak_x, parts.peak_y, value, parts.peak_start, significance)
         return parts.take(kept)
 
-    def _confirmed(self, footprints: Footprints, exposure: Exposure, sigma: float, width: int) -> Footprints:
-        """Drop sources that are nothing without untrusted pixels; only for thresholds that know the pixels' noise."""
+    def confirm(self, exposure: Exposure, footprints: Footprints) -> NDArray[np.bool_]:
+        """Whether each source is one without its untrusted pixels, bool (n).
+
+        Not when its first peak has untrusted pixels close by and the others alone do not reach what a source needs, and not
+        when the peak lies on the rim of the searched pixels. Thresholds that do not know the noise of pixels judge the rim
+        only. May be asked again when cosmic rays are known better.
+
+        Parameters
+        ----------
+        exposure
+            Background subtracted, with a PSF.
+        footprints
+            Sources on it.
+
+        Raises
+        ------
+        MissingPsfError, PsfWidthError
+            Without a PSF of finite, positive width.
+        """
+        sigma = psf_sigma(exposure.psf)
+        return self._confirm(exposure, footprints, sigma, kernel_width(sigma, self.config.n_sigma_for_kernel))
+
+    def _confirm(
+        self, exposure: Exposure, footprints: Footprints, sigma: float, width: int
+    ) -> NDArray[np.bool_]:
         kept = ~on_rim(footprints, width // 2)
         planes = [name for name in self.config.untrusted_mask_planes if name in exposure.planes]
-        if planes and self.config.threshold_type == "pixel_stdev":
-            bits = exposure.bits(*planes)
-            doubtful = doubtful_peaks(exposure, footprints, bits)
-            x, y = (pixel[doubtful] for pixel in first_peaks(footprints))
-            needed = self.config.threshold_value * self.config.include_threshold_multiplier
-            least = self.config.min_confirmation * needed
-            kept[doubtful] &= confirmed(exposure, x, y, gaussian_taps(sigma, width), bits, least, sigma)
-        self.record("unconfirmed", int(np.count_nonzero(~kept)))
-        return footprints.take(kept)
+        if not planes or self.config.threshold_type != "pixel_stdev":
+            return kept
+        bits = exposure.bits(*planes)
+        doubtful = doubtful_peaks(exposure, footprints, bits)
+        x, y = (pixel[doubtful] for pixel in first_peaks(footprints))
+        needed = self.config.threshold_value * self.config.include_threshold_multiplier
+        least = self.config.min_confirmation * needed
+        kept[doubtful] &= confirmed(exposure, x, y, gaussian_taps(sigma, width), bits, least, sigma)
+        return kept
 
     def _re_estimate_background(
         self, exposure: Exposure, background: BackgroundList | None

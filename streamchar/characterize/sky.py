@@ -41,6 +41,9 @@ SAMPLED_ROWS = 64
 KERNEL_HALF = 2
 """Half width in blocks of the kernel that smooths them."""
 
+START_ROUNDS = 4
+"""Rounds of weighting bins by how far they are from the model, before sources are masked."""
+
 NOISE_ORDER = 2
 """Degree to which the variance of the blocks may change over the exposure."""
 
@@ -136,6 +139,8 @@ def find_sky(
     # Noise of a smoothed block in units of that of a block.
     level: Plane | np.float32 = np.float32(config.threshold * _gain(taps) * stdev)
     least = config.min_fraction * blocks.unusable.size / (bins[0] * bins[1])
+    seen = (blocks.measure().kept >= max(least, 2.0)) & (stdev > 0.0)
+    correction = ChebyshevField.constant(0.0, field.width, field.height)
     for _ in range(config.max_rounds):
         sources = _sources(blocks, taps, level, config)
         found = blocks.measure(sources)
@@ -143,11 +148,16 @@ def find_sky(
         values = np.where(enough, found.mean, np.nan)
         variance = np.where(enough, found.variance, np.nan)
         errors = np.sqrt(variance / np.maximum(found.kept, 1.0))
-        correction = fit(values, errors)
+        if not enough.any() and stdev > 0.0:
+            break
+        # Where only sources are seen the model may not go far from what it was: a polynomial would.
+        covered = seen & ~enough
+        correction = fit(np.where(covered, 0.0, values), np.where(covered, stdev, errors))
         blocks.subtract(correction)
         field = _sum(field, correction)
         stdev = float(np.sqrt(np.nanmedian(variance)))
-        if blocks.rms(correction) <= config.tolerance * config.block_size * stdev:
+        change = float(np.sqrt(np.mean(blocks.at_bins(correction) ** 2)))
+        if change <= config.tolerance * blocks.size * stdev:
             break
         level = _noise(blocks, variance, found.kept, stdev)
         level *= np.float32(config.threshold * _gain(taps))
@@ -161,10 +171,11 @@ def find_sky(
 class _Blocks:
     """Block means, less the model so far, and their geometry.
 
-    ``mean`` is float32 and changes, ``unusable`` bool, both (rows, columns); x and y are the centres of columns and rows
+    ``size`` is the side of a block in pixels, ``mean`` is float32 and changes, ``unusable`` bool, both (rows, columns); x and y are the centres of columns and rows
     in pixels; the edges are those of the bins in blocks.
     """
 
+    size: int
     mean: Plane
     unusable: Flags
     x: Grid
@@ -186,7 +197,7 @@ class _Blocks:
         mean, count = block_means(image, mask, bits, size, low, high)
         y, x = (_block_centres(length, size) for length in image.shape)
         edges = [bin_edges(blocks, n) for blocks, n in zip(mean.shape, bins, strict=True)]
-        return cls(mean, count < MIN_USABLE * size * size, x, y, edges[1], edges[0])
+        return cls(size, mean, count < MIN_USABLE * size * size, x, y, edges[1], edges[0])
 
     def measure(self, masked: Flags | None = None, *, quartiles: bool = False) -> statistics.BinStatistics:
         unusable = self.unusable if masked is None else self.unusable | masked
@@ -204,13 +215,13 @@ class _Blocks:
         field.add_on_grid(self.mean, self.x, self.y, -1.0)
         self.mean[self.unusable] = 0.0
 
-    def rms(self, field: ChebyshevField) -> float:
+    def at_bins(self, field: ChebyshevField) -> Grid:
         middle = [0.5 * (edges[1:] + edges[:-1]) for edges in (self.x_edges, self.y_edges)]
         columns, rows = (
             np.minimum(place.astype(int), len(at) - 1)
             for place, at in zip(middle, (self.x, self.y), strict=True)
         )
-        return float(np.sqrt(np.mean(field.on_grid(self.x[columns], self.y[rows]) ** 2)))
+        return field.on_grid(self.x[columns], self.y[rows])
 
 
 def _block_centres(length: int, size: int) -> Grid:
@@ -224,13 +235,23 @@ def _start(blocks: _Blocks, fit: FitField) -> tuple[ChebyshevField, float]:
     both = ~(blocks.unusable[rows, 1:] | blocks.unusable[rows, :-1])
     steps = np.abs(blocks.mean[rows, 1:] - blocks.mean[rows, :-1])[both]
     stdev = float(GAUSSIAN_MAD * np.median(steps) / np.sqrt(2.0)) if steps.size else 0.0
-    medians = blocks.measure(quartiles=True).median
-    field = fit(medians, np.ones_like(medians))
+    field = _robust(blocks, blocks.measure(quartiles=True).median, fit)
     blocks.subtract(field)
     lower = blocks.measure(quartiles=True).lower_quartile + 0.5 * stdev / GAUSSIAN_IQR
-    correction = fit(lower, np.ones_like(lower))
+    correction = _robust(blocks, lower, fit)
     blocks.subtract(correction)
     return _sum(field, correction), stdev
+
+
+def _robust(blocks: _Blocks, values: Grid, fit: FitField) -> ChebyshevField:
+    """Fit with little weight on the bins far from the others, which bright stars cover (Cauchy's weights)."""
+    residual = values - np.nanmedian(values)
+    for _ in range(START_ROUNDS):
+        spread = GAUSSIAN_MAD * float(np.nanmedian(np.abs(residual)))
+        errors = np.hypot(1.0, residual / (2.0 * spread)) if spread > 0.0 else np.ones_like(values)
+        field = fit(values, errors)
+        residual = values - blocks.at_bins(field)
+    return field
 
 
 def _taps(sigma: float) -> Plane:

@@ -1,0 +1,148 @@
+"""The background between the sources against analytic skies."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from streamchar.characterize.background import BackgroundConfig, fit_background
+from streamchar.characterize.chebyshev import ChebyshevField
+from streamchar.characterize.errors import BackgroundFitError, TooManyMaskedPixelsError
+from streamchar.characterize.sky import _dilated
+
+NOISE = 10.0
+SHAPE = (1030, 897)
+
+
+def fit(image, mask=None, bits=0, **settings):
+    mask = np.zeros(image.shape, np.int32) if mask is None else mask
+    return fit_background(image, mask, bits, BackgroundConfig(**settings))
+
+
+def slope(shape=SHAPE, steep=1.0):
+    y, x = np.indices(shape)
+    u, v = 2 * x / shape[1] - 1, 2 * y / shape[0] - 1
+    return 500 + steep * (60 * u - 40 * v + 30 * u * u + 25 * u * v - 20 * v**3)
+
+
+def sky_with(sources, seed=1, shape=SHAPE, steep=1.0):
+    rng = np.random.default_rng(seed)
+    return (slope(shape, steep) + sources + rng.normal(0, NOISE, shape)).astype(np.float32)
+
+
+def field_of_stars(count, seed, shape=SHAPE, fwhm=4.0, reach=60):
+    """Moffat profiles with wings; a third as many for every 1.2 magnitudes brighter than the noise of a pixel."""
+    rng = np.random.default_rng(seed)
+    scale = fwhm / (2 * np.sqrt(2 ** (1 / 3.0) - 1))
+    image = np.zeros((shape[0] + 2 * reach, shape[1] + 2 * reach))
+    rows, columns = np.indices((2 * reach + 1, 2 * reach + 1)) - reach
+    for flux in NOISE * 10 ** rng.exponential(1.0, count):
+        x, y = rng.integers(0, shape[1]), rng.integers(0, shape[0])
+        light = 2 / np.pi / scale**2 * (1 + (columns**2 + rows**2) / scale**2) ** -3
+        image[y : y + 2 * reach + 1, x : x + 2 * reach + 1] += flux * light
+    return image[reach:-reach, reach:-reach]
+
+
+def errors(model, truth):
+    residual = (model.image() - truth) / NOISE
+    return residual.mean(), residual.std()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_pure_sky_is_recovered(seed):
+    mean, rms = errors(fit(sky_with(0, seed)), slope())
+    assert abs(mean) < 0.015
+    assert rms < 0.015
+
+
+@pytest.mark.parametrize("steep", [0.0, 3.0, 10.0])
+def test_gradients_are_no_sources(steep):
+    mean, rms = errors(fit(sky_with(0, 4, steep=steep)), slope(steep=steep))
+    assert abs(mean) < 0.015
+    assert rms < 0.015
+
+
+@pytest.mark.parametrize("count", [300, 1500, 4000])
+@pytest.mark.parametrize("seed", [5, 8, 10])
+def test_sources_do_not_raise_the_sky(count, seed):
+    image = sky_with(field_of_stars(count, seed), seed)
+    mean, rms = errors(fit(image), slope())
+    assert abs(mean) < 0.03
+    assert rms < 0.03
+    clipped, _ = errors(fit(image, mask_sources=False), slope())
+    assert abs(mean) < 0.3 * clipped
+
+
+def test_masked_and_wild_pixels_do_not_count():
+    image, mask = sky_with(field_of_stars(300, 7), 7), np.zeros(SHAPE, np.int32)
+    image[100:300, 100:400] += 300
+    mask[100:300, 100:400] = 4
+    image[:, 600:603] = np.nan
+    image[500] = np.inf
+    image[700:703] = -1e6
+    image[:, 20] = 1e7
+    mean, rms = errors(fit(image, mask, 4), slope())
+    assert abs(mean) < 0.02
+    assert rms < 0.03
+
+
+def test_the_model_can_be_interpolated():
+    model = fit(sky_with(field_of_stars(300, 8), 8), use_approx=False)
+    assert model.polynomial is None
+    mean, rms = errors(model, slope())
+    assert abs(mean) < 0.02
+    assert rms < 0.08  # every bin has its own noise
+    assert np.nanmedian(model.errors) == pytest.approx(NOISE / 112 / np.sqrt(0.8), rel=0.3)
+
+
+def test_bins_hold_the_sky():
+    model = fit(sky_with(field_of_stars(300, 9), 9))
+    y, x = np.meshgrid(*model.centres, indexing="ij")
+    pulls = (model.values - model.polynomial.evaluate(x, y)) / model.errors
+    assert pulls.std() == pytest.approx(1.0, abs=0.3)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (33, 47), (64, 300), (131, 129)])
+def test_small_exposures(shape):
+    image = np.random.default_rng(10).normal(100, NOISE, shape).astype(np.float32)
+    assert fit(image).image().mean() == pytest.approx(100, abs=4 * NOISE / np.sqrt(image.size) + 0.2)
+
+
+def test_integers_coarser_than_their_noise():
+    image = np.round(np.random.default_rng(11).normal(7, 0.3, SHAPE)).astype(np.float32)
+    assert fit(image).image().mean() == pytest.approx(7, abs=0.02)
+
+
+def test_nothing_to_fit():
+    with pytest.raises(TooManyMaskedPixelsError):
+        fit(sky_with(0), np.ones(SHAPE, np.int32), 1)
+    with pytest.raises(TooManyMaskedPixelsError):
+        fit(np.full(SHAPE, np.nan, np.float32))
+    with pytest.raises(BackgroundFitError):
+        fit(np.full(SHAPE, 3.0, np.float32))
+
+
+def test_half_an_exposure_lowers_the_order():
+    image, mask = sky_with(0, 12, steep=0.1), np.zeros(SHAPE, np.int32)
+    mask[:, 200:] = 1
+    model = fit(image, mask, 1)
+    assert model.order < 6
+    assert abs((model.image() - slope(steep=0.1))[:, :200]).max() < 0.2 * NOISE
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 3, 5])
+def test_dilation_is_that_of_a_disk(radius):
+    flags = np.random.default_rng(radius).uniform(size=(37, 29)) < 0.02
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disk = y**2 + x**2 <= radius**2 + 0.5
+    np.testing.assert_array_equal(_dilated(flags, radius), ndimage.binary_dilation(flags, disk))
+    assert _dilated(np.ones((1, 1), bool), radius).all()
+
+
+def test_a_field_on_a_grid():
+    field = ChebyshevField(np.random.default_rng(1).normal(size=(4, 4)), 300, 200)
+    x, y = np.linspace(-3, 310, 17), np.linspace(0, 199, 11)
+    expected = field.evaluate(*np.meshgrid(x, y))
+    np.testing.assert_allclose(field.on_grid(x, y), expected, rtol=1e-12, atol=1e-12)
+    plane = np.ones((11, 17), np.float32)
+    field.add_on_grid(plane, x, y, -2.0)
+    np.testing.assert_allclose(plane, 1 - 2 * expected, atol=1e-5)
