@@ -214,20 +214,26 @@ bool beside(const std::vector<std::uint8_t> &flagged, std::size_t at, std::size_
   return false;
 }
 
+// Squared residuals over the variance of noise and model.
+STREAMCHAR_MULTIVERSION void square_residuals(Pixels &p, const Fit &fit, double tolerance) {
+  for (std::size_t i = 0; i < p.padded; ++i) {
+    const double model = fit.flux * (p.model[i] - fit.dx * p.slope_x[i] - fit.dy * p.slope_y[i]);
+    const double residual = p.data[i] - model, slack = tolerance * model;
+    p.square[i] = residual * residual / (p.noise[i] + slack * slack);
+  }
+}
+
 // Take the weight from pixels far from the model, and from less far ones beside them or beside pixels left out before;
 // returns how many have none now.
 std::int64_t reject_outliers(Pixels &p, const Fit &fit, double reject, double tolerance, std::vector<std::uint8_t> &flagged) {
   const double limit = reject * reject;
+  square_residuals(p, fit, tolerance);
   flagged = p.bad;
-  for (std::size_t i = 0; i < p.size; ++i) {
-    const double model = fit.flux * (p.model[i] - fit.dx * p.slope_x[i] - fit.dy * p.slope_y[i]);
-    const double residual = p.data[i] - model, slack = tolerance * model;
-    p.square[i] = residual * residual / (p.noise[i] + slack * slack);
+  for (std::size_t i = 0; i < p.size; ++i)
     if (p.square[i] > limit || p.weight[i] == 0.0) flagged[p.place[i]] = 1;
-  }
   std::int64_t rejected = 0;
   for (std::size_t i = 0; i < p.size; ++i) {
-    const bool out = p.square[i] > limit || (p.square[i] > BESIDE * limit && beside(flagged, p.place[i], p.pitch));
+    const bool out = p.square[i] > BESIDE * limit && (p.square[i] > limit || beside(flagged, p.place[i], p.pitch));
     p.weight[i] = out ? 0.0 : 1.0;
     rejected += out;
   }
@@ -252,10 +258,7 @@ Fit fit_without_outliers(Pixels &p, const Options &options, Work &work, std::int
     rejected = reject_outliers(p, fit, options.reject, tolerance, work.flagged);
     if (rejected > options.reject_max || std::size_t(rejected) == p.size) break;
     if (rejected == before) return fit;
-    if (rejected == 0 && before < 0) {
-      set_weights(p, options.weighted);
-      return all;
-    }
+    if (rejected == 0 && before < 0) return all;
     before = rejected;
     set_weights(p, options.weighted);
     fit = solve(p, options.position);
