@@ -17,10 +17,14 @@ _COMMANDS = {
     "telescope": ("streamchar.cli.telescope", "telescope"),
     "broker": ("streamchar.cli.broker", "broker"),
     "watch": ("streamchar.cli.watch", "watch"),
+    "lag": ("streamchar.cli.lag", "lag"),
+    "verify": ("streamchar.cli.verify", "verify"),
 }
 _GROUPS = {
     "config": ("streamchar.cli.config", "app"),
     "schema": ("streamchar.cli.schema", "app"),
+    "topics": ("streamchar.cli.topics", "app"),
+    "dlq": ("streamchar.cli.dlq", "app"),
 }
 
 

@@ -144,6 +144,13 @@ class ReadStalledError(StreamError):
     template = "nothing could be read of {partitions} for {seconds:.0f} s: a transaction is left open there"
 
 
+class ReplayError(StreamError):
+    """Dead letters could not be announced again."""
+
+    code = "replay"
+    template = "none of {count} dead letters was announced again: {detail}"
+
+
 class AuthorizationError(StreamError):
     """The broker refuses to tell something."""
 

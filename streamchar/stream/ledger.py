@@ -144,6 +144,11 @@ class OffsetLedger:
         """Offsets that were taken and are not finished."""
         return frozenset(self._pending)
 
+    @property
+    def finished_above(self) -> int:
+        """Number of finished offsets above :attr:`base`."""
+        return sum(end - start for start, end in self._finished)
+
     def is_finished(self, offset: int) -> bool:
         """Say whether the event at this offset is finished or does not exist."""
         return offset < self._base or offset in self._finished

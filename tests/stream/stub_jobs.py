@@ -109,7 +109,10 @@ def cataloguing(settings: Mapping[str, Any]) -> Job:
 
 def act(order: Mapping[str, Any], assignment: Assignment) -> None:
     """Misbehave as ordered."""
-    if assignment.attempt >= order.get("well_from", 1 << 30):
+    if (
+        assignment.attempt >= order.get("well_from", 1 << 30)
+        or Path(order.get("unless", "/nowhere")).exists()
+    ):
         return
     match order.get("do"):
         case "segfault":

@@ -1,0 +1,34 @@
+"""Options by which a command is told which brokers, topics and group it is about: those of ``streamchar serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamchar.stream.settings import ServiceSettings, load_settings
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with settings, the one the service runs with.")
+]
+OverrideOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-c",
+        metavar="NAME=VALUE",
+        help="Override one setting, for example kafka.bootstrap=broker:9092 or kafka.group=night; may be repeated.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def connect(config: Path | None, override: list[str] | None) -> ServiceSettings:
+    """Load the settings of the service.
+
+    Raises
+    ------
+    ConfigurationError
+        A setting is wrong.
+    """
+    return load_settings(config, override or [])

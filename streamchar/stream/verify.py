@@ -1,0 +1,361 @@
+"""Verification: reads all topics as any consumer would, and says what is missing, duplicated or incomplete.
+
+Every announcement that the group has finished must have led to exactly one status with its position, and a status to
+exactly what it describes: a success to one quality record, to whole catalogues and PSF models, a failure to one dead
+letter and no product.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aiokafka import TopicPartition
+
+from streamchar.messages import (
+    CatalogChunk,
+    CatalogManifest,
+    ExposureStatus,
+    MessageError,
+    TopicNames,
+    decode,
+    decode_exposure_ready,
+    position_id,
+)
+from streamchar.messages.base import ProductMessage
+from streamchar.messages.catalog_chunks import digest_of
+from streamchar.stream.dead_letters import Origin, read_passage
+from streamchar.stream.events import Identity, identity_of, utc_now
+from streamchar.stream.ledger import OffsetLedger
+from streamchar.stream.progress import read_ledgers
+from streamchar.stream.raw_records import RawRecord
+from streamchar.stream.reading import PATIENCE, read_all
+from streamchar.stream.repeats import Announcements
+from streamchar.stream.settings import ServiceSettings
+
+Position = tuple[str, int, int]
+"""Topic, partition and offset."""
+
+Kind = Literal["lost", "duplicated", "incomplete", "unexpected"]
+
+_SUCCESSES = ("succeeded", "degraded")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as promised.
+
+    Attributes
+    ----------
+    kind
+        "lost": an event without its status, or a failure without its dead letter. "duplicated": something is there
+        twice. "incomplete": a product of a success is missing, or only a part of it is there. "unexpected": a product
+        without a success, or a message that cannot be read.
+    event
+        Identifier of the event.
+    detail
+        One sentence.
+    """
+
+    kind: Kind
+    event: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of a verification.
+
+    Attributes
+    ----------
+    announced
+        Events in the input topic, repetitions not counted.
+    repeated
+        Announcements that repeat an earlier one.
+    pending
+        Events that are not finished: not read yet, in work, or waiting in the retry topic.
+    outcomes
+        Statuses by outcome.
+    messages
+        Records by topic.
+    repeats
+        Messages that came again with the same identifier, which subscribers drop; only counted for at-least-once
+        delivery, where they are allowed.
+    findings
+        What is wrong.
+    """
+
+    announced: int
+    repeated: int
+    pending: int
+    outcomes: Mapping[str, int]
+    messages: Mapping[str, int]
+    repeats: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    def count(self, kind: Kind) -> int:
+        """Return the number of findings of a kind."""
+        return sum(finding.kind == kind for finding in self.findings)
+
+
+async def verify(
+    settings: ServiceSettings, *, allow_repeats: bool | None = None, patience: float = PATIENCE
+) -> Report:
+    """Read all topics and compare what is there with what is promised.
+
+    Parameters
+    ----------
+    settings
+        Which brokers, topics and group.
+    allow_repeats
+        Whether messages with the same identifier may come again, as at-least-once delivery permits; as the setting
+        ``delivery.mode`` says when omitted.
+    patience
+        Seconds to wait for records that an open transaction hides.
+
+    Raises
+    ------
+    BrokerUnreachableError, TopicsMissingError, ReadStalledError
+        The topics cannot be read.
+    """
+    if allow_repeats is None:
+        allow_repeats = settings.delivery.mode == "at_least_once"
+    # Progress is read first: what was finished by then must be visible afterwards.
+    progress = await read_ledgers(settings)
+    night = Evidence(settings.topics.names, settings.limits.duplicate_window, allow_repeats)
+    # Inputs before outputs: a status of an event that came in between is known to be nobody's fault.
+    names = settings.topics.names
+    outputs = [names.exposure_status, names.psf_quality, names.source_catalog, names.psf_model, names.dlq]
+    for topics in ([names.exposure_ready, names.retry], outputs):
+        async for record in read_all(settings.kafka, topics, patience=patience):
+            night.add(record)
+    return night.report(progress)
+
+
+@dataclass
+class _Announced:
+    """A record of the input topic."""
+
+    event_id: str
+    identity: Identity | None
+
+
+@dataclass
+class _Products:
+    """What was published for one event with one configuration."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    messages: Counter[tuple[str, str]] = field(default_factory=Counter)
+    chunks: set[str] = field(default_factory=set)
+    manifest: CatalogManifest | None = None
+
+
+class Evidence:
+    """Collects records and judges them; knows nothing of Kafka.
+
+    Parameters
+    ----------
+    names
+        Of the topics.
+    window
+        Offsets among which a repeated announcement is not processed again.
+    allow_repeats
+        Whether messages with equal identifiers may come more than once.
+    """
+
+    def __init__(self, names: TopicNames, window: int, allow_repeats: bool) -> None:
+        self._names = names
+        self._allow_repeats = allow_repeats
+        self._window = window
+        self._latest: dict[int, Announcements] = {}
+        self._announced: dict[Position, _Announced] = {}
+        self._repeated: set[Position] = set()
+        self._waiting: dict[Position, list[Position]] = defaultdict(list)
+        self._statuses: dict[Position, list[ExposureStatus]] = defaultdict(list)
+        self._products: dict[tuple[str, str], _Products] = defaultdict(_Products)
+        self._letters: Counter[Position] = Counter()
+        self._messages: Counter[str] = Counter()
+        self._findings: list[Finding] = []
+        self._repeats = 0
+
+    def add(self, record: RawRecord) -> None:
+        """Take a record of any of the topics; those of one partition must come in order."""
+        self._messages[record.topic] += 1
+        position = (record.topic, record.partition, record.offset)
+        if record.topic == self._names.exposure_ready:
+            self._add_announcement(record, position)
+        elif record.topic in (self._names.retry, self._names.dlq):
+            here = Origin(*position, utc_now())
+            origin = read_passage(tuple(record.headers), here).origin
+            first = (origin.topic, origin.partition, origin.offset)
+            if record.topic == self._names.dlq:
+                self._letters[first] += 1
+            else:
+                self._waiting[first].append(position)
+        else:
+            self._add_output(record, position)
+
+    def _add_announcement(self, record: RawRecord, position: Position) -> None:
+        try:
+            event = decode_exposure_ready(record.value or b"", record.headers)
+        except MessageError:
+            self._announced[position] = _Announced(position_id(*position), None)
+            return
+        identity = identity_of(event, tuple(record.headers))
+        latest = self._latest.setdefault(record.partition, Announcements(self._window))
+        if latest.note(identity, record.offset) is not None:
+            self._repeated.add(position)
+        else:
+            self._announced[position] = _Announced(event.event_id, identity)
+
+    def _add_output(self, record: RawRecord, position: Position) -> None:
+        try:
+            message = decode(record.value or b"", record.headers)
+        except MessageError as error:
+            name = "{}[{}]@{}".format(*position)
+            self._find("unexpected", name, f"the message cannot be read: {error}")
+            return
+        if isinstance(message, ExposureStatus):
+            source = message.source
+            self._statuses[source.topic, source.partition, source.offset].append(message)
+        elif isinstance(message, ProductMessage):
+            self._add_product(message, record.value or b"")
+
+    def _add_product(self, message: ProductMessage, value: bytes) -> None:
+        products = self._products[message.event_id, message.config_digest]
+        identifier = (message.topic_type, message.message_id)
+        products.messages[identifier] += 1
+        if products.messages[identifier] == 1:
+            products.counts[message.topic_type] += 1
+        if isinstance(message, CatalogChunk):
+            products.chunks.add(digest_of(value))
+        elif isinstance(message, CatalogManifest):
+            products.manifest = message
+
+    def report(self, progress: Mapping[TopicPartition, OffsetLedger]) -> Report:
+        """Judge what was collected.
+
+        Parameters
+        ----------
+        progress
+            How far the group was in the input partitions before the records were read.
+        """
+        pending = [position for position in self._announced if self._is_pending(position, progress)]
+        self._judge_statuses(set(pending))
+        self._judge_products()
+        return Report(
+            announced=len(self._announced),
+            repeated=len(self._repeated),
+            pending=len(pending),
+            outcomes=Counter(status[0].outcome for status in self._statuses.values()),
+            messages=dict(self._messages),
+            repeats=self._repeats,
+            findings=tuple(self._findings),
+        )
+
+    def _is_pending(self, position: Position, progress: Mapping[TopicPartition, OffsetLedger]) -> bool:
+        """Whether an event without status is not finished yet, in its own partition or in the retry topic."""
+        if position in self._statuses:
+            return False
+        return any(
+            not _is_finished(place, progress) for place in (position, *self._waiting.get(position, ()))
+        )
+
+    def _judge_statuses(self, pending: set[Position]) -> None:
+        for position, announced in self._announced.items():
+            if position not in self._statuses and position not in pending:
+                where = "{}[{}]@{}".format(*position)
+                self._find("lost", announced.event_id, f"{where} is finished and has no status")
+        for position, statuses in self._statuses.items():
+            status = statuses[0]
+            where = "{}[{}]@{}".format(*position)
+            if position in self._repeated:
+                text = f"{where} repeats an earlier announcement and has a status of its own"
+                self._find("duplicated", status.event_id, text)
+            self._judge_repeats(status.event_id, f"status of {where}", statuses)
+            letters = self._letters.pop(position, 0)
+            if status.outcome == "failed" and letters == 0:
+                self._find("lost", status.event_id, f"{where} failed and has no dead letter")
+            elif letters and status.outcome != "failed":
+                text = f"{where} {status.outcome} and has a dead letter"
+                self._find("unexpected", status.event_id, text)
+            elif letters > 1 and not self._allow_repeats:
+                self._find("duplicated", status.event_id, f"{where} has {letters} dead letters")
+        for position in self._letters:
+            where = "{}[{}]@{}".format(*position)
+            self._find("unexpected", where, f"{where} has a dead letter and no status")
+
+    def _judge_repeats(self, event: str, what: str, messages: list[ExposureStatus]) -> None:
+        """Judge messages of which there should be one."""
+        different = len({message.message_id for message in messages})
+        if different > 1 or (len(messages) > 1 and not self._allow_repeats):
+            outcomes = ", ".join(message.outcome for message in messages)
+            self._find("duplicated", event, f"{what}: {len(messages)} times ({outcomes})")
+        self._repeats += len(messages) - different
+
+    def _judge_products(self) -> None:
+        successes: dict[tuple[str, str], ExposureStatus] = {}
+        rounds: Counter[tuple[str, str]] = Counter()
+        for statuses in self._statuses.values():
+            status = statuses[0]
+            if status.outcome in _SUCCESSES:
+                successes[status.event_id, status.config_digest] = status
+                rounds[status.event_id, status.config_digest] += 1
+        for key, status in successes.items():
+            self._judge_success(status, self._products.get(key, _Products()), rounds[key])
+        for key, products in self._products.items():
+            if key not in successes:
+                topics = ", ".join(sorted(products.counts))
+                self._find("unexpected", key[0], f"products without a success: {topics}")
+
+    def _judge_success(self, status: ExposureStatus, products: _Products, rounds: int) -> None:
+        """Compare what a status describes with what is there; each replay may have published it once more."""
+        event = status.event_id
+        for described in status.products:
+            if described.topic is None:
+                continue  # a stored file
+            found = products.counts[described.product]
+            if found < (described.messages or 1):
+                text = f"{found} of {described.messages} messages of {described.product} are there"
+                self._find("incomplete", event, text)
+        if products.counts["source-catalog"] and (text := _missing_parts(products)):
+            self._find("incomplete", event, text)
+        for (topic, message_id), count in products.messages.items():
+            self._repeats += max(0, count - rounds)
+            if count > rounds and not self._allow_repeats:
+                self._find("duplicated", event, f"{topic} {message_id}: {count} times")
+
+    def _find(self, kind: Kind, event: str, detail: str) -> None:
+        self._findings.append(Finding(kind, event, detail))
+
+
+def _is_finished(position: Position, progress: Mapping[TopicPartition, OffsetLedger]) -> bool:
+    topic, partition, offset = position
+    ledger = progress.get(TopicPartition(topic, partition))
+    return ledger is not None and ledger.is_finished(offset)
+
+
+def _missing_parts(products: _Products) -> str:
+    """Say which parts of a catalogue are missing; nothing when it is whole."""
+    if products.manifest is None:
+        return "the manifest of the catalogue is missing"
+    missing = [chunk.chunk for chunk in products.manifest.chunks if chunk.digest not in products.chunks]
+    return f"chunks {', '.join(map(str, missing))} of the catalogue are missing" if missing else ""
+
+
+def summarize(report: Report) -> Iterator[tuple[str, str]]:
+    """Return the figures of a report as pairs of name and value."""
+    yield "announced", str(report.announced)
+    yield "announced again, not processed again", str(report.repeated)
+    yield "not finished yet", str(report.pending)
+    yield from ((outcome, str(count)) for outcome, count in sorted(report.outcomes.items()))
+    kinds: Iterable[Kind] = ("lost", "duplicated", "incomplete", "unexpected")
+    yield from ((kind, str(report.count(kind))) for kind in kinds)
+    yield "repeats that subscribers drop", str(report.repeats)
