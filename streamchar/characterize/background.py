@@ -26,6 +26,9 @@ from streamchar.characterize.splines import MIN_POINTS, InterpolationStyle, add_
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
 
+BINS_PER_TERM = 2
+"""Bins needed for every term of a polynomial of higher order than configured."""
+
 StatisticsProperty = Literal["meanclip", "mean", "median"]
 UndersampleStyle = Literal["throw_exception", "reduce_interp_order", "increase_nxnysample"]
 
@@ -347,15 +350,19 @@ def _fit_sky(
 ) -> BackgroundModel:
     """Fit between the sources; ``empty`` says how the bins and the model are to be."""
 
-    def fit(values: NDArray[np.float64], errors: NDArray[np.float64]) -> ChebyshevField:
+    def fit(values: NDArray[np.float64], errors: NDArray[np.float64], order: int) -> ChebyshevField:
         return _fit_polynomial(_with_bins(empty, values, errors), order, weight_power=2)
 
+    bins = (empty.values.shape[0], empty.values.shape[1])
+    steps = (order + step for step in (config.sky.order_step, 2 * config.sky.order_step) if step)
+    higher = [o for o in steps if o < min(bins) and BINS_PER_TERM * terms(o) <= bins[0] * bins[1]]
     sky = find_sky(
         np.ascontiguousarray(image),
         np.ascontiguousarray(mask),
         ignored_bits,
-        empty.values.shape,
+        bins,
         fit,
+        [order, *higher],
         config.sky,
     )
     if sky is None:

@@ -7,7 +7,7 @@ their noise are masked together with what surrounds them, and the model is fitte
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +23,9 @@ from streamchar.kernels import block_means, smooth
 Plane = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 Grid = NDArray[np.float64]
-FitField = Callable[[Grid, Grid], ChebyshevField]
-"""Makes a field over the exposure's pixels from values and errors of bins, float64 (ny, nx); NaN takes no part."""
+FitField = Callable[[Grid, Grid, int], ChebyshevField]
+"""Makes a field over the exposure's pixels from values and errors of bins, float64 (ny, nx), and the polynomial's order; NaN
+takes no part."""
 
 MIN_USABLE = 0.5
 """Fraction of a block's pixels that must be usable."""
@@ -43,6 +44,12 @@ KERNEL_HALF = 2
 
 START_ROUNDS = 4
 """Rounds of weighting bins by how far they are from the model, before sources are masked."""
+
+MIN_CORRELATION = 0.2
+"""Correlation of the residuals of neighbouring bins from which on higher orders are tried."""
+
+MIN_GAIN = 0.8
+"""A higher order must lower the validation score to this fraction."""
 
 NOISE_ORDER = 2
 """Degree to which the variance of the blocks may change over the exposure."""
@@ -74,6 +81,8 @@ class SkyConfig(Configuration):
     """Radius of the disk of blocks that is masked around each."""
     min_fraction: float = Field(default=0.02, ge=0, le=1)
     """Fraction of a bin's blocks that must be left; bins with fewer take no part."""
+    order_step: int = Field(default=3, ge=0, le=12)
+    """The polynomial's order is raised by this, or by twice as much, where the sky has more structure; 0 for never."""
     max_rounds: int = Field(default=6, ge=1)
     """Most rounds of masking and fitting."""
     tolerance: float = Field(default=0.003, ge=0)
@@ -106,6 +115,7 @@ def find_sky(
     ignored_bits: int,
     bins: tuple[int, int],
     fit: FitField,
+    orders: Sequence[int],
     config: SkyConfig,
 ) -> Sky | None:
     """Mask sources and fit the sky, in turns.
@@ -123,6 +133,8 @@ def find_sky(
         Rows and columns of bins.
     fit
         Makes a model of the bins; what it raises is not caught.
+    orders
+        Orders to choose from, ascending: the first, unless the bins' medians clearly ask for more.
     config
         What is not sky.
 
@@ -134,7 +146,7 @@ def find_sky(
     blocks = _Blocks.of(image, mask, ignored_bits, bins, config.block_size)
     if blocks.unusable.all():
         return None
-    field, stdev = _start(blocks, fit)
+    field, stdev, order = _start(blocks, fit, orders)
     taps = _taps(config.smoothing)
     # Noise of a smoothed block in units of that of a block.
     level: Plane | np.float32 = np.float32(config.threshold * _gain(taps) * stdev)
@@ -152,7 +164,7 @@ def find_sky(
             break
         # Where only sources are seen the model may not go far from what it was: a polynomial would.
         covered = seen & ~enough
-        correction = fit(np.where(covered, 0.0, values), np.where(covered, stdev, errors))
+        correction = fit(np.where(covered, 0.0, values), np.where(covered, stdev, errors), order)
         blocks.subtract(correction)
         field = _sum(field, correction)
         stdev = float(np.sqrt(np.nanmedian(variance)))
@@ -229,29 +241,65 @@ def _block_centres(length: int, size: int) -> Grid:
     return 0.5 * (first + np.minimum(first + size, length) - 1.0)
 
 
-def _start(blocks: _Blocks, fit: FitField) -> tuple[ChebyshevField, float]:
-    """Fit where sources are not masked yet; return the field and a guess of the blocks' standard deviation."""
+def _start(blocks: _Blocks, fit: FitField, orders: Sequence[int]) -> tuple[ChebyshevField, float, int]:
+    """Fit where sources are not masked yet.
+
+    Returns the field, a guess of the blocks' standard deviation and the order chosen by generalized cross-validation (Craven
+    & Wahba 1979, Numer. Math. 31, 377).
+    """
     rows = np.s_[:: max(1, len(blocks.mean) // SAMPLED_ROWS)]
     both = ~(blocks.unusable[rows, 1:] | blocks.unusable[rows, :-1])
     steps = np.abs(blocks.mean[rows, 1:] - blocks.mean[rows, :-1])[both]
     stdev = float(GAUSSIAN_MAD * np.median(steps) / np.sqrt(2.0)) if steps.size else 0.0
-    field = _robust(blocks, blocks.measure(quartiles=True).median, fit)
+    medians = blocks.measure(quartiles=True).median
+    order, field = orders[0], _robust(blocks, medians, fit, orders[0])
+    residual = medians - blocks.at_bins(field)
+    spread = _spread(residual)
+    least = _validation(blocks, medians, field, spread)
+    for higher in orders[1:] if _correlation(residual, spread) > MIN_CORRELATION else ():
+        finer = _robust(blocks, medians, fit, higher)
+        score = _validation(blocks, medians, finer, spread)
+        if score < MIN_GAIN * least:
+            order, field, least = higher, finer, score
     blocks.subtract(field)
     lower = blocks.measure(quartiles=True).lower_quartile + 0.5 * stdev / GAUSSIAN_IQR
-    correction = _robust(blocks, lower, fit)
+    correction = _robust(blocks, lower, fit, order)
     blocks.subtract(correction)
-    return _sum(field, correction), stdev
+    return _sum(field, correction), stdev, order
 
 
-def _robust(blocks: _Blocks, values: Grid, fit: FitField) -> ChebyshevField:
+def _robust(blocks: _Blocks, values: Grid, fit: FitField, order: int) -> ChebyshevField:
     """Fit with little weight on the bins far from the others, which bright stars cover (Cauchy's weights)."""
     residual = values - np.nanmedian(values)
     for _ in range(START_ROUNDS):
-        spread = GAUSSIAN_MAD * float(np.nanmedian(np.abs(residual)))
+        spread = _spread(residual)
         errors = np.hypot(1.0, residual / (2.0 * spread)) if spread > 0.0 else np.ones_like(values)
-        field = fit(values, errors)
+        field = fit(values, errors, order)
         residual = values - blocks.at_bins(field)
     return field
+
+
+def _spread(residual: Grid) -> float:
+    return GAUSSIAN_MAD * float(np.nanmedian(np.abs(residual)))
+
+
+def _correlation(residual: Grid, spread: float) -> float:
+    """Correlation of the residuals of neighbouring bins, outliers limited: what a model of higher order could follow."""
+    limited = np.clip(np.nan_to_num(residual), -3.0 * spread, 3.0 * spread)
+    pairs = [limited[:, 1:] * limited[:, :-1], limited[1:] * limited[:-1]]
+    square = float(np.mean(limited**2))
+    products = np.concatenate([pair.ravel() for pair in pairs])
+    return float(np.mean(products)) / square if products.size and square > 0.0 else 0.0
+
+
+def _validation(blocks: _Blocks, values: Grid, field: ChebyshevField, spread: float) -> float:
+    """Mean square of the residuals over the square of the free fraction of the bins, outliers counting little."""
+    residual = values - blocks.at_bins(field)
+    residual = residual[np.isfinite(residual)]
+    free = 1.0 - terms(field.order) / len(residual)
+    if free <= 0.0 or spread == 0.0:
+        return np.inf
+    return float(np.mean(np.log1p((residual / (2.0 * spread)) ** 2))) / free**2
 
 
 def _taps(sigma: float) -> Plane:
