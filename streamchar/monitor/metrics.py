@@ -170,6 +170,9 @@ DEFINITIONS: tuple[Definition, ...] = (
     # Process
     Definition("streamchar_workers_ready", "gauge", "", (), "Worker processes that are ready."),
     Definition("streamchar_workers_busy", "gauge", "", (), "Worker processes at work."),
+    Definition(
+        "streamchar_workers_spare", "gauge", "", (), "Worker processes kept ready to replace a lost one."
+    ),
     Definition("streamchar_worker_ends_total", "counter", "", ("cause",), "Ended worker processes by cause."),
     Definition(
         "streamchar_worker_start_seconds",

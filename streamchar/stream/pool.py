@@ -18,6 +18,7 @@ from streamchar.stream.errors import JobImportError, StartError, WorkerStartErro
 from streamchar.stream.framing import Frame
 from streamchar.stream.job import Assignment, JobFailure, JobResult, assignment_frame, parse_outcome
 from streamchar.stream.process import WorkerExit, WorkerGoneError, WorkerProcess
+from streamchar.stream.reserve import Reserve
 
 Outcome = JobResult | JobFailure
 
@@ -36,6 +37,10 @@ class PoolOptions:
         Plain data given to the factory.
     count
         Number of worker processes.
+    spares
+        Number of further processes kept ready to take the place of a lost one.
+    niceness
+        Added to the workers' nice value.
     deadline
         Seconds after which a worker is killed, counted from the start of the attempt.
     memory_limit
@@ -55,6 +60,8 @@ class PoolOptions:
     job: str
     job_settings: Mapping[str, Any] = field(default_factory=dict)
     count: int = 2
+    spares: int = 0
+    niceness: int = 0
     deadline: float = 120.0
     memory_limit: int = 2 << 30
     recycle_after: int = 500
@@ -139,11 +146,17 @@ class WorkerPool:
         self._queue: deque[Ticket] = deque()
         self._idle: deque[asyncio.Future[Ticket | None]] = deque()
         self._supervisors: list[asyncio.Task[None]] = []
+        self._reserve = Reserve(self._start_worker, options.spares)
         self._closing = False
         self._grace = 2.0
         self.ready = 0
         self.busy = 0
         self.failed: asyncio.Future[StartError] = asyncio.get_running_loop().create_future()
+
+    @property
+    def spare(self) -> int:
+        """Workers that are ready to take the place of a lost one."""
+        return self._reserve.ready
 
     @property
     def queued(self) -> int:
@@ -166,6 +179,7 @@ class WorkerPool:
             await asyncio.gather(*(worker.stop(0.0) for worker in workers))
             raise problems[0]
         self._supervisors = [asyncio.ensure_future(self._supervise(worker)) for worker in workers]
+        self._reserve.open()
 
     def submit(self, assignment: Assignment, *, first: bool = False) -> Ticket:
         """Queue an assignment, before all others when ``first``."""
@@ -200,6 +214,7 @@ class WorkerPool:
             task.cancel()
         await asyncio.gather(*self._supervisors, return_exceptions=True)
         self._supervisors.clear()
+        await self._reserve.close(grace)
         self.failed.cancel()
 
     async def _supervise(self, process: WorkerProcess | None) -> None:
@@ -208,7 +223,7 @@ class WorkerPool:
         while not self._closing:
             if process is None:
                 try:
-                    process = await self._start_worker()
+                    process = self._reserve.take() or await self._start_worker()
                 except StartError as error:
                     # Being killed from outside says little about whether the next start will succeed.
                     failures += 0.2 if error.values.get("killed") else 1
@@ -307,6 +322,7 @@ class WorkerPool:
             "job": options.job,
             "settings": dict(options.job_settings),
             "memory_limit": options.memory_limit,
+            "niceness": options.niceness,
         }
         try:
             process.send(Frame(hello))

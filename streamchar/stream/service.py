@@ -215,6 +215,7 @@ class Service:
         change("streamchar_partitions_paused", self._source.paused)
         change("streamchar_workers_ready", self._pool.ready)
         change("streamchar_workers_busy", self._pool.busy)
+        change("streamchar_workers_spare", self._pool.spare)
         self.metrics.clear("streamchar_consumer_lag")
         for partition, lag in self._source.lag().items():
             labels = {"topic": partition.topic, "partition": str(partition.partition)}
@@ -296,6 +297,8 @@ def pool_options(
         workers.job,
         job_settings,
         count=workers.count,
+        spares=workers.spares,
+        niceness=workers.niceness,
         deadline=workers.deadline,
         memory_limit=workers.memory_limit,
         recycle_after=workers.recycle_after,

@@ -195,6 +195,14 @@ class WorkerSettings(Configuration):
     count: int = Field(2, ge=1, le=1024)
     """Number of worker processes; one for each processor core is right."""
 
+    spares: int = Field(1, ge=0, le=1024)
+    """Further worker processes kept ready, without work, to take the place of a lost one at once; each needs the
+    memory of an idle worker."""
+
+    niceness: int = Field(5, ge=0, le=19)
+    """By how much workers yield the processors to everything else: the coordinator's heartbeats and publications do
+    not wait for exposures."""
+
     job: str = "streamchar.stream.characterize_job:characterize"
     """Import path of what workers do, ``module:function``."""
 

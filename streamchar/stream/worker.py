@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> int:
             framing.send(connection, framing.encode(failure_frame(describe(error))))
             return 1
         limit_memory(first.header["memory_limit"])
+        os.nice(first.header["niceness"])
         framing.send(connection, framing.encode(framing.Frame({"kind": "ready", "pid": os.getpid()})))
         return serve(connection, job)
 

@@ -18,11 +18,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 from streamchar.messages import ExposureStatus, TopicNames, decode
+from streamchar.stream.reading import read_all
 from streamchar.stream.settings import ServiceSettings, load_settings
 from tests.stream.brokers import BrokerProcess
 from tests.stream.conformance.raw import raw_client
@@ -39,6 +40,7 @@ BASE = (
     "topics.replication=1",
     "workers.job=stub_jobs:scripted",
     "workers.memory_limit=0",
+    "workers.spares=0",
     "retry.backoff=0.05",
     "retry.delay=0.3",
     "retry.rounds=1",
@@ -163,6 +165,23 @@ class Night:
         """Wait until there are statuses of so many exposures, and return all there are, repeats included."""
         return await self._wait(count, seconds, different=True)
 
+    async def wait_for_sources(self, count: int, seconds: float) -> None:
+        """Wait until so many announcements have a status each, repeats not counted."""
+        found: set[tuple[int, int]] = set()
+        begin: dict[TopicPartition, int] = {}
+        settings = self.settings()
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            async for record in read_all(settings.kafka, [self.topics.exposure_status], begin=begin):
+                status = decode(record.value or b"", record.headers)
+                assert isinstance(status, ExposureStatus)
+                found.add((status.source.partition, status.source.offset))
+                begin[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            if len(found) >= count:
+                return
+            await asyncio.sleep(0.3)
+        raise AssertionError(f"{len(found)} of {count} announcements have a status after {seconds} s")
+
     async def _wait(self, count: int, seconds: float, *, different: bool) -> list[ExposureStatus]:
         deadline = time.monotonic() + seconds
         statuses: list[ExposureStatus] = []
@@ -239,6 +258,16 @@ class ServiceProcess:
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its workers are ready."""
+        return any("workers are ready" in line["message"] for line in self.log)
+
+    @property
     def log(self) -> list[dict[str, Any]]:
         """Its log records."""
         return [json.loads(line) for line in self.log_path.read_text().splitlines() if line.startswith("{")]
@@ -257,7 +286,7 @@ class ServiceProcess:
     async def ready(self, seconds: float = 20.0) -> None:
         """Wait until its workers are ready."""
         async with asyncio.timeout(seconds):
-            while not any("workers are ready" in line["message"] for line in self.log):
+            while not self.is_ready:
                 await asyncio.sleep(0.05)
 
     async def kill(self) -> None:

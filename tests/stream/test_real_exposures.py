@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
+from streamchar.cli.serve import prepare_characterization
 from streamchar.image import Exposure
 from streamchar.image.fits import write_exposure
-from streamchar.stream.service import Service
+from streamchar.stream.job import Assignment, JobFailure, JobResult
+from streamchar.stream.pool import WorkerPool
+from streamchar.stream.service import Service, pool_options
 from streamchar.stream.settings import load_settings
 from streamchar.stream.topics import ensure_topics
 from tests.sdss import read_frame
@@ -94,3 +100,39 @@ async def test_good_and_bad_frames(night: Night, tmp_path: Path) -> None:
         assert reason.code not in {"unexpected_error", "operating_system"}, reason
     assert statuses[5].reasons[0].code == "file_missing"
     assert statuses[6].reasons[0].code == "outside_roots"
+
+
+async def test_a_killed_worker_is_replaced_within_a_second_by_one_that_has_all_imports(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "night"
+    write_files(folder)
+    settings = load_settings(None, ["workers.count=1", f"fetch.roots=['{folder}']"], {})
+    digest, tree = prepare_characterization(settings)
+    settings = settings.model_copy(update={"characterize": tree})
+    pool = WorkerPool(pool_options(settings, digest, None))
+    await pool.start()
+    try:
+        async with asyncio.timeout(60):
+            while pool.spare < 1:
+                await asyncio.sleep(0.01)
+        assignment = Assignment(event(0, folder / "good.fits"), (("content-type", b"application/json"),))
+        lost = pool.submit(assignment)
+        while lost.started is None:
+            await asyncio.sleep(0.01)
+        busy = [
+            child for child in psutil.Process().children() if "streamchar.stream.worker" in child.cmdline()
+        ]
+        killed = time.monotonic()
+        busy[0].kill()
+        failure = await lost.outcome
+        assert isinstance(failure, JobFailure)
+        assert failure.code == "worker_killed"
+        again = pool.submit(assignment, first=True)
+        while again.started is None:
+            await asyncio.sleep(0.001)
+        print(f"from SIGKILL to running again: {1000 * (again.started - killed):.0f} ms")
+        assert again.started - killed < 1.0
+        assert isinstance(await again.outcome, JobResult)
+    finally:
+        await pool.close()

@@ -100,7 +100,7 @@ async def test_every_end_has_its_name_and_the_next_event_runs(
     start_pool: StartPool, what: str, code: str, category: str, cause: str | None
 ) -> None:
     recorder = Recorder()
-    pool = await start_pool(recorder, deadline=1.0, memory_limit=256 << 20)
+    pool = await start_pool(recorder, deadline=1.0 if what == "loop" else 20.0, memory_limit=256 << 20)
     failure = await pool.submit(order(do=what)).outcome
     assert isinstance(failure, JobFailure)
     assert (failure.code, failure.category) == (code, category)
@@ -223,3 +223,35 @@ def test_workers_die_with_a_killed_coordinator() -> None:
         coordinator.kill()
     _, alive = psutil.wait_procs(workers, timeout=5)
     assert alive == []
+
+
+async def test_a_spare_takes_the_place_of_a_lost_worker_at_once(start_pool: StartPool) -> None:
+    recorder = Recorder()
+    pool = await start_pool(recorder, spares=1)
+    for round_ in range(3):
+        async with asyncio.timeout(10):
+            while pool.spare < 1:
+                await asyncio.sleep(0.01)
+        lost = pool.submit(order(do="kill"))
+        began = time.monotonic()
+        after = pool.submit(order())
+        assert isinstance(await lost.outcome, JobFailure)
+        assert isinstance(await after.outcome, JobResult)
+        assert time.monotonic() - began < 0.5 * min(recorder.started), f"round {round_}"
+
+
+async def test_a_spare_that_dies_is_replaced_and_never_given_work(start_pool: StartPool) -> None:
+    pool = await start_pool(spares=2)
+    before = {child.pid for child in psutil.Process().children()}
+    async with asyncio.timeout(10):
+        while pool.spare < 2:
+            await asyncio.sleep(0.01)
+    for spare in {child.pid for child in psutil.Process().children()} - before:
+        os.kill(spare, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while pool.spare == 2:
+            await asyncio.sleep(0.01)
+        while pool.spare < 2:
+            await asyncio.sleep(0.01)
+    assert isinstance(await pool.submit(order(do="kill")).outcome, JobFailure)
+    assert isinstance(await pool.submit(order()).outcome, JobResult)
