@@ -60,7 +60,14 @@ REFERENCE_PRESET: Tree = {
     "require_cr_for_psf": True,
     "do_subtract_streaks": False,
     "repair": {
-        "cosmicray": {"min_dn": 150.0, "cond3_fac": 2.0, "cond3_fac2": 0.35, "max_star_loss": None},
+        "cosmicray": {
+            "min_dn": 150.0,
+            "cond3_fac": 2.0,
+            "cond3_fac2": 0.35,
+            "judge_by_bad_pixels": True,
+            "min_width": None,
+            "max_star_loss": None,
+        },
     },
 }
 """What the reference task does by default where ``best`` deviates."""

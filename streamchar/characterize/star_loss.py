@@ -72,6 +72,19 @@ class PointLikePeaks:
     x: NDArray[np.int32]
     sigma: NDArray[np.float64]
 
+    @classmethod
+    def none(cls) -> PointLikePeaks:
+        """No peak."""
+        none = np.empty(0, np.int32)
+        return cls(none, none, np.empty(0))
+
+    def common_width(self) -> tuple[int, float]:
+        """Count the peaks of the most common width, and return it: pixels, NaN without peaks."""
+        if len(self.y) == 0:
+            return 0, float("nan")
+        chosen = most_common_width(self.sigma)
+        return int(chosen.sum()), float(np.median(self.sigma[chosen]))
+
     def loss(self, mask: NDArray[np.int32], cosmic_bit: int) -> StarLoss:
         """Count the peaks of the most common width that carry ``cosmic_bit``."""
         if len(self.y) == 0:
@@ -116,8 +129,7 @@ def find_point_like(
     sample = variance[::_LATTICE, ::_LATTICE]
     sample = sample[sample > 0]
     if sample.size == 0:
-        none = np.empty(0, np.int32)
-        return PointLikePeaks(none, none, np.empty(0))
+        return PointLikePeaks.none()
     noise = float(np.sqrt(np.median(sample)))
     y, x = bright_maxima(image, background + min_significance * noise)
     peak = image[y, x].astype(np.float64) - background
@@ -135,6 +147,16 @@ def find_point_like(
         )
         good = round_ & (sigma > _SIGMA_RANGE[0] * psf_sigma) & (sigma < _SIGMA_RANGE[1] * psf_sigma)
     return PointLikePeaks(y[good], x[good], sigma[good])
+
+
+def core_width(kernel: NDArray[np.float64]) -> float:
+    """Measure the width of the PSF's image as that of peaks, about its middle pixel; NaN without light beside it."""
+    padded = np.pad(kernel, 1)
+    y, x = padded.shape[0] // 2, padded.shape[1] // 2
+    beside = padded[[y - 1, y + 1, y, y], [x, x, x - 1, x + 1]] / padded[y, x]
+    if not (beside > 0).all():
+        return float("nan")
+    return float(1.0 / np.sqrt(-0.5 * np.log(beside).sum()))
 
 
 def most_common_width(sigma: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -193,8 +193,16 @@ def find_cosmic_rays(
     iterations: int,
     max_pixels: int,
     bad_bits: int,
-    interpolated_bit: int,
+    near_bits: int,
+    unused_bits: int,
     cosmic_bit: int,
+    offsets: _I32,
+    seed_thresholds: _F64,
+    seed_noise_factor: float,
+    growth_thresholds: _F64,
+    growth_sigma: float,
+    growth_noise_factor: float,
+    filled_factor: float,
 ) -> tuple[bool, int, _I32, _I32, _I32, _I64]: ...
 def replace_pixels(
     image: _F32,

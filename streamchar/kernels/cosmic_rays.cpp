@@ -20,8 +20,26 @@ struct Parameters {
   double background, horizontal, vertical, diagonal, min_sigma, noise_factor, min_counts;
   int iterations;
   std::size_t max_pixels;
-  std::int32_t bad, interpolated, cosmic;
+  std::int32_t bad, near, unused, cosmic;
 };
+
+// How high a pixel must stand above the mean of a pair of pixels on opposite sides, for one of several pairs: the mean of a
+// source as sharp as allowed is at least the threshold times the pixel, by place on the plane.
+struct Sharpness {
+  const double *threshold; // (rows, columns, pairs)
+  double sigmas, noise_factor;
+};
+
+struct Pairs {
+  std::vector<std::int64_t> dy, dx;
+  std::int64_t rows, columns;
+  Sharpness seed, growth;
+  double filled_factor; // on the threshold of a pair that holds a replaced pixel
+
+  std::size_t size() const { return dy.size(); }
+};
+
+constexpr double LEAST_THRESHOLD = 0.02; // of a pair that tells anything but noise
 
 // Which pixels of a row may pass the first two conditions of the test: never too few of them. Sums of two neighbours are
 // rounded as in the test; the factor covers the rounding of the squares.
@@ -125,8 +143,8 @@ private:
 
 class Finder {
 public:
-  Finder(float *image, std::int32_t *mask, const float *variance, std::int64_t height, std::int64_t width, const Parameters &parameters)
-      : image(image), mask(mask), variance(variance), height(height), width(width), p(parameters),
+  Finder(float *image, std::int32_t *mask, const float *variance, std::int64_t height, std::int64_t width, const Parameters &parameters, Pairs pairs)
+      : image(image), mask(mask), variance(variance), height(height), width(width), p(parameters), pairs(std::move(pairs)),
         replacer(image, mask, variance, height, width, parameters.background, parameters.bad | parameters.cosmic) {}
 
   std::vector<Pixels> footprints;
@@ -169,18 +187,22 @@ private:
   const float *variance;
   std::int64_t height, width;
   Parameters p;
+  Pairs pairs;
   std::vector<Record> recorded;
   Replacer replacer;
 
   // The pixel test; estimate is the mean of the pair that shows the pixel to be too sharp.
-  bool test(std::int64_t index, double sigmas, double noise_factor, float &estimate) const {
+  bool test(std::int64_t index, double sigmas, double noise_factor, float &estimate, const Sharpness *far = nullptr) const {
     const float *v = image + index;
     const float *s2 = variance + index;
     const std::int64_t w = width;
     const double value = *v;
     if (value < 0.0) return false;
-    const float we = (v[-1] + v[1]) * 0.5f, ns = (v[w] + v[-w]) * 0.5f;
-    const float swne = (v[-w - 1] + v[w + 1]) * 0.5f, nwse = (v[w - 1] + v[-w + 1]) * 0.5f;
+    // No pixel is high or sharp compared with infinity.
+    const auto mean = [&](std::int64_t a, std::int64_t b) {
+      return (mask[index + a] | mask[index + b]) & p.unused ? std::numeric_limits<float>::infinity() : (v[a] + v[b]) * 0.5f;
+    };
+    const float we = mean(-1, 1), ns = mean(w, -w), swne = mean(-w - 1, w + 1), nwse = mean(w - 1, -w + 1);
     const double d0 = std::sqrt(double(*s2));
     if (sigmas < 0.0) {
       if (value < -sigmas) return false;
@@ -194,14 +216,39 @@ private:
       estimate = mean;
       return threshold * peak > (mean - p.background) + noise_factor * error;
     };
-    return sharp(ns, p.vertical, w, -w) || sharp(we, p.horizontal, -1, 1) || sharp(swne, p.diagonal, -w - 1, w + 1) || sharp(nwse, p.diagonal, w - 1, -w + 1);
+    if (sharp(ns, p.vertical, w, -w) || sharp(we, p.horizontal, -1, 1) || sharp(swne, p.diagonal, -w - 1, w + 1) || sharp(nwse, p.diagonal, w - 1, -w + 1))
+      return true;
+    return far && stands_out(index / width, index % width, *far, estimate);
+  }
+
+  // The test by pairs near and far; estimate is the mean of the pair that shows the pixel to be too high.
+  bool stands_out(std::int64_t y, std::int64_t x, const Sharpness &sharpness, float &estimate) const {
+    const std::int64_t index = y * width + x;
+    const double peak = image[index] - p.background, noise = variance[index];
+    if (!(peak > sharpness.sigmas * std::sqrt(noise))) return false;
+    const double *thresholds = sharpness.threshold + ((y * pairs.rows / height) * pairs.columns + x * pairs.columns / width) * std::int64_t(pairs.size());
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      const std::int64_t dy = pairs.dy[i], dx = pairs.dx[i], reach_y = std::abs(dy), reach_x = std::abs(dx);
+      if (y < reach_y || y + reach_y >= height || x < reach_x || x + reach_x >= width) continue;
+      const std::int64_t a = index - dy * width - dx, b = index + dy * width + dx;
+      const std::int32_t planes = mask[a] | mask[b];
+      if (planes & p.unused) continue;
+      const double threshold = thresholds[i] * (planes & p.cosmic ? pairs.filled_factor : 1.0);
+      if (!(threshold >= LEAST_THRESHOLD)) continue;
+      const float mean = (image[a] + image[b]) * 0.5f;
+      const double excess = threshold * peak - (mean - p.background);
+      if (!(excess > sharpness.noise_factor * std::sqrt(threshold * threshold * noise + 0.25 * (double(variance[a]) + variance[b])))) continue;
+      estimate = mean;
+      return true;
+    }
+    return false;
   }
 
   bool vetoed(std::int64_t index) const {
     if (mask[index] & p.bad) return true;
     for (std::int64_t dy = -1; dy <= 1; ++dy)
       for (std::int64_t dx = -1; dx <= 1; ++dx)
-        if ((dx || dy) && (mask[index + dy * width + dx] & p.interpolated)) return true;
+        if ((dx || dy) && (mask[index + dy * width + dx] & p.near)) return true;
     return false;
   }
 
@@ -224,7 +271,7 @@ private:
         }
         float estimate;
         const std::int64_t index = y * width + x;
-        if (!test(index, p.min_sigma, p.noise_factor, estimate) || vetoed(index)) continue;
+        if (!test(index, p.min_sigma, p.noise_factor, estimate, &pairs.seed) || vetoed(index)) continue;
         recorded.push_back({index, image[index]});
         image[index] = estimate;
         again = x + 1;
@@ -293,6 +340,7 @@ private:
 
   // Returns false when the limit is exceeded.
   bool grow() {
+    if (pairs.size() > 0) return spread();
     if (height < 5 || width < 5) return true;
     std::size_t grown = 0;
     for (int pass = 0; pass < p.iterations; ++pass) {
@@ -309,6 +357,52 @@ private:
       if (grown == 0) return true;
     }
     return true;
+  }
+
+  // Growth by pairs: pixels of one pass are judged by the same plane, and replaced together after it, so that the order
+  // of footprints does not matter. Returns false when the limit is exceeded.
+  bool spread() {
+    std::size_t grown = 0;
+    std::vector<Pixels> extra(footprints.size());
+    for (int pass = 0; pass < p.iterations; ++pass) {
+      std::size_t added = 0;
+      for (std::size_t i = 0; i < footprints.size(); ++i) {
+        extra[i] = beside(footprints[i]);
+        added += extra[i].size();
+      }
+      if (added == 0) return true;
+      grown += added;
+      if (grown + found > p.max_pixels) return false;
+      for (std::size_t i = 0; i < footprints.size(); ++i) join(footprints[i], extra[i]);
+      for (const Pixels &pixels : extra)
+        for (const std::int64_t index : pixels) replacer.replace(index);
+    }
+    return true;
+  }
+
+  Pixels beside(const Pixels &pixels) const {
+    Pixels extra;
+    float estimate;
+    for (const std::int64_t index : pixels) {
+      const std::int64_t y = index / width, x = index % width;
+      for (std::int64_t b = std::max<std::int64_t>(y - 1, 0); b <= std::min(y + 1, height - 1); ++b)
+        for (std::int64_t a = std::max<std::int64_t>(x - 1, 0); a <= std::min(x + 1, width - 1); ++a)
+          if (!(mask[b * width + a] & (p.cosmic | p.bad)) && stands_out(b, a, pairs.growth, estimate)) extra.push_back(b * width + a);
+    }
+    std::sort(extra.begin(), extra.end());
+    extra.erase(std::unique(extra.begin(), extra.end()), extra.end());
+    return extra;
+  }
+
+  void join(Pixels &pixels, const Pixels &extra) {
+    if (extra.empty()) return;
+    Pixels both;
+    std::set_union(pixels.begin(), pixels.end(), extra.begin(), extra.end(), std::back_inserter(both));
+    pixels.swap(both);
+    for (const std::int64_t index : extra) {
+      recorded.push_back({index, image[index]});
+      mask[index] |= p.cosmic;
+    }
   }
 
   // Pixels on and around a footprint that pass the test at half the threshold and without allowance for noise.
@@ -339,16 +433,30 @@ private:
   }
 };
 
+using Offsets = nb::ndarray<nb::numpy, const std::int32_t, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
+
 nb::tuple find_cosmic_rays(Plane<float> image, Plane<std::int32_t> mask, Plane<const float> variance, double background, double horizontal, double vertical,
                            double diagonal, double min_sigma, double noise_factor, double min_counts, int iterations, std::int64_t max_pixels,
-                           std::int32_t bad_bits, std::int32_t interpolated_bit, std::int32_t cosmic_bit) {
+                           std::int32_t bad_bits, std::int32_t near_bits, std::int32_t unused_bits, std::int32_t cosmic_bit, Offsets offsets,
+                           Cube<const double> seed_thresholds, double seed_noise_factor, Cube<const double> growth_thresholds, double growth_sigma,
+                           double growth_noise_factor, double filled_factor) {
   const std::size_t height = image.shape(0), width = image.shape(1);
   if (mask.shape(0) != height || mask.shape(1) != width || variance.shape(0) != height || variance.shape(1) != width)
     throw std::invalid_argument("image, mask and variance differ in shape");
   if (max_pixels < 0) throw std::invalid_argument("max_pixels must not be negative");
+  for (const auto &thresholds : {seed_thresholds, growth_thresholds})
+    if (thresholds.shape(2) != offsets.shape(0) || thresholds.shape(0) != seed_thresholds.shape(0) || thresholds.shape(1) != seed_thresholds.shape(1) ||
+        (offsets.shape(0) > 0 && (thresholds.shape(0) == 0 || thresholds.shape(1) == 0)))
+      throw std::invalid_argument("thresholds must be (rows, columns, offsets), both alike");
+  Pairs pairs{{}, {}, std::int64_t(seed_thresholds.shape(0)), std::int64_t(seed_thresholds.shape(1)), {seed_thresholds.data(), std::max(min_sigma, 0.0), seed_noise_factor},
+              {growth_thresholds.data(), growth_sigma, growth_noise_factor}, filled_factor};
+  for (std::size_t i = 0; i < offsets.shape(0); ++i) {
+    pairs.dy.push_back(offsets(i, 0));
+    pairs.dx.push_back(offsets(i, 1));
+  }
   const Parameters parameters{background, horizontal, vertical, diagonal,        min_sigma, noise_factor, min_counts,
-                              iterations, std::size_t(max_pixels), bad_bits, interpolated_bit, cosmic_bit};
-  Finder finder(image.data(), mask.data(), variance.data(), std::int64_t(height), std::int64_t(width), parameters);
+                              iterations, std::size_t(max_pixels), bad_bits, near_bits, unused_bits, cosmic_bit};
+  Finder finder(image.data(), mask.data(), variance.data(), std::int64_t(height), std::int64_t(width), parameters, std::move(pairs));
   bool complete;
   std::vector<Span> all;
   std::vector<std::int64_t> start{0};
@@ -459,7 +567,9 @@ void clear_bits(Plane<std::int32_t> mask, std::int32_t bits) {
 void register_cosmic_rays(nb::module_ &m) {
   m.def("find_cosmic_rays", &find_cosmic_rays, nb::arg("image").noconvert(), nb::arg("mask").noconvert(), nb::arg("variance"), nb::arg("background"), nb::arg("horizontal"),
         nb::arg("vertical"), nb::arg("diagonal"), nb::arg("min_sigma"), nb::arg("noise_factor"), nb::arg("min_counts"), nb::arg("iterations"),
-        nb::arg("max_pixels"), nb::arg("bad_bits"), nb::arg("interpolated_bit"), nb::arg("cosmic_bit"),
+        nb::arg("max_pixels"), nb::arg("bad_bits"), nb::arg("near_bits"), nb::arg("unused_bits"), nb::arg("cosmic_bit"), nb::arg("offsets"),
+        nb::arg("seed_thresholds"), nb::arg("seed_noise_factor"), nb::arg("growth_thresholds"), nb::arg("growth_sigma"), nb::arg("growth_noise_factor"),
+        nb::arg("filled_factor"),
         "Find cosmic rays and set cosmic_bit (clear on entry) in mask (in place) on their pixels; image is written to but left as it was. "
         "Returns (complete, pixels of the first scan, y, x0, x1, start) with the spans of the footprints. Not complete: more than max_pixels, nothing set.");
   m.def("replace_pixels", &replace_pixels, nb::arg("image").noconvert(), nb::arg("mask"), nb::arg("variance"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"),

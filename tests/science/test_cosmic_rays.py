@@ -7,12 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, label, maximum
+from scipy.ndimage import sum as sum_of
 from scipy.special import erf
 
 from streamchar.characterize import cosmic_rays
-from streamchar.characterize.cosmic_rays import STEPPED_BACK, CosmicRayConfig, SharpnessThresholds
+from streamchar.characterize.cosmic_rays import (
+    STEPPED_BACK,
+    CosmicRayConfig,
+    PairRatios,
+    SharpnessThresholds,
+)
 from streamchar.characterize.errors import TooManyCosmicRaysError
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM, GaussianPsf
+from streamchar.characterize.star_loss import core_width
 from streamchar.image import Exposure
 
 DATA = Path(__file__).parents[1] / "data" / "cosmic_ray_hits.npz"
@@ -98,23 +105,57 @@ def simulate(fwhm, *, psf_fwhm=None, size=800, stars=80, real_hits=40, seed=1):
     return Scene(exposure, image, charge, x, y, flux)
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("fwhm", [2.35, 4.0])
-def test_real_hits_are_found_and_stars_left_alone(fwhm):
-    scene = simulate(fwhm, size=1600, stars=300, real_hits=200)
+def test_real_hits_are_found_whole_and_stars_left_alone(fwhm, seed):
+    scene = simulate(fwhm, size=1600, stars=300, real_hits=200, seed=seed)
     found = cosmic_rays.find(scene.exposure, CosmicRayConfig())
     names, count = label(scene.charge > 0, np.ones((3, 3)))
-    significance = maximum(scene.charge / scene.noise, names, np.arange(1, count + 1))
-    caught = maximum(scene.found, names, np.arange(1, count + 1)) > 0
+    numbers = np.arange(1, count + 1)
+    significance = maximum(scene.charge / scene.noise, names, numbers)
+    caught = maximum(scene.found, names, numbers) > 0
     assert caught[significance > 6].mean() >= 0.98
-    assert scene.found[scene.charge > 5 * scene.noise].mean() > 0.93
+    # One hit in 500 is an alpha particle's round spot, as wide as a star and all of its charge in one place.
+    ordinary = (significance > 6) & (sum_of(scene.charge, names, numbers) < 300_000)
+    wanted = np.append(False, ordinary)[names]
+    assert scene.charge[wanted & scene.found].sum() >= 0.96 * scene.charge[wanted].sum()
     far = scene.found & ~binary_dilation(scene.charge > 0, iterations=2)
-    assert far.sum() / far.size * 1e6 <= 10
+    assert far.sum() / far.size * 1e6 <= 5
     assert scene.lost_stars == 0
     assert found.star_loss.peaks > 100
     assert found.star_loss.fraction < 0.03
     assert found.steps_back == 0
     assert found.reasons == ()
     assert found.pixels == scene.found.sum()
+
+
+def test_pairs_further_away_find_more_of_each_hit():
+    """The reason for them: wide hits, of which nearest neighbours see only the outline."""
+    fractions = []
+    for config in (CosmicRayConfig(), CosmicRayConfig(min_width=None)):
+        scene = simulate(2.35, size=1600, stars=300, real_hits=200)
+        cosmic_rays.find(scene.exposure, config)
+        fractions.append(scene.charge[scene.found].sum() / scene.charge.sum())
+    assert fractions[0] > fractions[1] + 0.02
+
+
+def test_dead_columns_and_saturated_trails_are_no_cosmic_rays():
+    """Sharp as they are: their pixels are masked, and those beside them need other neighbours to be judged by."""
+
+    def flagged(config):
+        scene = simulate(4.0, stars=40, real_hits=0)
+        image, mask = scene.exposure.image, scene.exposure.mask
+        image[:, 200] = image[300:, 500] = 30.0
+        mask[:, 200] |= scene.exposure.bits("BAD")
+        mask[300:, 500] |= scene.exposure.bits("BAD")
+        image[100:160, 600] = 60_000
+        image[99, 600] = image[160, 600] = 20_000
+        mask[100:160, 600] |= scene.exposure.bits("SAT")
+        cosmic_rays.find(scene.exposure, config)
+        return int(scene.found.sum())
+
+    assert flagged(CosmicRayConfig()) <= 2
+    assert flagged(CosmicRayConfig(judge_by_bad_pixels=True)) > 20
 
 
 def test_a_sky_without_cosmic_rays_has_none():
@@ -174,6 +215,46 @@ def test_thresholds_are_neighbour_ratios():
     assert (threshold.horizontal, threshold.vertical, threshold.diagonal) == pytest.approx((0.5, 0.5, 0.5))
     one = SharpnessThresholds.of(np.ones((1, 1)), 1.0)
     assert one == SharpnessThresholds(0.0, 0.0, 0.0)
+
+
+def test_pair_ratios_are_those_of_the_psf_at_each_place():
+    class Widening(GaussianPsf):
+        def kernel_images(self, x, y):
+            widths = 1.0 + 0.001 * np.atleast_1d(x) + 0.0005 * np.atleast_1d(y)
+            return np.concatenate([GaussianPsf(s, 15).kernel_images(0, 0) for s in widths])
+
+    pairs = PairRatios.of(Widening(1.0, 15), (400, 800), 3.2)
+    assert len({tuple(np.abs(o) * np.sign(o[0] * o[1] or 1)) for o in pairs.offsets}) == len(pairs.offsets)
+    assert ((pairs.offsets**2).sum(axis=1) <= 3.2**2).all()
+    assert (
+        len(pairs.offsets)
+        == (sum(1 for a in range(-3, 4) for b in range(-3, 4) if a * a + b * b <= 10) - 1) / 2
+    )
+    sigma = 1.0 + 0.001 * (np.arange(8) * 100 + 49.5)[None, :] + 0.0005 * (np.arange(8) * 50 + 24.5)[:, None]
+    expected = np.exp(-0.5 * (pairs.offsets**2).sum(axis=1) / sigma[..., None] ** 2)
+    np.testing.assert_allclose(pairs.ratios, expected, rtol=1e-12)
+    narrower = np.exp(-0.5 * (pairs.offsets**2).sum(axis=1) / (0.8 * sigma[..., None]) ** 2)
+    np.testing.assert_allclose(pairs.thresholds(0.8), narrower, rtol=1e-12)
+    assert PairRatios.none().thresholds(0.9).shape == (1, 1, 0)
+    beyond = PairRatios.of(GaussianPsf(1.0, 3), (100, 100), 2.0)
+    assert (beyond.ratios[..., (beyond.offsets**2).sum(axis=1) > 2] == 0).all()
+
+
+def test_width_of_the_sharpest_source():
+    """Never more than the stars show; unknown when the PSF is a guess that no star confirms."""
+    guess = simulate(2.0, psf_fwhm=3.53)
+    width = cosmic_rays.find(guess.exposure, CosmicRayConfig()).min_width
+    assert width == pytest.approx(0.9 * 2.0 / 3.53, rel=0.1)
+    right = simulate(3.0)
+    assert cosmic_rays.find(right.exposure, CosmicRayConfig()).min_width == pytest.approx(0.9, rel=0.03)
+    lonely = simulate(3.0, stars=3)
+    assert np.isnan(cosmic_rays.find(lonely.exposure, CosmicRayConfig()).min_width)
+    assert np.isnan(cosmic_rays.find(right.exposure, CosmicRayConfig(min_width=None)).min_width)
+
+
+def test_width_of_a_kernel_is_that_of_its_core():
+    assert core_width(GaussianPsf(1.7, 15).kernel_images(0, 0)[0]) == pytest.approx(1.7)
+    assert np.isnan(core_width(np.ones((1, 1))))
 
 
 def test_background_from_small_bins():

@@ -133,7 +133,7 @@ def test_pixels_without_any_neighbour_get_sky_with_noise_of_the_exposure():
         exposure.identity = Identity("camera", number, 0)
         exposure.mask[60:141, 60:141] = exposure.bits("BAD")
         exposure.mask[100, 100] = 0
-        Repair().run(exposure)
+        Repair(RepairConfig().with_overrides("cosmicray.judge_by_bad_pixels=true")).run(exposure)
         assert is_set(exposure, "CR")[100, 100]
         return exposure.image[100, 100]
 

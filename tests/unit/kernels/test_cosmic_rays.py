@@ -20,12 +20,67 @@ SETTINGS = {
     "iterations": 6,
     "max_pixels": 100_000,
     "bad_bits": VETO,
-    "interpolated_bit": INTRP,
+    "near_bits": INTRP,
+    "unused_bits": 0,
     "cosmic_bit": CR,
+    "offsets": np.empty((0, 2), np.int32),
+    "seed_thresholds": np.empty((1, 1, 0)),
+    "seed_noise_factor": 4.5,
+    "growth_thresholds": np.empty((1, 1, 0)),
+    "growth_sigma": 3.5,
+    "growth_noise_factor": 1.5,
+    "filled_factor": 0.7,
 }
+OFFSETS = np.array([(0, 1), (1, -1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 1), (3, 0), (0, 3)], np.int32)
+LEAST_THRESHOLD = 0.02
 
 
-def passes(image, variance, y, x, sigmas, factor, p):
+def pairs(sigma=1.6, sharper=0.9, rows=2, columns=3):
+    """Far pairs of a Gaussian that widens along x and y: settings of the kernel."""
+    widths = sigma * (1.0 + 0.05 * np.arange(rows)[:, None, None] + 0.03 * np.arange(columns)[:, None])
+    ratios = np.exp(-0.5 * (OFFSETS**2).sum(axis=1) / widths**2)
+    return {
+        "offsets": OFFSETS,
+        "seed_thresholds": ratios ** (1 / sharper**2),
+        "growth_thresholds": ratios ** (1 / (0.95 * sharper) ** 2),
+        "unused_bits": VETO,
+        "near_bits": INTRP | SAT,
+    }
+
+
+def stands_out(image, mask, variance, y, x, kind, p):
+    """The mean of a pair above which a pixel is too high, or None."""
+    height, width = image.shape
+    sigmas, factor = (
+        (max(p["min_sigma"], 0.0), p["seed_noise_factor"])
+        if kind == "seed"
+        else (p["growth_sigma"], p["growth_noise_factor"])
+    )
+    rows, columns, _ = p[f"{kind}_thresholds"].shape
+    thresholds = p[f"{kind}_thresholds"][y * rows // height, x * columns // width]
+    with np.errstate(all="ignore"):
+        peak, noise = float(image[y, x]) - p["background"], float(variance[y, x])
+        if not peak > sigmas * np.sqrt(noise):
+            return None
+        for (dy, dx), threshold in zip(p["offsets"].astype(int), thresholds, strict=True):
+            a, b = (y - dy, x - dx), (y + dy, x + dx)
+            if not all(0 <= q[0] < height and 0 <= q[1] < width for q in (a, b)):
+                continue
+            planes = mask[a] | mask[b]
+            if planes & p["unused_bits"]:
+                continue
+            if planes & p["cosmic_bit"]:
+                threshold *= p["filled_factor"]
+            if not threshold >= LEAST_THRESHOLD:
+                continue
+            mean = (image[a] + image[b]) * np.float32(0.5)
+            error = np.sqrt(threshold**2 * noise + 0.25 * (float(variance[a]) + float(variance[b])))
+            if threshold * peak - (float(mean) - p["background"]) > factor * error:
+                return mean
+    return None
+
+
+def passes(image, mask, variance, y, x, sigmas, factor, p, *, far=False):
     """The mean that a pixel found to be too sharp is replaced by, or None."""
     v, level = float(image[y, x]), p["background"]
     pairs = {
@@ -35,7 +90,12 @@ def passes(image, variance, y, x, sigmas, factor, p):
         "nwse": ((y + 1, x - 1), (y - 1, x + 1), p["diagonal"]),
     }
     with np.errstate(all="ignore"):
-        means = {k: np.float32((image[a] + image[b]) / np.float32(2)) for k, (a, b, _) in pairs.items()}
+        means = {
+            k: np.float32(np.inf)
+            if (mask[a] | mask[b]) & p["unused_bits"]
+            else np.float32((image[a] + image[b]) / np.float32(2))
+            for k, (a, b, _) in pairs.items()
+        }
         d0 = np.sqrt(float(variance[y, x]))
         if v < 0:
             return None
@@ -48,7 +108,7 @@ def passes(image, variance, y, x, sigmas, factor, p):
             error = np.sqrt(float(variance[a]) + float(variance[b])) / 2
             if threshold * (v - level - factor * d0) > float(means[k]) - level + factor * error:
                 return means[k]
-    return None
+    return stands_out(image, mask, variance, y, x, "seed", p) if far else None
 
 
 def scan(image, mask, variance, p):
@@ -56,12 +116,12 @@ def scan(image, mask, variance, p):
     recorded = []
     for y in range(1, height - 1):
         for x in range(1, width - 1):
-            value = passes(image, variance, y, x, p["min_sigma"], p["noise_factor"], p)
+            value = passes(image, mask, variance, y, x, p["min_sigma"], p["noise_factor"], p, far=True)
             if value is None or mask[y, x] & p["bad_bits"]:
                 continue
             around = mask[y - 1 : y + 2, x - 1 : x + 2].copy()
             around[1, 1] = 0
-            if (around & p["interpolated_bit"]).any():
+            if (around & p["near_bits"]).any():
                 continue
             recorded.append((y, x, image[y, x]))
             image[y, x] = value
@@ -168,7 +228,7 @@ def grow(image, mask, variance, footprints, p):
                 x0, x1 = (min(max(x, 2), width - 3) for x in (x0, x1))
                 for b in range(y - 1, y + 2):
                     for a in range(x0 - 1, x1 + 2):
-                        value = passes(image, variance, b, a, p["min_sigma"] / 2, 0.0, p)
+                        value = passes(image, mask, variance, b, a, p["min_sigma"] / 2, 0.0, p)
                         if value is not None:
                             image[b, a] = value
                             extra.add((b, a))
@@ -178,6 +238,35 @@ def grow(image, mask, variance, footprints, p):
                 mask[b, a] |= p["cosmic_bit"]
         if grown == 0:
             return
+
+
+def spread(image, mask, variance, footprints, p):
+    """Growth by pairs near and far: the pixels of a pass are all judged before any is replaced."""
+    height, width = image.shape
+    for _ in range(p["iterations"]):
+        added = []
+        for pixels in footprints:
+            near = {
+                (b, a)
+                for y, x in pixels
+                for b in range(max(y - 1, 0), min(y + 2, height))
+                for a in range(max(x - 1, 0), min(x + 2, width))
+            }
+            added.append(
+                sorted(
+                    q
+                    for q in near
+                    if not mask[q] & (p["cosmic_bit"] | p["bad_bits"])
+                    and stands_out(image, mask, variance, *q, "growth", p) is not None
+                )
+            )
+        if not any(added):
+            return
+        for k, extra in enumerate(added):
+            footprints[k] = sorted(set(footprints[k]) | set(extra))
+            for q in extra:
+                mask[q] |= p["cosmic_bit"]
+        replace_twin(image, mask, variance, added, p["background"], p["bad_bits"] | p["cosmic_bit"])
 
 
 def twin(image, mask, variance, p):
@@ -197,7 +286,9 @@ def twin(image, mask, variance, p):
         for q in f:
             mask[q] |= p["cosmic_bit"]
     replace_twin(work, mask, variance, footprints, p["background"], p["bad_bits"] | p["cosmic_bit"])
-    if min(image.shape) >= 5:
+    if len(p["offsets"]):
+        spread(work, mask, variance, footprints, p)
+    elif min(image.shape) >= 5:
         grow(work, mask, variance, footprints, p)
     return footprints
 
@@ -277,6 +368,61 @@ def test_other_settings(changes):
         compare(*scene(seed), **changes)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.5, 2.5))
+def test_same_footprints_by_far_pairs(seed, sigma):
+    compare(*scene(seed), **pairs(sigma))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"min_sigma": -120.0},
+        {"iterations": 0},
+        {"filled_factor": 0.0},
+        {"filled_factor": 1.0},
+        {"growth_sigma": 0.0, "growth_noise_factor": 0.0, "iterations": 3},
+    ],
+)
+def test_other_settings_of_far_pairs(changes):
+    for seed in (1, 2):
+        compare(*scene(seed), **{**pairs(), **changes})
+
+
+def test_far_pairs_find_wide_hits_whole():
+    """Three by three pixels of one height: none is sharp next to its nearest neighbours but the corners."""
+    image = np.full((30, 30), 10, np.float32)
+    image[10:13, 14:17] = 500
+    found = compare(image, np.zeros((30, 30), np.int32), np.full((30, 30), 25, np.float32), **pairs())
+    assert found == [[(y, x) for y in range(10, 13) for x in range(14, 17)]]
+
+
+def test_bad_pixels_are_no_evidence_unless_used():
+    """A dead column makes every pixel beside it sharp."""
+    image = np.full((30, 30), 100, np.float32)
+    image[:, 12] = -300
+    mask, variance = (
+        np.where(np.arange(30) == 12, BAD, 0) + np.zeros((30, 1)),
+        np.full((30, 30), 25, np.float32),
+    )
+    image[15, 11] += 60
+    mask = mask.astype(np.int32)
+    assert compare(image, mask, variance, background=100.0, unused_bits=VETO) == []
+    assert compare(image, mask, variance, background=100.0, min_counts=10.0) != []
+    mask[:] = BAD
+    mask[15, 11] = 0
+    image[15, 11] = 9000
+    assert compare(image, mask, variance, **pairs()) == []
+
+
+def test_thresholds_must_fit_the_offsets():
+    image, mask = np.zeros((6, 7), np.float32), np.zeros((6, 7), np.int32)
+    with pytest.raises(ValueError, match="thresholds"):
+        run(image, mask, image.copy(), offsets=OFFSETS)
+    with pytest.raises(ValueError, match="thresholds"):
+        run(image, mask, image.copy(), **{**pairs(), "growth_thresholds": np.zeros((1, 1, len(OFFSETS)))})
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_dense_hits(seed):
@@ -285,7 +431,9 @@ def test_dense_hits(seed):
     image = (
         10 + np.where(rng.random((24, 30)) < 0.3, rng.uniform(50, 500, (24, 30)), rng.normal(0, 3, (24, 30)))
     ).astype(np.float32)
-    compare(image, np.zeros((24, 30), np.int32), np.full((24, 30), 9, np.float32), min_counts=30.0)
+    mask, variance = np.zeros((24, 30), np.int32), np.full((24, 30), 9, np.float32)
+    compare(image, mask, variance, min_counts=30.0)
+    compare(image, mask, variance, min_counts=30.0, **pairs())
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 9), (3, 3), (3, 20), (4, 4), (5, 5), (20, 3)])
@@ -293,6 +441,7 @@ def test_tiny_planes(shape):
     rng = np.random.default_rng(0)
     image = (10 + 500 * (rng.random(shape) < 0.3)).astype(np.float32)
     compare(image, np.zeros(shape, np.int32), np.full(shape, 9, np.float32))
+    compare(image, np.zeros(shape, np.int32), np.full(shape, 9, np.float32), **pairs())
 
 
 def test_nothing_finite():
@@ -328,11 +477,12 @@ def test_growth_can_overflow_too():
     image = (10 + 600 * (rng.random((60, 60)) < 0.25)).astype(np.float32)
     mask, variance = np.zeros((60, 60), np.int32), np.full((60, 60), 9, np.float32)
     before = image.copy()
-    first = run(image, mask.copy(), variance)[1]
-    complete, *_ = run(image, mask, variance, max_pixels=first)
-    assert not complete
-    np.testing.assert_array_equal(image, before)
-    assert not mask.any()
+    for more in ({}, pairs()):
+        limit = run(image, mask.copy(), variance, **{**more, "iterations": 0})[1]
+        complete, *_ = run(image, mask, variance, max_pixels=limit, **more)
+        assert not complete
+        np.testing.assert_array_equal(image, before)
+        assert not mask.any()
 
 
 @settings(max_examples=15, deadline=None)
