@@ -16,6 +16,9 @@ MAX_DEGREE = 8
 """No field needs more, and monomials of higher degree lose precision."""
 _LOO_LIMIT = 16.0
 """Largest squared normalised residual a star contributes to the score: one galaxy must not choose the degree."""
+_SCATTER_LIMIT = 9.0
+_SCATTER_TRIALS = 24
+_RANK_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +50,7 @@ def choose_degree(
 
     For every parameter and degree a weighted polynomial is fitted; residuals of each star from the fit without it
     follow from the hat matrix, r/(1 − h). Weights hold the measurement error and the scatter the highest degree
-    leaves.
+    leaves. The fits of all degrees come from one orthogonal decomposition for each parameter.
 
     Parameters
     ----------
@@ -60,36 +63,69 @@ def choose_degree(
     margin
         Variance added when outlyingness is judged.
     """
-    bases = [PositionPolynomial.over(x, y, degree).basis(x, y) for degree in range(max_degree + 1)]
-    bases = [
-        basis for basis in bases if len(x) > basis.shape[1] and np.linalg.matrix_rank(basis) == basis.shape[1]
-    ]
-    if not bases:
+    fits = _Nested.prepare(x, y, max_degree)
+    if fits is None:
         return DegreeChoice(0, (0.0,), variance, np.zeros(len(x)))
-    variance = variance + _scatter(bases[-1], values, variance) ** 2
-    residuals = np.array([_left_out(basis, values, variance) for basis in bases])
+    variance = variance + _scatter(fits.left_out(values, variance)[-1], variance)
+    residuals = fits.left_out(values, variance)
     scores = np.minimum(residuals, _LOO_LIMIT).sum(axis=(1, 2))
     degree = int(np.argmin(scores))
     outlyingness = np.sqrt((residuals[degree] * variance / (variance + margin)).max(axis=1))
     return DegreeChoice(degree, tuple(float(score) for score in scores), variance, outlyingness)
 
 
-def _scatter(basis: Array, values: Array, variance: Array) -> Array:
-    """Scatter of each parameter beyond its errors, robustly."""
-    spread = 1.4826 * np.median(np.sqrt(_left_out(basis, values, variance)), axis=0)
-    return np.asarray(np.sqrt(np.maximum(spread**2 - 1.0, 0.0) * np.median(variance, axis=0)))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Nested:
+    """Polynomials of every degree the stars determine, as leading columns of one matrix."""
+
+    basis: Array
+    counts: tuple[int, ...]
+
+    @classmethod
+    def prepare(cls, x: Array, y: Array, max_degree: int) -> _Nested | None:
+        polynomial = PositionPolynomial.over(x, y, max_degree)
+        total = np.array([i + j for i, j in polynomial.powers])
+        order = np.argsort(total, kind="stable")
+        basis = polynomial.basis(x, y)[:, order]
+        diagonal = np.abs(np.diagonal(np.linalg.qr(basis, mode="r")))
+        scale = np.sqrt((basis * basis).sum(axis=0))[: len(diagonal)]
+        independent = np.cumprod(diagonal > _RANK_TOLERANCE * scale).sum()
+        counts = tuple(
+            count for count in map(terms, range(max_degree + 1)) if count < len(x) and count <= independent
+        )
+        return cls(np.ascontiguousarray(basis[:, : counts[-1]]), counts) if counts else None
+
+    def left_out(self, values: Array, variance: Array) -> Array:
+        """Squared residual of each star from the fit without it, over its variance: float64 (degrees, n, modes)."""
+        result = np.empty((len(self.counts), *values.shape))
+        for mode in range(values.shape[1]):
+            root = 1.0 / np.sqrt(variance[:, mode])
+            q = np.linalg.qr(self.basis * root[:, None])[0]
+            value = values[:, mode] * root
+            parts, leverages = q * (q.T @ value), q * q
+            for number, count in enumerate(self.counts):
+                free = np.maximum(1.0 - leverages[:, :count].sum(axis=1), 1e-6)
+                result[number, :, mode] = ((value - parts[:, :count].sum(axis=1)) / free) ** 2
+        return result
 
 
-def _left_out(basis: Array, values: Array, variance: Array) -> Array:
-    """Squared residual of each star from the fit without it, over its variance: float64 (n, modes)."""
-    result = np.empty_like(values)
-    for mode in range(values.shape[1]):
-        root = 1.0 / np.sqrt(variance[:, mode])
-        q, _ = np.linalg.qr(basis * root[:, None])
-        value = values[:, mode] * root
-        residual = value - q @ (q.T @ value)
-        result[:, mode] = (residual / np.maximum(1.0 - np.einsum("nk,nk->n", q, q), 1e-6)) ** 2
-    return result
+def _scatter(residuals: Array, variance: Array) -> Array:
+    """Variance of each parameter beyond the stars' errors: the most likely one, outliers limited.
+
+    Bright stars, whose own errors are small, tell it; an excess of the residuals of faint ones says little about it
+    and must not take the bright ones' weight.
+
+    Parameters
+    ----------
+    residuals
+        float64 (n, parameters): squared residuals over their variance.
+    """
+    square = residuals * variance
+    trials = np.concatenate([[0.0], np.geomspace(1e-4, 3.0, _SCATTER_TRIALS)])
+    added = trials[:, None] * np.median(variance, axis=0)
+    total = variance + added[:, None]
+    loss = (np.minimum(square / total, _SCATTER_LIMIT) + np.log(total)).sum(axis=1)
+    return np.asarray(np.take_along_axis(added, np.argmin(loss, axis=0)[None], axis=0)[0])
 
 
 def max_degree_for(count: int, stars_per_term: float) -> int:

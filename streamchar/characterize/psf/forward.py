@@ -20,16 +20,12 @@ from streamchar.characterize.errors import TooFewPsfStarsError
 from streamchar.characterize.psf.degree import DegreeChoice, choose_degree, max_degree_for
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
-from streamchar.characterize.psf.pixel_fit import SPLINE, Grid, fit_components, transform_components, whiten
+from streamchar.characterize.psf.pixel_fit import SPLINE, Grid, centre_of, fit_components
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
 from streamchar.characterize.psf.result import PsfFit
 from streamchar.characterize.psf.samples import Samples, cut_samples
-from streamchar.characterize.psf.shape_fields import (
-    PARAMETERS,
-    fit_fields,
-    parameter_changes,
-    shape_parameters,
-)
+from streamchar.characterize.psf.shape_fields import parameter_changes, shape_parameters
+from streamchar.characterize.psf.spatial_functions import spatial_functions
 from streamchar.characterize.psf.star_modes import StarModes, fit_star_modes
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure, Moments
@@ -54,12 +50,20 @@ _STARS_FOR_START = 64
 _MAX_STEPS = 40
 _STAR_STEPS = 2800
 _TREND_DEGREE = 3
-_SMALLEST_VARIATION = 3e-4
-"""Directions in which size and ellipticity vary less are left out."""
-_STARS_FOR_PRODUCTS = 24
-_MONOMIAL_SCALE = 0.03
-_STARS_FOR_MONOMIALS = (20, 60)
-"""Stars needed for plain monomials of degree 1 and 2 beside the fields."""
+_STARS_FOR_CURVATURE = 60
+"""Stars needed for terms of second order in size and ellipticity."""
+_CONVERGED = 0.3
+"""Distance of the sum of squares from its minimum at which a fit ends: no figure of the model is off by a standard
+deviation then."""
+_MIN_CORE = 5
+_MEAN_VARIATION = 0.5
+"""Relative error the first model of the mean PSF may have: keeps what few stars do not determine near it."""
+_SKY_RADIUS = 0.375
+"""Inner radius of the pixels that tell the sky, in stamp widths."""
+_SKY_CLIP = 3.0
+_SKY_PIXELS = 50
+_SKY_LIGHT = 1.0
+"""Mean light of the star in those pixels, in standard deviations of the sky, above which they do not tell it."""
 _MIN_CHI2_SPREAD = 0.05
 _FAINT = 1e-5
 """Light of the PSF, relative to its peak, below which nothing is expected to vary."""
@@ -70,7 +74,7 @@ class PixelBasisConfig(Configuration):
 
     stamp_size: int = Field(default=41, ge=11)
     """Width of stamps and PSF images in pixels, odd."""
-    samples_per_fwhm: float = Field(default=4.0, ge=2)
+    samples_per_fwhm: float = Field(default=3.8, ge=2)
     """Super-pixels per full width at half maximum in the fit: enough for the PSF's band, no more, since finer ones
     only carry noise."""
     published_samples_per_fwhm: float = Field(default=7.5, ge=2)
@@ -94,12 +98,14 @@ class PixelBasisConfig(Configuration):
     """Leave stars with a flagged centroid out."""
     accuracy: float = Field(default=0.003, ge=0, lt=1)
     """Relative error of the model added to the pixel noise: bounds the weight of the brightest stars."""
+    core_radius: float = Field(default=2.5, gt=0)
+    """Radius in FWHM within which the PSF may vary over the field; the wings beyond are the same everywhere."""
     rounds: int = Field(default=3, ge=1)
     """Fits, each followed by a refit of fluxes and positions and by rejection."""
-    iterations: int = Field(default=14, ge=1)
+    iterations: int = Field(default=4, ge=1)
     """Conjugate-gradient steps a round when stars are many; up to 40 when they are few, where steps are cheap and
     the brightest stars need them."""
-    prior: float = Field(default=10.0, gt=0)
+    prior: float = Field(default=6.0, gt=0)
     """Expected relative change of a super-pixel per unit of relative size or ellipticity; shrinks what is noise."""
     n_sigma_pixel: float = Field(default=6.0, gt=0)
     """Pixels farther from the model, in standard deviations, are left out."""
@@ -139,26 +145,96 @@ def fit_pixel_basis(
     samples = usable_samples(exposure, catalog, index, config)
     _require(len(samples), len(index), config)
     grid = _grid(catalog, samples, config)
-    state = _constant_model(grid, samples, config)
+    wide = _constant_model(grid, samples, config)
     # Cosmic rays that were not found go before they can spoil the shapes of their stars.
-    square = _normalised_square(grid, state, _FIRST_CLIP_ACCURACY)
-    state = replace(state, samples=_without_far_pixels(samples, square, config))
+    square = _normalised_square(grid, wide, _FIRST_CLIP_ACCURACY)
+    wide = replace(wide, samples=_without_far_pixels(samples, square, config))
+    wide = replace(wide, samples=_without_sky(grid, wide))
+    core, state = _cropped(grid, wide, config)
     accuracy = max(config.accuracy, _FIRST_ACCURACY)
     for number in range(config.rounds):
-        stars = _measure(grid, state, config, accuracy)
+        stars = _measure(core, state, config, accuracy)
         _require(len(stars.samples), len(index), config)
-        state = _fit(grid, state, stars, config, accuracy)
+        state = _fit(core, state, stars, config, accuracy)
         accuracy = config.accuracy
         # The first fit is not yet good enough to judge the brightest stars by.
         if number > 0:
-            state = _reject_misfits(grid, state, config)
+            state = _reject_misfits(core, state, config)
             _require(len(state.samples), len(index), config)
-    chi2 = _reduced_chi2(state.samples, _normalised_square(grid, state, config.accuracy))
+    state, chi2 = _with_wings(grid, wide, state, config)
     order = np.argsort(state.samples.index)
     reasons = _reasons(state.degree, len(state.samples), config)
     return PsfFit(
         _finished(grid, state, config), state.samples.index[order], chi2[order], state.degree, reasons
     )
+
+
+def _without_sky(grid: Grid, wide: _State) -> Samples:
+    """Subtract from each star the sky left around it: the mean residual in the outer part of its stamp.
+
+    Light of sources nobody detected lifts the sky under the stars. The model's wings rest on the brightest stars,
+    for which it hardly counts, so what faint stars have beyond it is not theirs.
+    """
+    samples = wide.samples
+    light = samples.flux[:, None, None] * _draw(grid, wide)
+    outer = samples.usable & (grid.stamp_radius(samples.dx, samples.dy) > _SKY_RADIUS * grid.stamp)
+    residual = samples.pixels - light
+    # Noise alone would not exceed this; sources do.
+    outer &= np.abs(residual) < _SKY_CLIP * np.sqrt(samples.sky_variance)[:, None, None]
+    count = np.count_nonzero(outer, axis=(1, 2))
+    sky = np.where(outer, residual, 0.0).sum(axis=(1, 2)) / np.maximum(count, 1)
+    # Where the light itself is brighter than the sky's noise the model's wings are not known well enough.
+    noise = np.sqrt(samples.sky_variance)
+    faint = np.where(outer, light, 0.0).sum(axis=(1, 2)) < _SKY_LIGHT * noise * count
+    sky = np.where((count >= _SKY_PIXELS) & faint, sky, 0.0)
+    return replace(samples, pixels=np.where(samples.usable, samples.pixels - sky[:, None, None], 0.0))
+
+
+def _cropped(grid: Grid, wide: _State, config: PixelBasisConfig) -> tuple[Grid, _State]:
+    """Return the part of grid and stamps within which the PSF may vary over the field."""
+    fwhm = config.samples_per_fwhm * grid.step
+    half = min(grid.stamp // 2, max(_MIN_CORE, math.ceil(config.core_radius * fwhm)))
+    core = grid.cropped(2 * half + 1)
+    components = np.ascontiguousarray(centre_of(wide.components, core.size))
+    return core, replace(wide, samples=wide.samples.cropped(core.stamp), components=components)
+
+
+def _with_wings(grid: Grid, wide: _State, state: _State, config: PixelBasisConfig) -> tuple[_State, Array]:
+    """Put the fitted core into the whole grid and fit the mean wings of the stars in it; chi-squares of the whole."""
+    present = wide.samples
+    present = present.take(np.isin(present.index, state.samples.index))
+    samples = replace(state.samples, pixels=present.pixels, usable=present.usable.copy())
+    centre_of(samples.usable, state.samples.size)[...] = state.samples.usable
+    components = np.zeros((len(state.components), grid.size, grid.size))
+    components[0] = wide.components[0]
+    centre_of(components, state.components.shape[1])[...] = state.components
+    state = replace(state, samples=samples, components=components)
+    flux = samples.flux[:, None, None]
+    light = flux * _draw(grid, state)
+    variance = samples.variance(light, config.accuracy)
+    residual = samples.pixels - light
+    # Judged with room for errors of the model, as in the rounds before.
+    margin = max(config.accuracy, _CLIP_ACCURACY) ** 2 - config.accuracy**2
+    far = samples.usable & (residual**2 > config.n_sigma_pixel**2 * (variance + margin * light**2))
+    samples = replace(samples, usable=samples.usable & ~_grown(far))
+    weights = samples.usable / variance
+    one = np.ones((len(samples), 1))
+    correction = fit_components(
+        grid,
+        replace(samples, pixels=residual),
+        weights,
+        one,
+        np.zeros((1, grid.size, grid.size)),
+        _ridge(np.abs(components[0]), np.empty(0)),
+        iterations=config.iterations,
+        converged=_CONVERGED,
+    )
+    components[0] += correction[0]
+    residual -= flux * grid.draw(correction, one, samples.dx, samples.dy)
+    residual *= residual
+    residual *= weights
+    freedom = np.maximum(np.count_nonzero(samples.usable, axis=(1, 2)) - 3, 1)
+    return replace(state, samples=samples), residual.sum(axis=(1, 2)) / freedom
 
 
 def usable_samples(
@@ -364,48 +440,41 @@ def _grown(pixels: Flags) -> Flags:
 def _fit(grid: Grid, state: _State, stars: _Stars, config: PixelBasisConfig, accuracy: float) -> _State:
     """Fit the components to the stars, starting from the present model."""
     samples = stars.samples
-    functions = _functions(stars)
     model = _draw(grid, replace(state, samples=samples))
     weights = _weights(samples, model, accuracy)
-    power = (weights * model * model).sum(axis=(1, 2)) / (model * model).sum(axis=(1, 2))
-    basis = functions(samples.x, samples.y)
-    transform, rms = whiten(basis, power * samples.flux**2, _SMALLEST_VARIATION)
-    whitened = np.ascontiguousarray(basis @ transform)
-    present = state.spatial(samples.x, samples.y)
-    carried = np.asarray(np.linalg.lstsq(whitened, present, rcond=None)[0], np.float64)
-    start = transform_components(carried, state.components)
-    mean = np.abs(np.tensordot(present.mean(axis=0), state.components, axes=1))
-    ridge = _ridge(mean, config.prior * rms)
-    components = fit_components(
-        grid, samples, weights, whitened, start, ridge, iterations=_steps(len(samples), config)
+    power = (weights * model * model).sum(axis=(1, 2)) * samples.flux**2
+    functions = spatial_functions(
+        samples.x,
+        samples.y,
+        power,
+        stars.shapes,
+        stars.choice.variance,
+        stars.choice.degree,
+        curved=len(samples) >= _STARS_FOR_CURVATURE,
     )
-    return _State(samples, components, functions.combined(transform), stars.choice.degree)
+    basis = functions.basis(samples.x, samples.y)
+    present = state.spatial(samples.x, samples.y)
+    share = power / power.sum()
+    # Functions orthonormal over the stars: the present model expands by plain products.
+    start = np.tensordot((basis * share[:, None]).T @ present, state.components, axes=1)
+    mean = np.abs(np.tensordot(present.mean(axis=0), state.components, axes=1))
+    variation = config.prior * functions.linear + 0.5 * config.prior**2 * functions.curvature
+    components = fit_components(
+        grid,
+        samples,
+        weights,
+        basis,
+        np.ascontiguousarray(start),
+        _ridge(mean, variation),
+        iterations=_steps(len(samples), config),
+        converged=_CONVERGED,
+        expected=np.concatenate([start[:1], np.zeros_like(start[1:])]),
+    )
+    return _State(samples, components, functions.basis, stars.choice.degree)
 
 
 def _steps(count: int, config: PixelBasisConfig) -> int:
     return max(config.iterations, min(_MAX_STEPS, _STAR_STEPS // count))
-
-
-def _functions(stars: _Stars) -> SpatialBasis:
-    """Functions of the position the PSF may depend on: the fields of size and ellipticity, their products, monomials.
-
-    A PSF whose size follows a polynomial is not itself a polynomial of that degree; products of the fields are the
-    next terms of its expansion, with no more freedom in the fields.
-    """
-    samples, degree = stars.samples, stars.choice.degree
-    count = len(samples)
-    polynomial = PositionPolynomial.over(samples.x, samples.y, degree)
-    if degree == 0:
-        return SpatialBasis.constant(polynomial)
-    fields = fit_fields(samples.x, samples.y, stars.shapes, stars.choice.variance, polynomial)
-    products = PARAMETERS if count >= _STARS_FOR_PRODUCTS else 0
-    plain = min(sum(count >= needed for needed in _STARS_FOR_MONOMIALS), degree)
-    plain_terms = replace(polynomial, degree=plain).terms - 1
-    functions = fields.with_products(0, products, plain)
-    # The prior speaks of changes per unit of a function; plain monomials are expected to matter little.
-    scale = np.ones(len(functions))
-    scale[len(functions) - plain_terms :] = _MONOMIAL_SCALE
-    return functions.combined(np.diag(scale))
 
 
 def _ridge(mean: Array, variation: Array) -> Array:
@@ -416,14 +485,13 @@ def _ridge(mean: Array, variation: Array) -> Array:
     mean
         float64 (S, S): the mean PSF.
     variation
-        float64 (K − 1): expected relative change by each function after the first, which is free.
+        float64 (K − 1): expected relative change by each function after the first; the mean itself may be in error by half.
     """
     padded = np.pad(mean, 2, mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5))
     scale = np.maximum(windows.mean(axis=(2, 3)), _FAINT * mean.max())
-    ridge = np.zeros((len(variation) + 1, *mean.shape))
-    ridge[1:] = 1.0 / (variation[:, None, None] * scale) ** 2
-    return ridge
+    relative = np.concatenate([[_MEAN_VARIATION], variation])
+    return np.asarray(1.0 / (relative[:, None, None] * scale) ** 2)
 
 
 def _finished(grid: Grid, state: _State, config: PixelBasisConfig) -> PixelBasisPsf:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +13,20 @@ from streamchar.characterize.psf.samples import Samples
 from streamchar.kernels import lanczos_resample, psf_draw, psf_draw_transposed, psf_normal_product
 
 Array = NDArray[np.float64]
+_Pixel = TypeVar("_Pixel", bound=np.generic)
 
 
 SPLINE = 0
 """Interpolation by quintic B-splines. Lanczos interpolation of short order changes the size of the PSF with the
 sub-pixel shift, by up to 0.5 % at four super-pixels per FWHM; the splines need six taps for 0.01 %."""
+
+
+_SPLINE_OVERLAPS = (15724248.0, 9738114.0, 2203488.0, 152637.0, 2036.0, 1.0)
+"""Overlap integrals of quintic B-splines 0 … 5 knots apart, times 11!: the Eulerian numbers of order 11, values of the
+B-spline of degree 11 at its knots."""
+_SPLINE_NORM = 39916800.0
+_OVERLAP_FLOOR = 0.03
+"""Bounds the preconditioner where pixels hardly tell anything about the finest structure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,11 @@ class Grid:
     def covering(cls, stamp: int, step: float, lanczos: int) -> Grid:
         """Return the grid that covers a stamp: 2 floor(stamp/(2 step)) + 1 super-pixels (psf.md section 4.1)."""
         return cls(2 * int(0.5 * stamp / step) + 1, step, stamp, lanczos)
+
+    def cropped(self, stamp: int) -> Grid:
+        """Return the central part of the grid that a smaller stamp can touch."""
+        half = math.ceil(0.5 * (stamp + 1) / self.step) + 3
+        return replace(self, size=min(self.size, 2 * half + 1), stamp=stamp)
 
     @property
     def scale(self) -> float:
@@ -82,43 +98,11 @@ class Grid:
         return lanczos_resample(stamps, first + dx, first + dy, self.step, self.size, self.lanczos or 4)
 
 
-def whiten(basis: Array, weights: Array, smallest: float) -> tuple[Array, Array]:
-    """Turn functions of the position, the first of them 1, into orthonormal ones.
-
-    The constant is kept; from the others their mean is taken out and what remains is rotated to its principal
-    directions. Directions that hardly vary over the stars, or repeat others, are left out.
-
-    Parameters
-    ----------
-    basis
-        float64 (n, K), the first column 1.
-    weights
-        float64 (n): weight of each star.
-    smallest
-        Directions with a smaller rms are left out.
-
-    Returns
-    -------
-    transform
-        float64 (K, L), L <= K: ``basis @ transform`` is 1 and L − 1 functions of zero mean and unit mean square
-        under ``weights``.
-    rms
-        float64 (L − 1): rms of each direction before scaling, descending.
-    """
-    share = weights / weights.sum()
-    mean = share @ basis
-    _, rms, rotation = np.linalg.svd((basis - mean) * np.sqrt(share)[:, None], full_matrices=False)
-    kept = rms > smallest
-    directions = rotation[kept].T / rms[kept]
-    first = np.zeros((basis.shape[1], 1))
-    first[0] = 1.0
-    directions[0] -= mean @ directions
-    return np.hstack([first, directions]), rms[kept]
-
-
-def transform_components(transform: Array, components: Array) -> Array:
-    """Apply a change of spatial basis to components (terms, size, size)."""
-    return np.ascontiguousarray(np.tensordot(transform, components, axes=1))
+def centre_of(images: NDArray[_Pixel], size: int) -> NDArray[_Pixel]:
+    """Return a view of the central size x size part of images (n, S, S), S and size odd."""
+    first = (images.shape[1] - size) // 2
+    part = slice(first, first + size)
+    return images[:, part, part]
 
 
 def fit_components(
@@ -131,12 +115,15 @@ def fit_components(
     *,
     iterations: int,
     tolerance: float = 1e-7,
+    converged: float = 0.0,
+    expected: Array | None = None,
 ) -> Array:
-    """Minimise Σ w (d − F Σ_c b_c R(component c))² + Σ ridge · component².
+    """Minimise Σ w (d − F Σ_c b_c R(component c))² + the ridge.
 
-    R draws the grid on the stamp at the star's sub-pixel position. Conjugate gradients on the normal equations with a diagonal
-    preconditioner, started from ``start``; with a whitened ``basis`` a handful of iterations suffice, because then the terms
-    decouple and R nearly preserves norms.
+    R draws the grid on the stamp at the star's sub-pixel position. Conjugate gradients on the normal equations,
+    started from ``start``. With functions of the position that are orthonormal over the stars the terms decouple,
+    and each is preconditioned by D^½ (K ⊗ K) D^½, where D is the diagonal and K the overlap of the interpolation's
+    basis functions: what RᵀR is for sub-pixel positions of all phases. A handful of steps then suffices.
 
     Parameters
     ----------
@@ -147,31 +134,51 @@ def fit_components(
     start
         float64 (terms, size, size).
     ridge
-        float64 (terms, size, size), of the units of Σ F²/variance.
+        float64 (terms, size, size), of the units of Σ F²/variance: the penalty is Σ ridge · component² for grids
+        of values, and the same of the interpolated values for grids of spline coefficients.
     iterations
         At most this many.
     tolerance
         Stop when the gradient has fallen by this factor.
+    converged
+        Stop when the sum above is expected to lie no more than this above its minimum.
+    expected
+        float64 (terms, size, size): components the ridge draws to instead of zero.
     """
     flux = samples.flux[:, None, None]
     normal_weights = weights * flux * flux
     common = (np.ascontiguousarray(basis), samples.dx, samples.dy)
+    overlap = _overlap(grid)
+    shrinking = ridge.any()
+    root = np.sqrt(ridge)
 
     def apply(components: Array) -> Array:
         product = psf_normal_product(components, *common, normal_weights, grid.scale, grid.lanczos)
-        product += ridge * components
+        if shrinking:
+            product += root * _both_ways(overlap, root * components)
         return product
 
     target = psf_draw_transposed(
         weights * flux * samples.pixels, *common, grid.size, grid.scale, grid.lanczos
     )
-    inverse_diagonal = 1.0 / (_diagonal(grid, samples, normal_weights) + ridge)
+    if shrinking and expected is not None:
+        target += root * _both_ways(overlap, root * expected)
+    scale = 1.0 / np.sqrt(_diagonal(grid, samples, normal_weights) + ridge)
+    inverse = (
+        None
+        if overlap is None
+        else np.asarray(np.linalg.inv(overlap + _OVERLAP_FLOOR * np.eye(grid.size)), np.float64)
+    )
+
+    def precondition(components: Array) -> Array:
+        return np.asarray(scale * _both_ways(inverse, scale * components))
+
     solution = start.copy()
     residual = target - apply(solution)
-    scaled = inverse_diagonal * residual
+    scaled = precondition(residual)
     direction = scaled.copy()
     power = float(np.vdot(residual, scaled))
-    limit = tolerance**2 * float(np.vdot(target, inverse_diagonal * target))
+    limit = max(tolerance**2 * float(np.vdot(target, precondition(target))), converged)
     for _ in range(iterations):
         if power <= limit:
             break
@@ -179,21 +186,40 @@ def fit_components(
         step = power / float(np.vdot(direction, product))
         solution += step * direction
         residual -= step * product
-        scaled = inverse_diagonal * residual
+        scaled = precondition(residual)
         previous, power = power, float(np.vdot(residual, scaled))
         direction *= power / previous
         direction += scaled
     return solution
 
 
-def _diagonal(grid: Grid, samples: Samples, normal_weights: Array) -> Array:
-    """Weight each super-pixel receives from all stars: the normal matrix' diagonal for a whitened basis, nearly.
+def _overlap(grid: Grid) -> Array | None:
+    """Overlap integrals of the grid's splines, the diagonal being 1: (size, size); ``None`` for values."""
+    if grid.lanczos != SPLINE:
+        return None
+    return np.asarray(
+        sum(
+            value / _SPLINE_OVERLAPS[0] * (np.eye(grid.size, k=k) + (np.eye(grid.size, k=-k) if k else 0.0))
+            for k, value in enumerate(_SPLINE_OVERLAPS)
+        )
+    )
 
-    Bright stars weigh in the wings many times more than in the core, where the accuracy of the model limits them;
-    without this preconditioner the core converges slowly.
+
+def _both_ways(matrix: Array | None, components: Array) -> Array:
+    """Apply a symmetric matrix along both axes of every component."""
+    return components if matrix is None else np.asarray(matrix @ components @ matrix)
+
+
+def _diagonal(grid: Grid, samples: Samples, normal_weights: Array) -> Array:
+    """Weight each super-pixel receives from all stars.
+
+    Bright stars weigh in the wings many times more than in the core, where the accuracy of the model limits them.
     """
     one = np.ones((len(samples), 1))
     diagonal = psf_draw_transposed(
         normal_weights, one, samples.dx, samples.dy, grid.size, grid.scale, grid.lanczos
     )
+    if grid.lanczos == SPLINE:
+        # The transpose sums weights once; a normal matrix holds them times the square of the spline.
+        diagonal *= (_SPLINE_OVERLAPS[0] / _SPLINE_NORM) ** 2
     return np.asarray(np.maximum(diagonal, 1e-3 * diagonal.max(initial=0.0)))

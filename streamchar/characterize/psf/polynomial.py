@@ -49,12 +49,18 @@ class PositionPolynomial:
         """Number of monomials."""
         return terms(self.degree)
 
+    @property
+    def powers(self) -> tuple[tuple[int, int], ...]:
+        """Exponents (i, j) of u and v of each monomial."""
+        return tuple((i, j) for j in range(self.degree + 1) for i in range(self.degree + 1 - j))
+
     def basis(self, x: ArrayLike, y: ArrayLike) -> Array:
         """Monomials at n positions: float64 (n, terms)."""
         u = (np.atleast_1d(np.asarray(x, np.float64)) - self.x_offset) / self.x_scale
         v = (np.atleast_1d(np.asarray(y, np.float64)) - self.y_offset) / self.y_scale
-        powers = [(i, j) for j in range(self.degree + 1) for i in range(self.degree + 1 - j)]
-        return np.stack([u**i * v**j for i, j in powers], axis=1)
+        along_x, along_y = (np.vander(axis, self.degree + 1, increasing=True) for axis in (u, v))
+        columns, rows = np.array(self.powers).T
+        return np.asarray(along_x[:, columns] * along_y[:, rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -63,6 +63,16 @@ class Samples:
         """Samples of some stars, by mask or by numbers."""
         return replace(self, **{name: getattr(self, name)[which] for name in self.__slots__})
 
+    def cropped(self, size: int) -> Self:
+        """Samples with the central size x size pixels only, size odd."""
+        first = (self.size - size) // 2
+        part = slice(first, first + size)
+        return replace(
+            self,
+            pixels=np.ascontiguousarray(self.pixels[:, part, part]),
+            usable=np.ascontiguousarray(self.usable[:, part, part]),
+        )
+
     def variance(self, model: Array, accuracy: float) -> Array:
         """Variance of the pixels given the star's light ``model`` (n, V, V) in image units.
 

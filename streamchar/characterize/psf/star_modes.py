@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-SHAPE_MODES = 7
-"""Second derivatives xx, xy, yy, then third derivatives xxx, xxy, xyy, yyy."""
+SHAPE_MODES = 3
+"""Second derivatives xx, xy, yy. Third derivatives are odd: they hardly touch the second ones."""
 _CHUNK = 64
+_SMALLEST_PIVOT = 1e-10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,9 +28,9 @@ class StarModes:
     dx, dy
         float64 (n): offset of the star from the model in pixels, from the same fit.
     shape
-        float64 (n, 7): coefficients of the second and third derivatives, in pixel² and pixel³.
+        float64 (n, 3): coefficients of the second derivatives, in pixel².
     variance
-        float64 (n, 7): their variances.
+        float64 (n, 3): their variances.
     chi2
         float64 (n): reduced chi-square of the fit of flux and position.
     """
@@ -47,7 +48,7 @@ class StarModes:
 
 
 def fit_star_modes(pixels: Array, model: Array, weights: Array) -> StarModes:
-    """Fit model, first, second and third derivatives (central differences) to each star.
+    """Fit model, first and second derivatives (central differences) to each star.
 
     Parameters
     ----------
@@ -77,15 +78,16 @@ def fit_star_modes(pixels: Array, model: Array, weights: Array) -> StarModes:
 def _fit_chunk(pixels: Array, model: Array, weights: Array) -> StarModes:
     count = len(pixels)
     templates = _templates(model).reshape(count, -1, pixels[0].size)
-    weight, data = weights.reshape(count, 1, -1), pixels.reshape(count, -1, 1)
-    weighted = templates * weight
-    normal, right = weighted @ templates.transpose(0, 2, 1), weighted @ data
+    weight, data = weights.reshape(count, 1, -1), pixels.reshape(count, 1, -1)
+    normal = (templates * weight) @ np.concatenate([templates, data], axis=1).transpose(0, 2, 1)
+    normal, right = normal[:, :, :-1], normal[:, :, -1:]
     first = _solve(normal[:, :3, :3], right[:, :3])
     flux = first[:, 0]
-    residual = data[:, :, 0] - np.einsum("nkp,nk->np", templates[:, :3], first)
+    residual = data[:, 0] - (first[:, None, :] @ templates[:, :3])[:, 0]
+    residual *= residual
     freedom = np.count_nonzero(weight[:, 0], axis=1) - 3
     with np.errstate(invalid="ignore", divide="ignore"):
-        chi2 = np.einsum("np,np,np->n", residual, residual, weight[:, 0]) / freedom
+        chi2 = np.einsum("np,np->n", residual, weight[:, 0]) / freedom
         every = _solve(normal, right)
         covariance = _inverse_diagonal(normal)
         # A shift of the star by d changes the image by −d · ∂model.
@@ -100,19 +102,16 @@ def _fit_chunk(pixels: Array, model: Array, weights: Array) -> StarModes:
 
 
 def _templates(model: Array) -> Array:
-    def along_x(image: Array) -> Array:
-        result = np.zeros_like(image)
-        result[:, :, 1:-1] = 0.5 * (image[:, :, 2:] - image[:, :, :-2])
-        return result
-
-    def along_y(image: Array) -> Array:
-        result = np.zeros_like(image)
-        result[:, 1:-1] = 0.5 * (image[:, 2:] - image[:, :-2])
-        return result
-
-    x, y = along_x(model), along_y(model)
-    xx, xy, yy = along_x(x), along_y(x), along_y(y)
-    return np.stack([model, x, y, xx, xy, yy, along_x(xx), along_y(xx), along_x(yy), along_y(yy)], axis=1)
+    result = np.zeros((len(model), 3 + SHAPE_MODES, *model.shape[1:]))
+    result[:, 0] = model
+    for source, target, along_x in ((0, 1, True), (0, 2, False), (1, 3, True), (1, 4, False), (2, 5, False)):
+        image = result[:, source]
+        if along_x:
+            np.subtract(image[:, :, 2:], image[:, :, :-2], out=result[:, target, :, 1:-1])
+        else:
+            np.subtract(image[:, 2:], image[:, :-2], out=result[:, target, 1:-1])
+        result[:, target] *= 0.5
+    return result
 
 
 def _solve(normal: Array, right: Array) -> Array:
@@ -130,10 +129,17 @@ def _inverse_diagonal(normal: Array) -> Array:
 
 
 def _regular(normal: Array) -> Flags:
-    finite = np.asarray(np.isfinite(normal).all(axis=(1, 2)))
-    scale = np.sqrt(np.where(finite[:, None], normal.diagonal(axis1=1, axis2=2), 0.0))
-    positive = np.asarray((scale > 0).all(axis=1))
-    scaled = normal[positive] / (scale[positive][:, :, None] * scale[positive][:, None, :])
-    result = positive.copy()
-    result[positive] = np.linalg.cond(scaled) < 1e12 if len(scaled) else False
-    return result
+    """Matrices whose elimination, after scaling to a unit diagonal, leaves no pivot near zero."""
+    diagonal = normal.diagonal(axis1=1, axis2=2)
+    usable = np.asarray(np.isfinite(normal).all(axis=(1, 2)) & (diagonal > 0).all(axis=1))
+    root = np.sqrt(diagonal[usable])
+    rest = normal[usable] / (root[:, :, None] * root[:, None, :])
+    regular = np.ones(len(rest), np.bool_)
+    for _ in range(normal.shape[1]):
+        pivot = rest[:, 0, 0]
+        regular &= pivot > _SMALLEST_PIVOT
+        column = rest[:, 1:, 0]
+        safe = np.where(regular, pivot, 1.0)[:, None, None]
+        rest = rest[:, 1:, 1:] - column[:, :, None] * column[:, None, :] / safe
+    usable[usable] = regular
+    return usable
