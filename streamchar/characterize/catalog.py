@@ -147,6 +147,15 @@ class SourceCatalog:
         part._data = {name: column[first:end] for name, column in self._data.items()}
         return part
 
+    def take(self, chosen: NDArray[np.bool_]) -> SourceCatalog:
+        """Return a catalogue of its own with the sources where ``chosen``, bool (n), in order."""
+        taken = SourceCatalog(Schema((), self.schema.aliases), int(chosen.sum()))
+        taken.schema = self.schema
+        taken.footprints = None if self.footprints is None else self.footprints.take(chosen)
+        taken.metadata = dict(self.metadata)
+        taken._data = {name: column[chosen] for name, column in self._data.items()}
+        return taken
+
     def __repr__(self) -> str:
         return f"SourceCatalog({self._length} sources x {len(self._data)} columns)"
 

@@ -122,6 +122,7 @@ class Footprints:
             self.peak_value[peaks],
             self.peak_significance[peaks],
             self.peak_start[first : end + 1] - self.peak_start[first],
+            None if self.share is None else self.share[self.area[:first].sum() : self.area[:end].sum()],
         )
 
     def take(self, chosen: NDArray[np.bool_]) -> Footprints:
@@ -142,6 +143,7 @@ class Footprints:
             self.peak_value[peaks],
             self.peak_significance[peaks],
             starts[1],
+            None if self.share is None else self.share[np.repeat(chosen, self.area)],
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -250,6 +250,7 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
 
         result.cosmic_rays = self._repair(result, keep_crs=None)
         self.display("repair", result)
+        self._drop_unconfirmed(result)
         assert result.catalog is not None
         self.measurement.run(result.catalog, exposure, exposure_id=ids.catalog_id)
         self._correct_apertures(result)
@@ -319,6 +320,20 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
             return None
         _replace_reasons(result, "too_many_cosmic_rays", "cosmic_ray_", new=cosmic_rays.reasons)
         return cosmic_rays
+
+    def _drop_unconfirmed(self, result: CharacterizationResult) -> None:
+        """Leave out sources that were nothing but the cosmic rays found in the last repair."""
+        catalog, measurement = result.catalog, result.psf_measurement
+        assert catalog is not None
+        assert catalog.footprints is not None
+        if not self.detection.config.do_confirm:
+            return
+        kept = self.detection.confirm(result.exposure, catalog.footprints) | catalog["calib_psf_candidate"]
+        result.catalog = catalog.take(kept)
+        if measurement is not None:
+            rows = np.cumsum(kept) - 1
+            stars = replace(measurement.stars, index=rows[measurement.stars.index])
+            result.psf_measurement = replace(measurement, stars=stars)
 
     def _check_psf(self, exposure: Exposure) -> None:
         assert exposure.psf is not None

@@ -1,5 +1,7 @@
 """Footprints: areas, boxes, painting, placing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -66,3 +68,10 @@ def test_placing_moves_pixels_and_peaks(two):
     assert placed.peak_y.tolist() == [2, 3, 5]
     assert placed.span_y.dtype == placed.peak_x.dtype == np.int32
     assert placed.peak_value is two.peak_value
+
+
+def test_parts_keep_their_shares(two):
+    shared = replace(two, share=np.arange(7, dtype=np.float32))
+    assert shared.take(np.array([False, True])).share.tolist() == [4, 5, 6]
+    assert shared.part(1, 2).share.tolist() == [4, 5, 6]
+    assert shared.part(0, 1).share.tolist() == [0, 1, 2, 3]
