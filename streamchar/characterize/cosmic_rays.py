@@ -29,6 +29,10 @@ _PARTS = 8
 """Parts of the exposure along either axis for which the PSF is evaluated anew."""
 
 
+_STEPS_BY_PAIRS = 2
+"""Steps back after which pairs, whose thresholds heed the width of the stars from the start, are left out, too."""
+
+
 class CosmicRayConfig(Configuration):
     """How cosmic rays are found.
 
@@ -75,6 +79,9 @@ class CosmicRayConfig(Configuration):
 
     pair_reach: float = Field(4.2, ge=1)
     """Largest distance of a pair's pixels from the one they judge, pixels."""
+
+    seed_reach: float = Field(2.3, ge=1)
+    """The same where no cosmic ray is known to be near: further pairs find no more, and cost time."""
 
     pair_significance: float = Field(4.5, ge=0)
     """How much too high a pixel is above a pair to be taken for a cosmic ray, in standard deviations of that
@@ -228,8 +235,12 @@ class PairRatios:
         return cls(np.empty((0, 2), np.int32), np.empty((1, 1, 0)))
 
     def thresholds(self, width: float) -> NDArray[np.float64]:
-        """Ratios for stars of ``width`` in units of the PSF's: a Gaussian's ratio exp(-d²/2σ²) scales as a power."""
+        """Ratios for stars of ``width`` (more than 0) in units of the PSF's: a Gaussian's ratio exp(-d²/2σ²) scales as a power."""
         return np.asarray(self.ratios ** (1.0 / width**2))
+
+    def within(self, reach: float) -> PairRatios:
+        """The same with ratio 0, which is no evidence, of pairs further away."""
+        return PairRatios(self.offsets, self.ratios * (np.hypot(*self.offsets.T) <= reach))
 
 
 def find(exposure: Exposure, config: CosmicRayConfig) -> CosmicRays:
@@ -300,11 +311,12 @@ class _Search:
     def bit(self) -> int:
         return self.exposure.bits("CR")
 
-    def find(self, scale: float) -> CosmicRays:
-        """Find with the thresholds of the nearest neighbours scaled."""
+    def find(self, scale: float, *, by_pairs: bool = True) -> CosmicRays:
+        """Find with the thresholds of the nearest neighbours scaled, and by pairs further away or without."""
         exposure, config = self.exposure, self.config
         nearest = SharpnessThresholds.of(self.kernel, scale)
-        thresholds = self.pairs.thresholds(self.width if np.isfinite(self.width) else 1.0)
+        pairs = self.pairs if by_pairs else PairRatios.none()
+        width = self.width if len(pairs.offsets) else float("nan")
         by_bad = config.judge_by_bad_pixels
         complete, count, y, x0, x1, start = find_cosmic_rays(
             self.image,
@@ -323,10 +335,10 @@ class _Search:
             _bits(exposure, ("INTRP",) if by_bad else ("INTRP", "SAT")),
             0 if by_bad else _bits(exposure, BAD_PLANES),
             self.bit,
-            self.pairs.offsets,
-            thresholds,
+            pairs.offsets,
+            pairs.within(config.seed_reach).thresholds(width),
             config.pair_significance,
-            thresholds,
+            pairs.thresholds(width),
             config.growth_sigma,
             config.growth_significance,
             config.replaced_pair_factor,
@@ -334,7 +346,7 @@ class _Search:
         if not complete:
             raise TooManyCosmicRaysError(count=count, limit=config.n_cr_pixel_max)
         pixels = _distinct_pixels(y, x0, x1, self.image.shape[1])
-        return CosmicRays(y, x0, x1, start, pixels, self.level, cond3_fac2=scale, min_width=self.width)
+        return CosmicRays(y, x0, x1, start, pixels, self.level, cond3_fac2=scale, min_width=width)
 
 
 def _narrowest(
@@ -350,14 +362,15 @@ def _narrowest(
 
 
 def _step_back(search: _Search, found: CosmicRays) -> CosmicRays:
-    """Repeat with lower thresholds while too many star cores are taken; pairs know the stars' width already."""
+    """Repeat with lower thresholds while too many star cores are taken, and without pairs when that is no cure."""
     config, mask, bit = search.config, search.exposure.mask, search.bit
     first = loss = search.peaks.loss(mask, bit)
     steps = 0
     while steps < config.step_back_limit and _takes_stars(found, loss, config, begun=steps > 0):
         steps += 1
         clear_bits(mask, bit)
-        found = search.find(config.cond3_fac2 * config.step_back_factor**steps)
+        scale = config.cond3_fac2 * config.step_back_factor**steps
+        found = search.find(scale, by_pairs=steps <= _STEPS_BY_PAIRS)
         loss = search.peaks.loss(mask, bit)
     if steps == 0:
         return replace(found, star_loss=loss)

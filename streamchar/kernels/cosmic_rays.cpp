@@ -228,6 +228,7 @@ private:
     if (!(peak > sharpness.sigmas * std::sqrt(noise))) return false;
     const double *thresholds = sharpness.threshold + ((y * pairs.rows / height) * pairs.columns + x * pairs.columns / width) * std::int64_t(pairs.size());
     for (std::size_t i = 0; i < pairs.size(); ++i) {
+      if (!(thresholds[i] >= LEAST_THRESHOLD)) continue;
       const std::int64_t dy = pairs.dy[i], dx = pairs.dx[i], reach_y = std::abs(dy), reach_x = std::abs(dx);
       if (y < reach_y || y + reach_y >= height || x < reach_x || x + reach_x >= width) continue;
       const std::int64_t a = index - dy * width - dx, b = index + dy * width + dx;
