@@ -173,3 +173,27 @@ def test_cost():
     fit(scene)
     # 0.2 s on an unloaded core; the limit leaves room for a slow machine.
     assert time.process_time() - start < 2.0
+
+
+def test_light_left_under_the_stars_does_not_widen_the_psf():
+    field = PsfField(4.0, 1, seed=7)
+    plain, lifted = star_scene(field, 120, 6), star_scene(field, 120, 6)
+    # A third of the sky's noise, as undetected sources leave in a dense field.
+    lifted.exposure.image += np.float32(0.3 * np.sqrt(np.median(lifted.exposure.variance)))
+    before, after = (errors(fit(scene).psf, field) for scene in (plain, lifted))
+    # Without the subtraction 0.4.
+    assert abs(after[0] - before[0]) < 0.13
+    assert after[1] < before[1] + 0.05
+
+
+def test_cosmic_rays_nobody_found_on_a_tenth_of_the_stars():
+    field = PsfField(4.0, 1, seed=5)
+    before, after = [], []
+    for seed in range(3):
+        clean, spoiled = star_scene(field, 100, seed), star_scene(field, 100, seed)
+        x, y = (np.floor(spoiled.catalog[f"slot_Centroid_{axis}"] + 0.5).astype(int) for axis in "xy")
+        for star in range(10):
+            spoiled.exposure.image[y[star] - 4 : y[star] + 5, x[star] + 4] += 2000
+        before.append(errors(fit(clean).psf, field)[1])
+        after.append(errors(fit(spoiled).psf, field)[1])
+    assert np.mean(after) < 2.0 * np.mean(before)

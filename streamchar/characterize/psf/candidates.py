@@ -151,12 +151,13 @@ def neighbour_pixels(detected: Flags) -> Flags:
     own = np.zeros_like(detected)
     middle = detected.shape[1] // 2
     own[:, middle, middle] = True
-    reached = 0
-    while (count := int(own.sum())) != reached:
-        reached = count
-        own = _dilated(own, [(0, -1), (0, 1)])
-        own = _dilated(own, [(-1, 0), (1, 0)]) & detected
-        own[:, middle, middle] = True
+    growing = np.arange(len(detected))
+    while len(growing):
+        present = own[growing]
+        grown = _dilated(_dilated(present, [(0, -1), (0, 1)]), [(-1, 0), (1, 0)]) & detected[growing]
+        grown[:, middle, middle] = True
+        own[growing] = grown
+        growing = growing[(grown != present).any(axis=(1, 2))]
     foreign = detected & ~own
     crowded = np.flatnonzero(foreign.any(axis=(1, 2)))
     reach = range(-NEIGHBOUR_MARGIN, NEIGHBOUR_MARGIN + 1)

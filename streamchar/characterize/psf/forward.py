@@ -61,6 +61,7 @@ _MEAN_VARIATION = 0.5
 _SKY_RADIUS = 0.375
 """Inner radius of the pixels that tell the sky, in stamp widths."""
 _SKY_CLIP = 3.0
+_WING_STEPS = 3
 _SKY_PIXELS = 50
 _SKY_LIGHT = 1.0
 """Mean light of the star in those pixels, in standard deviations of the sky, above which they do not tell it."""
@@ -102,7 +103,7 @@ class PixelBasisConfig(Configuration):
     """Radius in FWHM within which the PSF may vary over the field; the wings beyond are the same everywhere."""
     rounds: int = Field(default=3, ge=1)
     """Fits, each followed by a refit of fluxes and positions and by rejection."""
-    iterations: int = Field(default=4, ge=1)
+    iterations: int = Field(default=4, ge=2)
     """Conjugate-gradient steps a round when stars are many; up to 40 when they are few, where steps are cheap and
     the brightest stars need them."""
     prior: float = Field(default=6.0, gt=0)
@@ -177,7 +178,8 @@ def _without_sky(grid: Grid, wide: _State) -> Samples:
     """
     samples = wide.samples
     light = samples.flux[:, None, None] * _draw(grid, wide)
-    outer = samples.usable & (grid.stamp_radius(samples.dx, samples.dy) > _SKY_RADIUS * grid.stamp)
+    offset = np.arange(grid.stamp) - grid.stamp // 2
+    outer = samples.usable & (np.hypot(offset[:, None], offset) > _SKY_RADIUS * grid.stamp)
     residual = samples.pixels - light
     # Noise alone would not exceed this; sources do.
     outer &= np.abs(residual) < _SKY_CLIP * np.sqrt(samples.sky_variance)[:, None, None]
@@ -226,7 +228,7 @@ def _with_wings(grid: Grid, wide: _State, state: _State, config: PixelBasisConfi
         one,
         np.zeros((1, grid.size, grid.size)),
         _ridge(np.abs(components[0]), np.empty(0)),
-        iterations=config.iterations,
+        iterations=_WING_STEPS,
         converged=_CONVERGED,
     )
     components[0] += correction[0]
@@ -466,7 +468,8 @@ def _fit(grid: Grid, state: _State, stars: _Stars, config: PixelBasisConfig, acc
         basis,
         np.ascontiguousarray(start),
         _ridge(mean, variation),
-        iterations=_steps(len(samples), config),
+        # The first fit only has to be good enough to measure the stars by.
+        iterations=_steps(len(samples), config) // (2 if accuracy > config.accuracy else 1),
         converged=_CONVERGED,
         expected=np.concatenate([start[:1], np.zeros_like(start[1:])]),
     )

@@ -83,11 +83,6 @@ class Grid:
         offset = np.arange(self.size) - self.size // 2
         return np.asarray(np.hypot(offset[:, None], offset))
 
-    def stamp_radius(self, dx: Array, dy: Array) -> Array:
-        """Distance of each stamp pixel from the centre moved by (dx, dy), in pixels: float64 (n, stamp, stamp)."""
-        offset = np.arange(self.stamp) - self.stamp // 2
-        return np.asarray(np.hypot((offset - dy[:, None])[:, :, None], (offset - dx[:, None])[:, None, :]))
-
     def draw(self, components: Array, basis: Array, dx: Array, dy: Array) -> Array:
         """Model stamps (n, stamp, stamp), not normalised."""
         return psf_draw(components, np.ascontiguousarray(basis), dx, dy, self.stamp, self.scale, self.lanczos)

@@ -1,0 +1,200 @@
+"""Parts of the PSF fit against plain definitions: the solver, the spatial functions, the choice of degree."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.interpolate import BSpline
+from scipy.ndimage import binary_dilation, label
+
+from streamchar.characterize.psf.candidates import NEIGHBOUR_MARGIN, neighbour_pixels
+from streamchar.characterize.psf.degree import choose_degree
+from streamchar.characterize.psf.pixel_fit import SPLINE, Grid, _overlap, centre_of, fit_components
+from streamchar.characterize.psf.polynomial import PositionPolynomial
+from streamchar.characterize.psf.samples import Samples
+from streamchar.characterize.psf.spatial_functions import spatial_functions
+from streamchar.characterize.psf.star_modes import fit_star_modes
+
+
+def stars(rng, count, grid):
+    """Stamps of noise with fluxes and sub-pixel positions."""
+    zero = np.zeros(count)
+    pixels = rng.normal(size=(count, grid.stamp, grid.stamp))
+    shift = rng.uniform(-0.5, 0.5, (2, count))
+    usable = rng.uniform(size=pixels.shape) > 0.1
+    flux = rng.uniform(0.5, 2.0, count)
+    return Samples(np.arange(count), zero, zero, *shift, flux, pixels, usable, zero + 1.0, zero)
+
+
+@pytest.mark.parametrize("lanczos", [SPLINE, 4])
+def test_solver_finds_the_minimum(lanczos):
+    rng = np.random.default_rng(1)
+    grid = Grid(9, 0.8, 7, lanczos)
+    samples = stars(rng, 12, grid)
+    weights = samples.usable * rng.uniform(0.5, 1.5, samples.pixels.shape)
+    basis = np.column_stack([np.ones(12), rng.normal(size=12)])
+    ridge = rng.uniform(0.1, 0.2, (2, 9, 9))
+    expected = rng.normal(size=(2, 9, 9))
+    found = fit_components(
+        grid,
+        samples,
+        weights,
+        basis,
+        np.zeros((2, 9, 9)),
+        ridge,
+        iterations=400,
+        tolerance=1e-10,
+        expected=expected,
+    )
+    unit = np.eye(162).reshape(162, 2, 9, 9)
+    design = np.array(
+        [grid.draw(u, basis, samples.dx, samples.dy) * samples.flux[:, None, None] for u in unit]
+    )
+    design = design.reshape(162, -1).T
+    w = weights.ravel()
+    overlap = _overlap(grid)
+    both = np.eye(81) if overlap is None else np.kron(overlap, overlap)
+    penalty = np.zeros((162, 162))
+    for term in range(2):
+        root = np.sqrt(ridge[term].ravel())
+        part = slice(81 * term, 81 * term + 81)
+        penalty[part, part] = root[:, None] * both * root
+    right = design.T @ (w * samples.pixels.ravel()) + penalty @ expected.ravel()
+    exact = np.linalg.solve(design.T @ (w[:, None] * design) + penalty, right)
+    np.testing.assert_allclose(found.ravel(), exact, atol=1e-6)
+
+
+def test_overlaps_are_those_of_the_splines():
+    grid = Grid(13, 1.0, 13, SPLINE)
+    spline = BSpline.basis_element(np.arange(-3.0, 4.0), extrapolate=False)
+    t = np.arange(-9.0, 9.0, 1 / 64) + 1 / 128
+    values = np.array([np.nan_to_num(spline(t - k)) for k in range(6)])
+    integrals = values @ values[0]
+    np.testing.assert_allclose(_overlap(grid)[6, 6:12], integrals / integrals[0], rtol=1e-7, atol=1e-12)
+
+
+def test_cropped_grid_draws_the_same_centre():
+    rng = np.random.default_rng(2)
+    grid = Grid.covering(41, 0.7, SPLINE)
+    core = grid.cropped(15)
+    components, basis = rng.normal(size=(2, grid.size, grid.size)), rng.normal(size=(5, 2))
+    dx, dy = rng.uniform(-0.5, 0.5, (2, 5))
+    whole = grid.draw(components, basis, dx, dy)
+    part = core.draw(np.ascontiguousarray(centre_of(components, core.size)), basis, dx, dy)
+    np.testing.assert_allclose(part, centre_of(whole, 15), atol=1e-12)
+    assert Grid.covering(11, 2.0, SPLINE).cropped(11).size == 5
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.integers(20, 80), st.integers(0, 4), st.booleans())
+def test_spatial_functions_are_orthonormal_and_hold_the_monomials(seed, count, degree, curved):
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(0, 1000, (2, count))
+    weights = rng.uniform(0.1, 10.0, count)
+    shapes, variance = rng.normal(0, 0.03, (count, 3)), rng.uniform(1e-4, 2e-4, (count, 3))
+    found = spatial_functions(x, y, weights, shapes, variance, degree, curved=curved)
+    values, share = found.basis(x, y), weights / weights.sum()
+    np.testing.assert_allclose(values[:, 0], 1.0, atol=1e-9)
+    np.testing.assert_allclose((values * share[:, None]).T @ values, np.eye(values.shape[1]), atol=1e-5)
+    monomials = PositionPolynomial.over(x, y, degree).basis(x, y)
+    residual = monomials - values @ np.linalg.lstsq(values, monomials, rcond=None)[0]
+    np.testing.assert_allclose(residual, 0.0, atol=1e-6)
+    terms = (degree + 1) * (degree + 2) // 2
+    assert len(found.basis) <= terms + (3 if curved and degree else 0)
+    assert ((found.linear > 0) == (np.arange(1, len(found.basis)) < terms)).all()
+    assert ((found.curvature > 0) != (found.linear > 0)).all()
+
+
+def test_second_order_terms_describe_a_gaussian():
+    """Images of Gaussians of quadratic covariance are in the span of the functions to third order."""
+    rng = np.random.default_rng(3)
+    x, y = rng.uniform(0, 1000, (2, 300))
+    u, v = x / 500 - 1, y / 500 - 1
+    size, e1, e2 = 0.03 * (u * u + 0.3 * v), 0.03 * (v * v - u), 0.03 * (u * v + v)
+    trace = (1 + size) ** 2
+    xx, yy, xy = trace * (1 + e1), trace * (1 - e1), trace * e2
+    t = np.arange(-2.0, 2.1, 0.5)
+    det = xx * yy - xy**2
+    a, b = np.meshgrid(t, t)
+    images = np.exp(-0.5 * (yy[:, None] * a.ravel() ** 2 + xx[:, None] * b.ravel() ** 2
+                            - 2 * xy[:, None] * (a * b).ravel()) / det[:, None]) / np.sqrt(det)[:, None]  # fmt: skip
+    shapes = np.stack([size, e1, e2], axis=1)
+    errors = []
+    for curved in (False, True):
+        basis = spatial_functions(
+            x, y, np.ones(300), shapes, np.full((300, 3), 1e-6), 2, curved=curved
+        ).basis(x, y)
+        model = basis @ np.linalg.lstsq(basis, images, rcond=None)[0]
+        residual = model - images
+        radius = (a**2 + b**2).ravel()
+        errors.append(np.std(residual @ (np.exp(-0.5 * radius) * (radius - 1.0))))
+    assert errors[1] < 0.25 * errors[0]
+
+
+def test_left_out_residuals_by_leaving_out():
+    rng = np.random.default_rng(4)
+    x, y = rng.uniform(0, 1000, (2, 30))
+    values = (0.01 * (x / 1000) + rng.normal(0, 1e-3, 30))[:, None]
+    variance = np.full((30, 1), 1e-6)
+    choice = choose_degree(x, y, values, variance, 2)
+    assert choice.degree == int(np.argmin(choice.scores))
+    for degree, score in enumerate(choice.scores):
+        basis = PositionPolynomial.over(x, y, degree).basis(x, y)
+        residual = []
+        for i in range(30):
+            kept = np.arange(30) != i
+            fit = np.linalg.lstsq(basis[kept], values[kept, 0], rcond=None)[0]
+            residual.append((values[i, 0] - basis[i] @ fit) ** 2 / choice.variance[i, 0])
+        assert score == pytest.approx(np.minimum(residual, 16.0).sum(), rel=1e-6)
+
+
+def test_degree_with_hardly_any_stars():
+    one = choose_degree(np.ones(1), np.ones(1), np.ones((1, 3)), np.ones((1, 3)), 4)
+    assert one.degree == 0
+    line = np.linspace(0, 1, 9)
+    # Stars on a line determine no polynomial of two variables.
+    assert choose_degree(line, np.zeros(9), np.ones((9, 3)), np.ones((9, 3)), 3).degree == 0
+
+
+def test_bright_stars_keep_their_weight():
+    """An excess in the residuals of faint stars must not be added to the errors of bright ones."""
+    rng = np.random.default_rng(5)
+    x, y = rng.uniform(0, 1000, (2, 400))
+    error = np.where(np.arange(400) < 40, 1e-4, 1e-2)
+    values = (1.1 * error * rng.normal(size=400))[:, None]
+    choice = choose_degree(x, y, values, (error**2)[:, None], 2)
+    assert np.sqrt(choice.variance[0, 0]) < 3e-4
+
+
+def test_star_modes_recover_flux_shift_and_shape():
+    t = np.arange(-10.0, 11.0)
+
+    def image(dx, dy, xx, yy):
+        return np.exp(-0.5 * ((t - dx)[None, :] ** 2 / xx + (t - dy)[:, None] ** 2 / yy)) / np.sqrt(xx * yy)
+
+    model = image(0, 0, 4, 4)[None]
+    modes = fit_star_modes(100 * image(0.02, -0.03, 4.02, 3.98)[None], model, np.ones_like(model))
+    assert modes.flux[0] == pytest.approx(100, rel=1e-3)
+    assert (modes.dx[0], modes.dy[0]) == (pytest.approx(0.02, rel=0.15), pytest.approx(-0.03, rel=0.15))
+    # Central differences of so sharp a star fall short of the derivatives by a quarter.
+    np.testing.assert_allclose(modes.shape[0], [0.01, 0.0, -0.01], atol=3e-3)
+    lost = fit_star_modes(model, model, np.zeros_like(model))
+    assert np.isnan(lost.flux[0])
+    assert np.isnan(lost.shape).all()
+    assert len(fit_star_modes(model[:0], model[:0], model[:0]).flux) == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.05, 0.6))
+def test_neighbour_pixels(seed, density):
+    detected = np.random.default_rng(seed).uniform(size=(4, 15, 15)) < density
+    reach = np.arange(-NEIGHBOUR_MARGIN, NEIGHBOUR_MARGIN + 1)
+    circle = np.hypot(reach[:, None], reach) <= NEIGHBOUR_MARGIN
+    expected = []
+    for stamp in detected:
+        seeded = stamp.copy()
+        seeded[7, 7] = True
+        areas = label(seeded, np.ones((3, 3)))[0]
+        foreign = stamp & (areas != areas[7, 7])
+        expected.append(binary_dilation(foreign, circle) if foreign.any() else foreign)
+    np.testing.assert_array_equal(neighbour_pixels(detected), expected)
