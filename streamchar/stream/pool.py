@@ -23,6 +23,8 @@ from streamchar.stream.reserve import Reserve
 Outcome = JobResult | JobFailure
 
 _CANCELLED = "cancelled"
+_KILLED_COUNTS = 0.2
+"""Being killed from outside says little about whether the next start will succeed."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class WorkerPool:
         JobImportError, WorkerStartError
             A worker cannot start; all others are stopped again.
         """
-        first = [asyncio.ensure_future(self._start_worker()) for _ in range(self._options.count)]
+        first = [asyncio.ensure_future(self._start_first()) for _ in range(self._options.count)]
         done = await asyncio.gather(*first, return_exceptions=True)
         workers = [process for process in done if isinstance(process, WorkerProcess)]
         problems = [error for error in done if isinstance(error, BaseException)]
@@ -225,8 +227,7 @@ class WorkerPool:
                 try:
                     process = self._reserve.take() or await self._start_worker()
                 except StartError as error:
-                    # Being killed from outside says little about whether the next start will succeed.
-                    failures += 0.2 if error.values.get("killed") else 1
+                    failures += _KILLED_COUNTS if error.values.get("killed") else 1
                     if failures >= self._options.start_attempts:
                         self._give_up(error)
                         return
@@ -313,6 +314,17 @@ class WorkerPool:
             outcome = JobFailure("lost", outcome.code, outcome.text, values, outcome.traceback)
             return outcome, outcome.code
         return outcome, ""
+
+    async def _start_first(self) -> WorkerProcess:
+        """Start a worker of the first ones: what is wrong with it ends the pool, unless somebody killed it."""
+        failures = 0.0
+        while True:
+            try:
+                return await self._start_worker()
+            except StartError as error:
+                failures += _KILLED_COUNTS if error.values.get("killed") else self._options.start_attempts
+                if failures >= self._options.start_attempts:
+                    raise
 
     async def _start_worker(self) -> WorkerProcess:
         options = self._options

@@ -255,3 +255,13 @@ async def test_a_spare_that_dies_is_replaced_and_never_given_work(start_pool: St
             await asyncio.sleep(0.01)
     assert isinstance(await pool.submit(order(do="kill")).outcome, JobFailure)
     assert isinstance(await pool.submit(order()).outcome, JobResult)
+
+
+async def test_a_worker_killed_while_it_starts_does_not_end_the_pool(start_pool: StartPool) -> None:
+    starting = asyncio.ensure_future(start_pool())
+    async with asyncio.timeout(10):
+        while not psutil.Process().children():
+            await asyncio.sleep(0.001)
+    psutil.Process().children()[0].kill()
+    pool = await starting
+    assert isinstance(await pool.submit(order()).outcome, JobResult)
