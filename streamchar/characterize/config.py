@@ -65,7 +65,7 @@ REFERENCE_PRESET: Tree = {
             "cond3_fac": 2.0,
             "cond3_fac2": 0.35,
             "judge_by_bad_pixels": True,
-            "min_width": None,
+            "min_width": 0.0,
             "max_star_loss": None,
         },
     },

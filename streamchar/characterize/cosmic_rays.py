@@ -73,9 +73,9 @@ class CosmicRayConfig(Configuration):
     """Compare pixels with neighbours that have a bad plane, and look for cosmic rays beside saturated pixels,
     as the reference does."""
 
-    min_width: float | None = Field(0.9, gt=0, le=1)
+    min_width: float = Field(0.9, ge=0, le=1)
     """Width of the sharpest source in units of the PSF's: what is narrower is a cosmic ray, by any pair of
-    pixels on opposite sides; none: only by nearest neighbours, with the growth of the reference."""
+    pixels on opposite sides; 0: only by nearest neighbours, with the growth of the reference."""
 
     pair_reach: float = Field(4.2, ge=1)
     """Largest distance of a pair's pixels from the one they judge, pixels."""
@@ -291,7 +291,7 @@ class _Search:
         image, level = _flattened(exposure, config.background)
         kernel = psf.kernel_images(*psf.average_position)[0]
         peaks = PointLikePeaks.none()
-        if config.max_star_loss is not None or config.min_width is not None:
+        if config.max_star_loss is not None or config.min_width > 0:
             peaks = find_point_like(
                 image,
                 exposure.mask,
@@ -353,7 +353,7 @@ def _narrowest(
     psf: Psf, kernel: NDArray[np.float64], peaks: PointLikePeaks, config: CosmicRayConfig
 ) -> float:
     """Width of the sharpest source in units of the PSF's; NaN when pairs are not to judge."""
-    if config.min_width is None:
+    if config.min_width == 0:
         return float("nan")
     count, sigma = peaks.common_width()
     if count >= config.star_loss_min_peaks:

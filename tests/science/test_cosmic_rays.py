@@ -132,7 +132,7 @@ def test_real_hits_are_found_whole_and_stars_left_alone(fwhm, seed):
 def test_pairs_further_away_find_more_of_each_hit():
     """The reason for them: wide hits, of which nearest neighbours see only the outline."""
     fractions = []
-    for config in (CosmicRayConfig(), CosmicRayConfig(min_width=None)):
+    for config in (CosmicRayConfig(), CosmicRayConfig(min_width=0)):
         scene = simulate(2.35, size=1600, stars=300, real_hits=200)
         cosmic_rays.find(scene.exposure, config)
         fractions.append(scene.charge[scene.found].sum() / scene.charge.sum())
@@ -249,7 +249,7 @@ def test_width_of_the_sharpest_source():
     assert cosmic_rays.find(right.exposure, CosmicRayConfig()).min_width == pytest.approx(0.9, rel=0.03)
     lonely = simulate(3.0, stars=3)
     assert np.isnan(cosmic_rays.find(lonely.exposure, CosmicRayConfig()).min_width)
-    assert np.isnan(cosmic_rays.find(right.exposure, CosmicRayConfig(min_width=None)).min_width)
+    assert np.isnan(cosmic_rays.find(right.exposure, CosmicRayConfig(min_width=0)).min_width)
 
 
 def test_width_of_a_kernel_is_that_of_its_core():
