@@ -1,0 +1,91 @@
+"""The figures as one picture: where the time goes, against the peers, and how cost grows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+
+from tests.benchmarks.report import slope
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Found = Mapping[str, Any]
+
+
+def draw(found: Found, title: str, path: Path) -> None:
+    """Draw what was measured; a panel whose section was left out stays empty."""
+    figure = Figure(figsize=(14, 9), layout="constrained")
+    panels = figure.subplots(2, 2).ravel()
+    figure.suptitle(title, fontsize=9)
+    for axes, section, draw_panel in zip(
+        panels,
+        ("cases", "peers", "sizes", "counts"),
+        (draw_stages, draw_peers, draw_sizes, draw_counts),
+        strict=True,
+    ):
+        if section in found:
+            draw_panel(axes, found[section])
+        else:
+            axes.set_axis_off()
+    figure.savefig(path, dpi=110)
+
+
+def draw_stages(axes: Axes, cases: Found) -> None:
+    """Stages of each case as stacked bars."""
+    names = dict.fromkeys(
+        name
+        for case in cases.values()
+        for name in case["stages"]
+        if "." not in name and name != "characterize"
+    )
+    left = [0.0] * len(cases)
+    for number, name in enumerate(names):
+        widths = [min(case["stages"].get(name, [0.0])) for case in cases.values()]
+        if max(widths) > 0.01:
+            axes.barh(range(len(cases)), widths, left=left, label=name, color=f"C{number % 10}")
+            left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.set_yticks(range(len(cases)), list(cases), fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel("CPU seconds an exposure")
+    axes.axvline(1.2, color="black", linewidth=0.8, linestyle="--")
+    axes.legend(fontsize=7)
+
+
+def draw_peers(axes: Axes, peers: Found) -> None:
+    """Whole processes."""
+    names = {"chain": "source-extractor\n+ psfex\n+ source-extractor"}
+    labels = [names.get(label, label) for label in peers]
+    axes.bar(labels, [median(run["cpu"] for run in runs) for runs in peers.values()], color="C0")
+    axes.set_ylabel("CPU seconds of the whole process (median)")
+
+
+def draw_sizes(axes: Axes, sizes: Found) -> None:
+    """Cost against pixels."""
+    pixels = [float(size) ** 2 for size in sizes]
+    for key, label in (
+        ("cpu", "total"),
+        ("pixels", "pixels' stages"),
+        ("sources", "sources' stages"),
+        ("measure_psf", "PSF"),
+    ):
+        seconds = [found[key] for found in sizes.values()]
+        axes.loglog(pixels, seconds, "o-", label=f"{label}, slope {slope(pixels, seconds):.2f}")
+    axes.set_xlabel("pixels")
+    axes.set_ylabel("CPU seconds an exposure")
+    axes.legend(fontsize=8)
+
+
+def draw_counts(axes: Axes, counts: Found) -> None:
+    """Cost against sources."""
+    rows = [float(found["rows"]) for found in counts.values()]
+    for key, label in (("sources", "sources' stages"), ("measure_psf", "PSF"), ("cpu", "total")):
+        seconds = [found[key] for found in counts.values()]
+        axes.loglog(rows, seconds, "o-", label=f"{label}, slope {slope(rows, seconds):.2f}")
+    axes.set_xlabel("measured sources")
+    axes.set_ylabel("CPU seconds an exposure")
+    axes.legend(fontsize=8)

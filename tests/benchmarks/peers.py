@@ -1,0 +1,213 @@
+"""The same pixels through source-extractor, psfex and source-extractor again, with configuration files written here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tests.benchmarks.processes import CACHE, Usage, run
+
+PACKAGES = ("source-extractor", "psfex")
+APERTURE_RADII = (3.0, 4.5, 6.0, 9.0, 12.0, 17.0, 25.0, 35.0, 50.0, 70.0)
+"""Pixels; the radii that streamchar measures by default."""
+
+THRESHOLD = 5.0
+KERNEL_SIZE = 7
+
+VIGNET_PARAMETERS = (
+    "NUMBER",
+    "X_IMAGE",
+    "Y_IMAGE",
+    "FLUX_RADIUS",
+    "FLUX_APER(1)",
+    "FLUXERR_APER(1)",
+    "ELONGATION",
+    "FLAGS",
+    "SNR_WIN",
+    "VIGNET(35,35)",
+)
+MEASURED_PARAMETERS = (
+    "NUMBER",
+    "XWIN_IMAGE",
+    "YWIN_IMAGE",
+    "ERRX2WIN_IMAGE",
+    "ERRY2WIN_IMAGE",
+    "X2WIN_IMAGE",
+    "Y2WIN_IMAGE",
+    "XYWIN_IMAGE",
+    "FLUX_AUTO",
+    "FLUXERR_AUTO",
+    "KRON_RADIUS",
+    f"FLUX_APER({len(APERTURE_RADII)})",
+    f"FLUXERR_APER({len(APERTURE_RADII)})",
+    "FLUX_RADIUS",
+    "FWHM_IMAGE",
+    "BACKGROUND",
+    "CLASS_STAR",
+    "FLAGS",
+)
+
+
+class PeersMissingError(Exception):
+    """The programs to compare with are not there and cannot be installed; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What the three programs used.
+
+    Attributes
+    ----------
+    steps
+        By name, in order.
+    sources
+        Rows of the last catalogue.
+    stars
+        Stars that psfex kept, as it reports.
+    """
+
+    steps: Mapping[str, Usage]
+    sources: int
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of the three processes."""
+        return sum(usage.cpu for usage in self.steps.values())
+
+    @property
+    def peak_bytes(self) -> int:
+        """Largest resident size of any."""
+        return max(usage.peak_bytes for usage in self.steps.values())
+
+
+def install() -> None:
+    """Install the programs with apt-get when they are missing and this is root on a Debian.
+
+    Raises
+    ------
+    PeersMissingError
+        They are missing still.
+    """
+    missing = [name for name in PACKAGES if shutil.which(name) is None]
+    if not missing:
+        return
+    apt = shutil.which("apt-get")
+    command = ["apt-get", "install", "--yes", "--quiet", *missing]
+    if apt is None or os.geteuid() != 0:
+        raise PeersMissingError(f"as root: {' '.join(command)}")
+    print(f"installing {' '.join(missing)}", flush=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for words in (["apt-get", "update"], command):
+        subprocess.run(words, env=environment, check=False, **quiet)  # type: ignore[call-overload]
+    if any(shutil.which(name) is None for name in PACKAGES):
+        raise PeersMissingError(f"apt-get failed; try: {' '.join(command)}")
+
+
+def run_chain(image: Path, fwhm: float, gain: float, saturation: float) -> Chain:
+    """Extract stamps, model the PSF, extract again with apertures, Kron and windowed figures."""
+    folder = CACHE / "peers"
+    folder.mkdir(exist_ok=True)
+    write_files(folder, fwhm, gain, saturation)
+    extract = ["source-extractor", str(image), "-c"]
+    steps = {
+        "source-extractor 1": run([*extract, "stamps.sex"], folder),
+        "psfex": run(["psfex", "stamps.cat", "-c", "default.psfex"], folder),
+        "source-extractor 2": run([*extract, "measure.sex"], folder),
+    }
+    return Chain(steps, count_rows(folder / "measure.cat"))
+
+
+def write_files(folder: Path, fwhm: float, gain: float, saturation: float) -> None:
+    """Write the configuration files of all three steps."""
+    common = {
+        "CATALOG_TYPE": "FITS_LDAC",
+        "DETECT_TYPE": "CCD",
+        "DETECT_MINAREA": 1,
+        "THRESH_TYPE": "RELATIVE",
+        "DETECT_THRESH": f"{matched_threshold(fwhm):.4f}",
+        "ANALYSIS_THRESH": f"{matched_threshold(fwhm):.4f}",
+        "FILTER": "Y",
+        "FILTER_NAME": "gauss.conv",
+        "DEBLEND_NTHRESH": 32,
+        "DEBLEND_MINCONT": 0.005,
+        "CLEAN": "Y",
+        "CLEAN_PARAM": 1.0,
+        "WEIGHT_TYPE": "NONE",
+        "SATUR_LEVEL": saturation,
+        "GAIN": gain,
+        "PIXEL_SCALE": 0.2,
+        "SEEING_FWHM": fwhm * 0.2,
+        "STARNNW_NAME": "default.nnw",
+        "BACK_SIZE": 128,
+        "BACK_FILTERSIZE": 3,
+        "CHECKIMAGE_TYPE": "NONE",
+        "VERBOSE_TYPE": "QUIET",
+        "WRITE_XML": "N",
+        "NTHREADS": 1,
+    }
+    diameters = ",".join(f"{2 * radius:g}" for radius in APERTURE_RADII)
+    stamps = {"CATALOG_NAME": "stamps.cat", "PARAMETERS_NAME": "stamps.param", "PHOT_APERTURES": "24"}
+    measured = {
+        "CATALOG_NAME": "measure.cat",
+        "PARAMETERS_NAME": "measure.param",
+        "PHOT_APERTURES": diameters,
+    }
+    psfex = {
+        "BASIS_TYPE": "PIXEL_AUTO",
+        "PSF_SAMPLING": 1.0,
+        "PSF_SIZE": "41,41",
+        "PSFVAR_KEYS": "X_IMAGE,Y_IMAGE",
+        "PSFVAR_GROUPS": "1,1",
+        "PSFVAR_DEGREES": 2,
+        "SAMPLE_AUTOSELECT": "Y",
+        "SAMPLE_FWHMRANGE": "1.5,12.0",
+        "SAMPLE_VARIABILITY": 0.3,
+        "SAMPLE_MINSN": 50,
+        "SAMPLE_MAXELLIP": 0.3,
+        "CHECKPLOT_TYPE": "NONE",
+        "CHECKPLOT_DEV": "NULL",
+        "CHECKIMAGE_TYPE": "NONE",
+        "OUTCAT_TYPE": "NONE",
+        "VERBOSE_TYPE": "QUIET",
+        "WRITE_XML": "N",
+        "NTHREADS": 1,
+    }
+    for name, settings in (
+        ("stamps.sex", common | stamps),
+        ("measure.sex", common | measured),
+        ("default.psfex", psfex),
+    ):
+        (folder / name).write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
+    (folder / "stamps.param").write_text("\n".join(VIGNET_PARAMETERS) + "\n")
+    (folder / "measure.param").write_text("\n".join(MEASURED_PARAMETERS) + "\n")
+    kernel = gaussian_kernel(fwhm)
+    rows = "\n".join(" ".join(f"{value:.6f}" for value in row) for row in kernel)
+    (folder / "gauss.conv").write_text(f"CONV NORM\n# Gaussian\n{rows}\n")
+    shutil.copy("/usr/share/source-extractor/default.nnw", folder / "default.nnw")
+
+
+def gaussian_kernel(fwhm: float, size: int = KERNEL_SIZE) -> np.ndarray:
+    """Gaussian of unit sum, (size, size)."""
+    x = np.arange(size) - size // 2
+    profile = np.exp(-4 * np.log(2) * (x / fwhm) ** 2)
+    kernel = np.outer(profile, profile)
+    return np.asarray(kernel / kernel.sum())
+
+
+def matched_threshold(fwhm: float) -> float:
+    """5 sigma of the filtered image in units of the unfiltered noise, which is what source-extractor compares with."""
+    return float(THRESHOLD * np.sqrt((gaussian_kernel(fwhm) ** 2).sum()))
+
+
+def count_rows(catalogue: Path) -> int:
+    """Rows of the objects' table of a FITS_LDAC catalogue."""
+    from astropy.io import fits
+
+    return int(fits.getheader(catalogue, "LDAC_OBJECTS")["NAXIS2"])

@@ -1,0 +1,269 @@
+"""The figures as one table with the targets beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.instructions import TOLERANCE, Change
+
+Found = Mapping[str, Any]
+MB = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table.
+
+    Attributes
+    ----------
+    section, name
+        What was measured.
+    value
+        The figure; NaN when there is none.
+    unit
+        Of the figure.
+    note
+        What belongs to it.
+    low, high
+        Limits it must keep, or None.
+    """
+
+    section: str
+    name: str
+    value: float
+    unit: str
+    note: str = ""
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """``PASS`` or ``MISS`` where there is a limit, else nothing."""
+        if self.low is None and self.high is None:
+            return ""
+        above = self.low is None or self.value >= self.low
+        below = self.high is None or self.value <= self.high
+        return "PASS" if above and below else "MISS"
+
+    @property
+    def target(self) -> str:
+        """The limits in words."""
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g} to {self.high:g}"
+        if self.low is not None:
+            return f">= {self.low:g}"
+        return f"<= {self.high:g}" if self.high is not None else ""
+
+
+def rows(found: Found) -> Iterator[Row]:
+    """Every line, of the sections that were measured."""
+    makers = {
+        "cases": case_rows,
+        "peers": peer_rows,
+        "workers": worker_rows,
+        "sizes": size_rows,
+        "counts": count_rows,
+        "encodings": encoding_rows,
+    }
+    for section, make in makers.items():
+        if section in found:
+            yield from make(found[section])
+
+
+def case_rows(cases: Found) -> Iterator[Row]:
+    """Totals with their targets, then stages."""
+    first = next(iter(cases))
+    size = first.partition(" ")[0]
+    limits = {first: 1.2, f"{first}, measure all": 2.2}
+    for label, case in cases.items():
+        least = min(case["cpu"])
+        note = (
+            f"median {median(case['cpu']):.2f}; first exposure {case['first']:.2f}; {case['rows']} sources, "
+            f"{case['footprints']} footprints > 5σ; FWHM {case['fwhm']:.1f} px; {case['outcome']}"
+        )
+        yield Row("CPU per exposure", label, least, "s", note, high=limits.get(label))
+    yield from final_pass_rows(cases, first)
+    yield from sharp_rows(cases, size)
+    for label, case in cases.items():
+        limit = 450.0 if label == first else None
+        yield Row("peak memory", label, case["peak_bytes"] / MB, "MB", high=limit)
+    for label, case in cases.items():
+        if label.startswith(size):
+            yield from stage_rows(label, case)
+
+
+def final_pass_rows(cases: Found, first: str) -> Iterator[Row]:
+    """What measuring all in the final pass alone would cost: computed from the passes of both runs."""
+    every, few = cases[f"{first}, measure all"], cases[first]
+    more = sum(
+        every["passes"][stage][-1] - few["passes"][stage][-1] for stage in ("measurement", "detection")
+    )
+    note = "computed: default plus the difference of the last detection and of the last measurement"
+    yield Row(
+        "CPU per exposure",
+        f"{first}, all in the final pass only",
+        min(few["cpu"]) + more,
+        "s",
+        note,
+        high=2.2,
+    )
+
+
+def sharp_rows(cases: Found, size: str) -> Iterator[Row]:
+    """Sharp seeing over normal seeing."""
+    for preset in ("", ", reference"):
+        sharp, normal = (min(cases[f"{size} {name}{preset}"]["cpu"]) for name in ("sharp", "normal"))
+        yield Row(
+            "CPU per exposure", f"sharp / normal{preset}", sharp / normal, "x", high=None if preset else 2.0
+        )
+
+
+def stage_rows(label: str, case: Found) -> Iterator[Row]:
+    """Stages, dearest first."""
+    stages = {
+        name: values for name, values in case["stages"].items() if "." not in name and name != "characterize"
+    }
+    for name, values in sorted(stages.items(), key=lambda item: -min(item[1])):
+        passes = case["passes"].get(name, [])
+        note = f"median {median(values):.3f}" + (
+            f"; passes {', '.join(f'{x:.3f}' for x in passes)}" if len(passes) > 1 else ""
+        )
+        if name in case.get("stage_peaks", {}):
+            note += f"; peak {case['stage_peaks'][name] / MB:.0f} MB"
+        if min(values) >= 0.0005:
+            yield Row(f"stages: {label}", name, min(values), "s", note)
+
+
+def peer_rows(peers: Found) -> Iterator[Row]:
+    """Whole processes in turns, and their ratios pair by pair."""
+    for label, runs in peers.items():
+        seconds = [run["cpu"] for run in runs]
+        note = f"median {median(seconds):.2f}; {runs[0]['sources']} sources; peak {runs[0]['peak_bytes'] / MB:.0f} MB"
+        if "steps" in runs[0]:
+            note += "".join(
+                f"; {name} {min(run['steps'][name]['cpu'] for run in runs):.2f}" for name in runs[0]["steps"]
+            )
+        name = "source-extractor + psfex + source-extractor" if label == "chain" else label
+        yield Row("whole process, in turns", name, min(seconds), "s", note)
+    for label, low in (("ours", 8.0), ("ours, measure all", None), ("sep", None)):
+        ratios = [a["cpu"] / b["cpu"] for a, b in zip(peers["chain"], peers[label], strict=True)]
+        note = f"median of pairs; {min(ratios):.2f} to {max(ratios):.2f}"
+        yield Row("whole process, in turns", f"chain / {label}", median(ratios), "x", note, low=low)
+
+
+def worker_rows(workers: Found) -> Iterator[Row]:
+    """Start, size and throughput."""
+    starts = workers["starts"]
+    note = f"median {median(starts):.2f} of {len(starts)}, elapsed"
+    yield Row("workers", "start to ready", min(starts), "s", note, high=0.6)
+    one = workers["workers"]["1"]
+    for count, found in workers["workers"].items():
+        label = f"{count} worker" + ("s" if count != "1" else "")
+        yield Row(
+            "workers", f"{label}: throughput", found["rate"], "/s", f"{found['cpu']:.2f} CPU s an exposure"
+        )
+        yield Row("workers", f"{label}: peak memory of one", found["peak_bytes"] / MB, "MB", high=450.0)
+        if count != "1":
+            low = 1.9 if count == "2" else None
+            note = f"elapsed: needs free cores; by CPU seconds {int(count) * one['cpu'] / found['cpu']:.2f}"
+            yield Row("workers", f"{label} / one", found["rate"] / one["rate"], "x", note, low=low)
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Slope of a straight line through the logarithms; NaN with fewer than two points."""
+    usable = [(a, b) for a, b in zip(x, y, strict=True) if a > 0 and b > 0]
+    if len(usable) < 2:
+        return math.nan
+    logs = np.log(np.array(usable))
+    return float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
+
+
+def size_rows(sizes: Found) -> Iterator[Row]:
+    """Cost against pixels."""
+    for size, found in sizes.items():
+        note = (
+            f"pixels' stages {found['pixels']:.3f}, sources' {found['sources']:.3f}, PSF {found['measure_psf']:.3f}; "
+            f"{found['rows']} sources; {found['peak_bytes'] / MB:.0f} MB; {found['outcome']}"
+        )
+        yield Row("scaling with pixels", f"{size}x{size}", found["cpu"], "s", note)
+    pixels = [float(size) ** 2 for size in sizes]
+    for label, key, limited in (
+        ("total", "cpu", True),
+        ("pixels' stages", "pixels", True),
+        ("PSF", "measure_psf", False),
+    ):
+        value = slope(pixels, [found[key] for found in sizes.values()])
+        low, high = (0.9, 1.1) if limited else (None, None)
+        yield Row("scaling with pixels", f"slope, {label}", value, "", low=low, high=high)
+
+
+def count_rows(counts: Found) -> Iterator[Row]:
+    """Cost against sources."""
+    for count, found in counts.items():
+        each = 1e6 * found["sources"] / max(found["rows"], 1)
+        note = f"{found['rows']} measured; total {found['cpu']:.2f} s; {each:.0f} µs a source; PSF {found['measure_psf']:.2f} s; {found['outcome']}"
+        yield Row("scaling with sources", f"{count} stars: sources' stages", found["sources"], "s", note)
+    rows_ = [float(found["rows"]) for found in counts.values()]
+    value = slope(rows_, [found["sources"] for found in counts.values()])
+    yield Row("scaling with sources", "slope, sources' stages", value, "", low=0.9, high=1.1)
+    yield Row(
+        "scaling with sources",
+        "slope, total",
+        slope(rows_, [f["cpu"] for f in counts.values()]),
+        "",
+        "pixels included",
+    )
+
+
+def encoding_rows(encodings: Found) -> Iterator[Row]:
+    """Milliseconds by format."""
+    section = f"catalogue of {encodings['rows']} rows x {encodings['columns']} columns"
+    for name, found in encodings["formats"].items():
+        note = f"decode {found['decode_ms']:.1f} ms; {found['bytes'] / MB:.2f} MB"
+        yield Row(section, f"encode, {name}", found["encode_ms"], "ms", note)
+    if "Avro container" not in encodings["formats"]:
+        yield Row(
+            section, "encode, Avro container", math.nan, "ms", "not measured: fastavro is not installed"
+        )
+
+
+def instruction_rows(changes: Sequence[Change], comparable: bool) -> Iterator[Row]:
+    """Instructions against the stored figures; without limits where the build is another."""
+    for change in changes:
+        stored = "nothing stored" if change.stored is None else f"stored {change.stored / 1e6:.3f}"
+        note = f"{stored}; ratio {change.ratio:.3f}" + ("; record anew" if change.stale else "")
+        high = (change.stored or 0) * (1 + TOLERANCE) / 1e6 if comparable else None
+        found = math.nan if change.found is None else change.found / 1e6
+        yield Row("instructions", change.name, found, "M", note, high=high)
+
+
+def print_table(title: str, lines: Sequence[Row], console: Console) -> None:
+    """Print everything."""
+    table = Table(title=title, title_justify="left", show_edge=False)
+    for header, options in (
+        ("what", {"overflow": "fold"}),
+        ("value", {"justify": "right", "no_wrap": True}),
+        ("target", {"no_wrap": True}),
+        ("", {"no_wrap": True}),
+        ("note", {"overflow": "fold", "style": "dim"}),
+    ):
+        table.add_column(header, **options)
+    section = ""
+    for row in lines:
+        if row.section != section:
+            table.add_section()
+            table.add_row(f"[bold]{row.section}[/bold]")
+            section = row.section
+        style = {"PASS": "green", "MISS": "red"}.get(row.verdict, "")
+        verdict = f"[{style}]{row.verdict}[/{style}]" if style else ""
+        value = "-" if math.isnan(row.value) else f"{row.value:.3g} {row.unit}"
+        table.add_row(f"  {row.name}", value, row.target, verdict, row.note)
+    console.print(table)
