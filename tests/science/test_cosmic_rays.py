@@ -139,6 +139,35 @@ def test_pairs_further_away_find_more_of_each_hit():
     assert fractions[0] > fractions[1] + 0.02
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_hits_on_stars_are_found_and_the_stars_are_kept(seed):
+    """Within 1.5 FWHM of stars of 3000 electrons and more; pixels of the stars do not follow those of the hits."""
+
+    def found(config):
+        scene = simulate(4.0, size=1600, stars=150, real_hits=0, seed=seed)
+        rng = np.random.default_rng(seed)
+        for y, x in zip(scene.star_y[scene.flux > 3000], scene.star_x[scene.flux > 3000], strict=True):
+            hit = stamp(hits()[rng.integers(len(hits()))])
+            if max(hit.shape) > 30 or hit.sum() > 1e5:
+                continue
+            oy, ox = (round(c + rng.uniform(-4, 4)) - n // 2 for c, n in zip((y, x), hit.shape, strict=True))
+            if 0 <= oy <= 1600 - hit.shape[0] and 0 <= ox <= 1600 - hit.shape[1]:
+                scene.charge[oy : oy + hit.shape[0], ox : ox + hit.shape[1]] += hit
+        scene.exposure.image += scene.charge.astype(np.float32)
+        cosmic_rays.find(scene.exposure, config)
+        names, count = label(scene.charge > 0, np.ones((3, 3)))
+        numbers = np.arange(1, count + 1)
+        visible = maximum(scene.charge / scene.noise, names, numbers) > 6
+        caught = maximum(scene.found, names, numbers)[visible] > 0
+        far = scene.found & ~binary_dilation(scene.charge > 0, np.ones((3, 3)))
+        return caught.mean(), far.sum() / visible.sum()
+
+    fraction, false_pixels_per_hit = found(CosmicRayConfig())
+    assert fraction >= 0.9
+    assert false_pixels_per_hit <= 0.5
+    assert fraction > found(CosmicRayConfig(min_width=0))[0] + 0.02
+
+
 def test_dead_columns_and_saturated_trails_are_no_cosmic_rays():
     """Sharp as they are: their pixels are masked, and those beside them need other neighbours to be judged by."""
 
