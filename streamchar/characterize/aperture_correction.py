@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field as Setting
 
 from streamchar.characterize.base import Task
 from streamchar.characterize.catalog import Column, SourceCatalog, flag
-from streamchar.characterize.chebyshev import ChebyshevField, terms
+from streamchar.characterize.chebyshev import ChebyshevField, design_matrix, terms
 from streamchar.characterize.errors import ApertureCorrectionError, NormalizationError
 from streamchar.characterize.source_selection import (
     SignalToNoiseLimits,
@@ -33,6 +33,13 @@ CORRECTED = ("base_GaussianFlux", "base_PsfFlux")
 SCALED_MAD = 1.4826
 ERROR_FLOOR = 1e-7
 """Added to the scatter, so that perfectly equal ratios are not clipped."""
+HUBER = 0.3
+"""Residual in standard deviations from which a star counts less. So low that the fit is nearly a median: neighbours only
+ever add light to an aperture, and a mean follows them by 1 to 2 mmag."""
+HUBER_VARIANCE = 1.363
+"""Variance of that estimate over the least squares one's, for normal errors (Huber 1964, Ann. Math. Stat. 35, 73)."""
+PRIOR_STARS = 5.0
+"""Degrees of freedom that the flux errors count for when the scale of the residuals is estimated."""
 
 
 class FieldFitConfig(Configuration):
@@ -40,6 +47,11 @@ class FieldFitConfig(Configuration):
 
     order: int = Setting(default=2, ge=0, le=10)
     """Largest total degree (the reference's order_x and order_y, triangular)."""
+    stars_per_term: float = Setting(default=5.0, ge=1)
+    """Stars that each term needs (weighted fit only); a constant is always allowed."""
+    min_gain: float = Setting(default=4.0, ge=0)
+    """A higher order is taken when it lowers the sum of squared leave-one-out errors by more than this many variances
+    (weighted fit only). Of stars without a gradient 2 % exceed 4."""
 
 
 class MeasureApertureCorrectionsConfig(Configuration):
@@ -48,11 +60,19 @@ class MeasureApertureCorrectionsConfig(Configuration):
     names: tuple[str, ...] = CORRECTED
     """Fluxes to correct; those that were not measured are ignored."""
     ref_flux_name: str = "slot_CalibFlux"
-    """Flux that the corrected ones shall equal on stars."""
+    """Flux that the corrected ones shall equal on stars. The plain aperture has less noise for each star, but takes in
+    more of its neighbours."""
     source_selector: SourceSelectorConfig = SourceSelectorConfig()
     """Stars to measure on."""
     fit_config: FieldFitConfig = FieldFitConfig()
     """The polynomial."""
+    weights: Literal["inverse_variance", "equal"] = "inverse_variance"
+    """``inverse_variance``: stars count by their errors, the order is chosen by leave-one-out prediction, and the field
+    does not extrapolate. ``equal`` (the reference's): all stars count the same, and the order is the
+    largest with enough degrees of freedom."""
+    min_scatter: float = Setting(default=3e-3, gt=0)
+    """Least intrinsic scatter of a star's ratio, relative (weighted fit only): what a constant or a plane misses of the
+    true field, so that no few bright stars decide alone."""
     num_iter: int = Setting(default=4, ge=1)
     """Rounds of clipping and fitting."""
     num_sigma_clip: float = Setting(default=4.0, gt=0)
@@ -60,7 +80,7 @@ class MeasureApertureCorrectionsConfig(Configuration):
     min_degrees_of_freedom: int = Setting(default=1, ge=1)
     """Stars minus terms; the order is lowered until it is reached."""
     do_final_median_shift: bool = True
-    """Remove the median residual at the end."""
+    """Remove the median residual at the end (equal weights only)."""
     error_estimate: Literal["standard_error", "scatter"] = "standard_error"
     """Error of a correction: that of the fitted field, or the scatter of single stars about it (the reference's), which
     overestimates the error of corrected fluxes by the square root of stars over terms."""
@@ -68,7 +88,54 @@ class MeasureApertureCorrectionsConfig(Configuration):
     """Fluxes without which the others are still corrected."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundedField:
+    """A field that keeps, beyond the stars, the value at the nearest position between them.
+
+    Attributes
+    ----------
+    field
+        What is evaluated.
+    x_range, y_range
+        Least and largest position of the stars, pixels.
+    """
+
+    field: ChebyshevField
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+
+    def evaluate(self, x: ArrayLike, y: ArrayLike) -> Array:
+        """Values at pixel positions; NaN positions give NaN."""
+        return self.field.evaluate(np.clip(x, *self.x_range), np.clip(y, *self.y_range))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StandardError:
+    """Standard error of a fitted field as a function of position: that of the polynomial, growing away from the stars.
+
+    Attributes
+    ----------
+    covariance
+        float64 (terms, terms): of the coefficients, in the order of :func:`chebyshev.design_matrix`.
+    order
+        Largest total degree.
+    width, height
+        The box in pixels.
+    """
+
+    covariance: Array
+    order: int
+    width: int
+    height: int
+
+    def evaluate(self, x: ArrayLike, y: ArrayLike) -> Array:
+        """Values at pixel positions; NaN positions give NaN."""
+        design = design_matrix(x, y, order=self.order, width=self.width, height=self.height)
+        variance = np.einsum("...i,ij,...j->...", design, self.covariance, design)
+        return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FieldFit:
     """A fitted correction.
 
@@ -81,11 +148,14 @@ class FieldFit:
         last clipping), as configured.
     used
         bool (n): which stars survived.
+    order
+        Largest total degree of the field.
     """
 
-    field: ChebyshevField
-    error: float
+    field: Field
+    error: Field
     used: Selected
+    order: int
 
 
 def fit_ratio(
@@ -95,6 +165,7 @@ def fit_ratio(
     config: MeasureApertureCorrectionsConfig,
     shape: tuple[int, int],
     *,
+    variance: Array | None = None,
     flux: str = "",
 ) -> FieldFit:
     """Fit a polynomial of position to flux ratios, clipping outliers for good.
@@ -104,9 +175,12 @@ def fit_ratio(
     x, y, ratio
         float64 (n): positions in pixels and reference over measured flux, all finite.
     config
-        Order, clipping, degrees of freedom.
+        Order, weights, clipping, degrees of freedom.
     shape
         Height and width of the exposure.
+    variance
+        float64 (n): of the ratios, from the flux errors; not finite or negative counts as unknown and such a star is
+        left out. Ignored with equal weights, zero when omitted.
     flux
         Name for the error message.
 
@@ -115,30 +189,154 @@ def fit_ratio(
     ApertureCorrectionError
         When too few stars are left for a constant.
     """
+    if config.weights == "equal":
+        return _fit_equally(x, y, ratio, config, shape, flux)
+    return _fit_weighted(
+        x, y, ratio, np.zeros(len(ratio)) if variance is None else variance, config, shape, flux
+    )
+
+
+def _fit_equally(
+    x: Array,
+    y: Array,
+    ratio: Array,
+    config: MeasureApertureCorrectionsConfig,
+    shape: tuple[int, int],
+    flux: str,
+) -> FieldFit:
+    """Fit as the reference does (reference: aperture-correction.md section 2)."""
     height, width = shape
     order, needed = config.fit_config.order, config.min_degrees_of_freedom + 1
     kept = np.arange(len(ratio))
-    if len(ratio) < needed:
-        raise ApertureCorrectionError(flux=flux, stars=len(ratio), needed=needed)
+    _require(len(kept), needed, flux)
     model = np.full(len(ratio), np.median(ratio))
     for _ in range(config.num_iter):
         residual = ratio[kept] - model
-        error = SCALED_MAD * float(np.median(np.abs(residual - np.median(residual)))) + ERROR_FLOOR
+        error = _spread(residual - np.median(residual))
         # About zero, not about the median: the model is meant to be unbiased.
         kept = kept[np.abs(residual) <= config.num_sigma_clip * error]
         while order > 0 and len(kept) - terms(order) < config.min_degrees_of_freedom:
             order -= 1
-        if len(kept) < needed:
-            raise ApertureCorrectionError(flux=flux, stars=len(kept), needed=needed)
+        _require(len(kept), needed, flux)
         field = ChebyshevField.fit(x[kept], y[kept], ratio[kept], order=order, width=width, height=height)
         model = field.evaluate(x[kept], y[kept])
     if config.do_final_median_shift:
         field = field.shifted(-float(np.median(model - ratio[kept])))
-    used = np.zeros(len(ratio), np.bool_)
-    used[kept] = True
     if config.error_estimate == "standard_error":
         error *= (terms(order) / len(kept)) ** 0.5
-    return FieldFit(field, error, used)
+    return FieldFit(field, ChebyshevField.constant(error, width, height), _marked(kept, len(ratio)), order)
+
+
+def _fit_weighted(
+    x: Array,
+    y: Array,
+    ratio: Array,
+    variance: Array,
+    config: MeasureApertureCorrectionsConfig,
+    shape: tuple[int, int],
+    flux: str,
+) -> FieldFit:
+    """Fit with weights, of the order that predicts left-out stars best."""
+    height, width = shape
+    needed = config.min_degrees_of_freedom + 1
+    kept = np.flatnonzero(np.isfinite(variance) & (variance >= 0))
+    _require(len(kept), needed, flux)
+    design = design_matrix(x, y, order=config.fit_config.order, width=width, height=height)
+    model, count = np.full(len(ratio), np.median(ratio[kept])), 1
+    for _ in range(config.num_iter):
+        residual = ratio - model
+        total = variance + _intrinsic_variance(residual[kept], variance[kept], config.min_scatter)
+        pull = np.abs(residual) / np.sqrt(total)
+        # Few stars may agree by chance: never clip within the errors quoted.
+        scale = max(_spread(pull[kept]), 1.0)
+        kept = kept[pull[kept] <= config.num_sigma_clip * scale]
+        _require(len(kept), needed, flux)
+        weights = np.minimum(1.0, HUBER * scale / np.maximum(pull[kept], ERROR_FLOOR)) / total[kept]
+        order = _best_order(design[kept], ratio[kept], 1.0 / total[kept], config.fit_config)
+        count = terms(order)
+        solution, _, _ = _solve(design[kept, :count], ratio[kept], weights)
+        model = design[:, :count] @ solution
+    used, values = _marked(kept, len(ratio)), model[kept]
+    polynomial = ChebyshevField.of(solution, order, width, height)
+    field = BoundedField(polynomial, _range(x[kept]), _range(y[kept]))
+    residual = ratio[kept] - values
+    if config.error_estimate == "scatter":
+        return FieldFit(field, ChebyshevField.constant(_spread(residual), width, height), used, order)
+    covariance = _covariance(design[kept, :count], residual, total[kept])
+    return FieldFit(field, StandardError(covariance, order, width, height), used, order)
+
+
+def _best_order(design: Array, ratio: Array, weights: Array, config: FieldFitConfig) -> int:
+    """Order whose leave-one-out predictions are clearly the best."""
+    best, least, unit = 0, np.inf, np.inf
+    scores: list[float] = []
+    for order in range(config.order + 1):
+        count = terms(order)
+        if order and len(ratio) < config.stars_per_term * count:
+            break
+        solution, leverage, _ = _solve(design[:, :count], ratio, weights)
+        square = weights * (ratio - design[:, :count] @ solution) ** 2
+        free = 1.0 - leverage
+        # A star that alone fixes a term predicts nothing: such an order is not usable.
+        scores.append(float(np.sum(square / free**2)) if free.min() > ERROR_FLOOR else np.inf)
+        unit = min(unit, float(square.sum()) / max(len(ratio) - count, 1))
+    for order, score in enumerate(scores):
+        if score < least - config.min_gain * unit:
+            best, least = order, score
+    return best
+
+
+def _solve(design: Array, values: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Weighted least squares: coefficients, leverage of each value, and the inverse of the normal matrix."""
+    root = np.sqrt(weights)
+    scaled = design * root[:, None]
+    inverse = np.linalg.pinv(scaled)
+    leverage = np.einsum("ij,ji->i", scaled, inverse)
+    return inverse @ (values * root), leverage, inverse @ inverse.T
+
+
+def _covariance(design: Array, residual: Array, variance: Array) -> Array:
+    """Covariance of the coefficients; the residuals scale it, the flux errors stand in for stars that are missing."""
+    _, _, inverse = _solve(design, residual, 1.0 / variance)
+    freedom = max(len(residual) - design.shape[1], 0)
+    square = freedom * _spread(residual / np.sqrt(variance)) ** 2
+    scale = HUBER_VARIANCE * (square + PRIOR_STARS) / (freedom + PRIOR_STARS)
+    return np.asarray(scale * inverse)
+
+
+def _intrinsic_variance(residual: Array, variance: Array, least: float) -> float:
+    """Variance that has to be added to the stars' own for residuals to scatter as they do.
+
+    Found by bisection where the scaled median absolute residual is one standard deviation; at least ``least`` squared.
+    """
+    low, high = least, max(least, 2.0 * _spread(residual))
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        if _spread(residual / np.sqrt(variance + middle**2)) > 1.0:
+            low = middle
+        else:
+            high = middle
+    # Without excess the upper end approaches the least one.
+    return high**2
+
+
+def _spread(values: Array) -> float:
+    return SCALED_MAD * float(np.median(np.abs(values))) + ERROR_FLOOR
+
+
+def _range(values: Array) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
+def _require(stars: int, needed: int, flux: str) -> None:
+    if stars < needed:
+        raise ApertureCorrectionError(flux=flux, stars=stars, needed=needed)
+
+
+def _marked(kept: NDArray[np.intp], count: int) -> Selected:
+    used = np.zeros(count, np.bool_)
+    used[kept] = True
+    return used
 
 
 class MeasureApertureCorrections(Task[MeasureApertureCorrectionsConfig]):
@@ -180,22 +378,25 @@ class MeasureApertureCorrections(Task[MeasureApertureCorrectionsConfig]):
                         raise
                     self.record("skipped", str(error))
                     continue
-                height, width = exposure.shape
                 corrections[f"{name}_instFlux"] = fit.field
-                corrections[f"{name}_instFluxErr"] = ChebyshevField.constant(fit.error, width, height)
+                corrections[f"{name}_instFluxErr"] = fit.error
                 catalog[f"apcorr_{name}_used"] = fit.used
                 self.record(f"{name}_stars", int(fit.used.sum()))
+                self.record(f"{name}_order", fit.order)
         return corrections
 
     def _fit(self, name: str, catalog: SourceCatalog, usable: Selected, shape: tuple[int, int]) -> FieldFit:
         flux = catalog[f"{name}_instFlux"]
         chosen = usable & ~catalog[f"{name}_flag"] & np.isfinite(flux) & (flux > 0)
         x, y = catalog["slot_Centroid_x"][chosen], catalog["slot_Centroid_y"][chosen]
-        ratio = catalog[f"{self.config.ref_flux_name}_instFlux"][chosen] / flux[chosen]
-        fit = fit_ratio(x, y, ratio, self.config, shape, flux=name)
-        used = np.zeros(len(catalog), np.bool_)
-        used[chosen] = fit.used
-        return FieldFit(fit.field, fit.error, used)
+        reference, flux = catalog[f"{self.config.ref_flux_name}_instFlux"][chosen], flux[chosen]
+        ratio = reference / flux
+        # Both fluxes share pixels, so that this is an upper bound; the residuals scale it.
+        reference_error = catalog[f"{self.config.ref_flux_name}_instFluxErr"][chosen]
+        flux_error = catalog[f"{name}_instFluxErr"][chosen]
+        variance = (reference_error / flux) ** 2 + (flux_error * ratio / flux) ** 2
+        fit = fit_ratio(x, y, ratio, self.config, shape, variance=variance, flux=name)
+        return replace(fit, used=_marked(np.flatnonzero(chosen)[fit.used], len(catalog)))
 
 
 class ApplyApertureCorrectionsConfig(Configuration):

@@ -19,6 +19,29 @@ def terms(order: int) -> int:
     return (order + 1) * (order + 2) // 2
 
 
+def design_matrix(x: ArrayLike, y: ArrayLike, *, order: int, width: int, height: int) -> Array:
+    """Terms of a triangular polynomial at positions, sorted by degree: those of a lower order come first.
+
+    Parameters
+    ----------
+    x, y
+        Positions in pixels; NaN gives NaN.
+    order
+        Largest total degree.
+    width, height
+        The box in pixels.
+
+    Returns
+    -------
+    design
+        float64 (..., terms(order)).
+    """
+    rows, columns = _by_degree(order)
+    u = chebvander(_scaled(np.asarray(x, np.float64), width), order)
+    v = chebvander(_scaled(np.asarray(y, np.float64), height), order)
+    return np.asarray(u[..., columns] * v[..., rows], np.float64)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ChebyshevField:
     """Σ c[j, i] T_i(u) T_j(v) over the box whose pixel edges map to ±1.
@@ -46,6 +69,13 @@ class ChebyshevField:
     def constant(cls, value: float, width: int, height: int) -> Self:
         """Return a field of order 0."""
         return cls(np.array([[value]]), width, height)
+
+    @classmethod
+    def of(cls, solution: Array, order: int, width: int, height: int) -> Self:
+        """Return the field with these coefficients of the terms of :func:`design_matrix`, float64 (terms(order))."""
+        coefficients = np.zeros((order + 1, order + 1))
+        coefficients[_by_degree(order)] = solution
+        return cls(coefficients, width, height)
 
     @classmethod
     def fit(
@@ -161,3 +191,9 @@ def _triangle(order: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     rows, columns = np.indices((order + 1, order + 1)).reshape(2, -1)
     inside = rows + columns <= order
     return rows[inside], columns[inside]
+
+
+def _by_degree(order: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    rows, columns = _triangle(order)
+    sequence = np.argsort(rows + columns, kind="stable")
+    return rows[sequence], columns[sequence]

@@ -49,7 +49,24 @@ REFERENCE_PRESET: Tree = {
             "base_CompensatedTophatFlux": {"areas": "nominal"},
         },
     },
-    "measure_ap_corr": {"error_estimate": "scatter"},
+    "normalized_calibration_flux": {
+        "measure_ap_corr": {
+            "weights": "equal",
+            "source_selector": {
+                "flags": {"good": ("calib_psf_used",), "any_good": ()},
+                "signal_to_noise": {"relaxed_minimum": None},
+            },
+        },
+        "fallback_source_selector": {"flags": {"good": ("calib_psf_used",), "any_good": ()}},
+    },
+    "measure_ap_corr": {
+        "weights": "equal",
+        "error_estimate": "scatter",
+        "source_selector": {
+            "flags": {"good": ("calib_psf_used",), "any_good": ()},
+            "signal_to_noise": {"relaxed_minimum": None},
+        },
+    },
     "catalog_calculation": {"extendedness": {"flux_ratio": 0.95}},
     "measure_psf": {
         "reserve": {"fraction": 0.0},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.configuration import Configuration
@@ -41,6 +42,10 @@ class SignalToNoiseLimits(Limits):
 
     minimum: float | None = 200.0
     """Values must exceed it."""
+    relaxed_minimum: float | None = 50.0
+    """Lowest value that ``minimum`` may be lowered to when fewer than ``few`` sources exceed it; absent: it is never."""
+    few: int = Field(default=10, ge=1)
+    """Sources wanted: the minimum is lowered until so many pass. Neighbours bias fainter stars more."""
     flux_field: str = "base_PsfFlux_instFlux"
     """Flux column."""
     err_field: str = "base_PsfFlux_instFluxErr"
@@ -68,8 +73,11 @@ class CentroidErrorLimits(Limits):
 class RequiredFlags(Configuration):
     """Flags that must and must not be raised."""
 
-    good: tuple[str, ...] = ("calib_psf_used",)
+    good: tuple[str, ...] = ()
     """Flags that must be raised."""
+    any_good: tuple[str, ...] = ("calib_psf_used", "calib_psf_reserved")
+    """Flags of which at least one must be raised, unless none is named. Stars withheld from the PSF fit are as good for
+    calibration as those in it; the reference takes the latter only."""
     bad: tuple[str, ...] = ()
     """Flags that must not be raised."""
 
@@ -116,19 +124,12 @@ def select_sources(catalog: SourceCatalog, config: SourceSelectorConfig) -> Sele
     Returns
     -------
     selected
-        bool (n). A ratio that is NaN (no error, no flux) never passes a limit; an infinite one passes a minimum.
+        bool (n). The minimum of the signal-to-noise ratio is lowered, when few sources exceed it, for those that pass
+        all other cuts. A ratio that is NaN (no error, no flux) never passes a limit; an infinite one passes a minimum.
     """
     selected = np.ones(len(catalog), np.bool_)
     if config.do_flags:
-        for name in config.flags.good:
-            selected &= catalog[name]
-        for name in config.flags.bad:
-            selected &= ~catalog[name]
-    if config.do_signal_to_noise:
-        limits = config.signal_to_noise
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ratio = catalog[limits.flux_field] / catalog[limits.err_field]
-        selected &= limits.contain(ratio)
+        selected &= _flagged(catalog, config.flags)
     if config.do_flux_limit:
         selected &= config.flux_limit.contain(catalog[config.flux_limit.flux_field])
     if config.do_unresolved:
@@ -143,4 +144,31 @@ def select_sources(catalog: SourceCatalog, config: SourceSelectorConfig) -> Sele
         limit = config.centroid_error_limit
         for suffix in ("xErr", "yErr"):
             selected &= limit.contain(catalog[f"{limit.centroid_field}_{suffix}"])
+    if config.do_signal_to_noise:
+        limits = config.signal_to_noise
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            ratio = catalog[limits.flux_field] / catalog[limits.err_field]
+        selected &= _relaxed(limits, ratio[selected]).contain(ratio)
     return selected
+
+
+def _flagged(catalog: SourceCatalog, flags: RequiredFlags) -> Selected:
+    selected = np.ones(len(catalog), np.bool_)
+    for name in flags.good:
+        selected &= catalog[name]
+    for name in flags.bad:
+        selected &= ~catalog[name]
+    if flags.any_good:
+        selected &= np.logical_or.reduce([catalog[name] for name in flags.any_good])
+    return selected
+
+
+def _relaxed(limits: SignalToNoiseLimits, ratio: NDArray[np.float64]) -> Limits:
+    """Lower the minimum as far as allowed and needed for enough sources."""
+    lowest = limits.relaxed_minimum
+    if limits.minimum is None or lowest is None or limits.contain(ratio).sum() >= limits.few:
+        return limits
+    below = np.sort(ratio[Limits(maximum=limits.maximum).contain(ratio) & (ratio > lowest)])[::-1]
+    # The limit is open: it lies just below the last source wanted.
+    minimum = np.nextafter(below[limits.few - 1], -np.inf) if len(below) >= limits.few else lowest
+    return Limits(minimum=min(float(minimum), limits.minimum), maximum=limits.maximum)
