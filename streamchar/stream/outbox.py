@@ -53,7 +53,6 @@ _FORBIDDEN = (
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 _COMMIT_PAUSE = 0.2
-_LARGE = 64 << 10
 
 CommitThroughGroup = Callable[[Mapping[TopicPartition, OffsetAndMetadata]], Awaitable[None]]
 
@@ -268,8 +267,6 @@ async def _send_all(producer: AIOKafkaProducer, records: Sequence[Record]) -> No
         except KafkaError as error:
             problem = error
             break
-        if len(record.value) > _LARGE:
-            await asyncio.sleep(0)  # copying it took a while: others first
     for answer in await asyncio.gather(*sent, return_exceptions=True):
         if isinstance(answer, BaseException):
             problem = problem or answer
