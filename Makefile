@@ -57,7 +57,7 @@ chaos: setup  ## long fault injection; prints the tables; SEED=7 repeats the dic
 	STREAMCHAR_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -m chaos -s
 
 bench: setup  ## CPU seconds and memory against the peers
-	$(BIN)/python -m pytest -m bench -s
+	$(BIN)/python -m tests.benchmarks
 
 figures: setup  ## one figure per truth scene in .cache/figures, for looking at
 	$(BIN)/python tests/science/figures.py

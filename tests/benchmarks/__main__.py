@@ -18,7 +18,7 @@ from rich.console import Console
 
 from tests.benchmarks import instructions, measurements, report
 from tests.benchmarks.peers import PeersMissingError
-from tests.benchmarks.processes import CACHE
+from tests.benchmarks.processes import CACHE, ProcessError
 
 SIZES = (512, 1024, 2048, 4096, 8192)
 COUNTS = (100, 1_000, 10_000, 100_000)
@@ -38,20 +38,24 @@ def main(words: list[str] | None = None) -> int:
         "command": " ".join(["python -m tests.benchmarks", *(words if words is not None else sys.argv[1:])]),
         "machine": measurements.machine(),
     }
+    failed = False
     for name, measure in sections(arguments, console).items():
         if name in arguments.sections:
             console.print(f"[bold]{name}[/bold]")
             try:
                 found[name] = measure()
+            except ProcessError as error:
+                failed = True
+                console.print(f"[red bold]{name} FAILED[/red bold]: {error}", highlight=False)
             except PeersMissingError as error:
                 console.print(
                     f"[red bold]NOT COMPARED with source-extractor and psfex. Install them {error}[/red bold]"
                 )
     lines = list(report.rows(found))
-    failed = False
     if "instructions" in arguments.sections:
-        more, failed = guard(console, found)
+        more, grown = guard(console, found)
         lines += more
+        failed = failed or grown
     found["machine"]["load_after"] = measurements.machine()["load"]
     finish(found, lines, console)
     return int(failed)
@@ -123,7 +127,7 @@ def finish(found: dict[str, Any], lines: list[report.Row], console: Console) -> 
     load = " / ".join(f"{machine[key][0]:.1f}" for key in ("load", "load_after"))
     title = (
         f"streamchar benchmark, {found['date']}, {machine['cpu']}, {machine['cores']} cores, "
-        f"load average {load} (before / after), {found['command']}\n"
+        f"load average {load} (before / after), revision {machine['revision']}, {found['command']}\n"
         "CPU seconds are user + system of one process with one thread: the least of the runs."
     )
     report.print_table(title, lines, console)

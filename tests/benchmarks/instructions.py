@@ -70,8 +70,8 @@ class Change:
 
     @property
     def ok(self) -> bool:
-        """Whether the count is at most 5 % above the stored one; fewer is no failure."""
-        return self.ratio <= 1 + TOLERANCE
+        """Whether the count is at most 5 % above the stored one; fewer, or nothing stored, is no failure."""
+        return self.stored is None or self.ratio <= 1 + TOLERANCE
 
     @property
     def stale(self) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import peers
-from tests.benchmarks.processes import run_module
+from tests.benchmarks.processes import ROOT, run_module
 
 Found = dict[str, Any]
 Say = Callable[[str], None]
@@ -168,7 +169,10 @@ def machine() -> Found:
     """What the figures were taken on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "?")
+    git = ["git", "describe", "--always", "--dirty"]
+    described = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
     return {
+        "revision": described.stdout.strip() or "unknown",
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)),
         "load": [round(x, 1) for x in os.getloadavg()],

@@ -162,7 +162,10 @@ def peer_rows(peers: Found) -> Iterator[Row]:
 def worker_rows(workers: Found) -> Iterator[Row]:
     """Start, size and throughput."""
     starts = workers["starts"]
-    note = f"median {median(starts):.2f} of {len(starts)}, elapsed"
+    note = (
+        f"median {median(starts):.2f} of {len(starts)}, elapsed; "
+        f"{min(workers['start_cpu']):.2f} CPU s from spawning to the end"
+    )
     yield Row("workers", "start to ready", min(starts), "s", note, high=0.6)
     one = workers["workers"]["1"]
     for count, found in workers["workers"].items():
@@ -240,14 +243,16 @@ def instruction_rows(changes: Sequence[Change], comparable: bool) -> Iterator[Ro
     for change in changes:
         stored = "nothing stored" if change.stored is None else f"stored {change.stored / 1e6:.3f}"
         note = f"{stored}; ratio {change.ratio:.3f}" + ("; record anew" if change.stale else "")
-        high = (change.stored or 0) * (1 + TOLERANCE) / 1e6 if comparable else None
+        judged = comparable and change.stored is not None
+        high = change.stored * (1 + TOLERANCE) / 1e6 if judged and change.stored else None
         found = math.nan if change.found is None else change.found / 1e6
         yield Row("instructions", change.name, found, "M", note, high=high)
 
 
 def print_table(title: str, lines: Sequence[Row], console: Console) -> None:
     """Print everything."""
-    table = Table(title=title, title_justify="left", show_edge=False)
+    console.print(title, highlight=False)
+    table = Table(show_edge=False)
     for header, options in (
         ("what", {"overflow": "fold"}),
         ("value", {"justify": "right", "no_wrap": True}),
