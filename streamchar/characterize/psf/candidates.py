@@ -43,7 +43,7 @@ class ReserveConfig(Configuration):
     """Fraction of the candidates held back."""
     seed: int = 1
     """Added to the exposure's identifier to seed the choice."""
-    min_candidates: int = Field(default=50, ge=0)
+    min_candidates: int = Field(default=100, ge=0)
     """With fewer candidates none is held back: every star is needed for the fit."""
 
 
