@@ -191,11 +191,11 @@ nb::tuple hsm_moments_of_stamps(Cube<const double> stamps, Vector<const double> 
 
 void register_hsm_moments(nb::module_ &m) {
   m.def("hsm_moments", &hsm_moments, nb::arg("scene"), nb::arg("mask"), nb::arg("bad"), nb::arg("boxes"), nb::arg("x"), nb::arg("y"),
-        nb::arg("sigma"), nb::arg("round") = false,
+        nb::arg("sigma"), nb::arg("circular") = false,
         "Adaptive moments of each source within its box (int32 (n, 4): x0, y0, x1, y1 inclusive), pixels with a bad bit taken as zero, "
         "starting at (x, y) with a circular weight of sigma. Returns ((n, 6) x, y, xx, yy, xy, amplitude; (n,) converged); NaN rows where "
         "the fit fails or the start is outside the box.");
-  m.def("hsm_moments_of_stamps", &hsm_moments_of_stamps, nb::arg("stamps"), nb::arg("sigma"), nb::arg("round") = false,
+  m.def("hsm_moments_of_stamps", &hsm_moments_of_stamps, nb::arg("stamps"), nb::arg("sigma"), nb::arg("circular") = false,
         "The same for stamps (n, h, w), starting at their centres; positions in stamp pixels.");
 }
 
