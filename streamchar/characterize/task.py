@@ -42,9 +42,9 @@ from streamchar.image.field import Field
 
 Outcome = Literal["succeeded", "degraded", "failed"]
 
-BASE_MEMORY = 150 << 20
+BASE_MEMORY = 125 << 20
 """Bytes of a process that has imported everything and characterized a small exposure."""
-BYTES_PER_PIXEL = 30
+BYTES_PER_PIXEL = 25
 """Bytes for each pixel at the peak: three planes, their smoothed copies, and what the steps need beside them."""
 
 SOURCE_COLUMNS = (

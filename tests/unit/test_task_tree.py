@@ -57,7 +57,7 @@ def test_memory_grows_with_the_pixels():
     small = CharacterizeImage.get_resource_config((1024, 1024))
     large = CharacterizeImage.get_resource_config((4096, 4096))
     assert small.cores == large.cores == 1
-    assert (large.memory - small.memory) / (4096**2 - 1024**2) == pytest.approx(30)
+    assert (large.memory - small.memory) / (4096**2 - 1024**2) == pytest.approx(25)
 
 
 def test_a_run_is_displayed_timed_and_described(exposure):
