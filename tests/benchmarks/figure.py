@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from tests.benchmarks.report import slope
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+COLORS = colormaps["tab20"]
 
 Found = Mapping[str, Any]
 
@@ -21,7 +25,7 @@ def draw(found: Found, title: str, path: Path) -> None:
     """Draw what was measured; a panel whose section was left out stays empty."""
     figure = Figure(figsize=(14, 9), layout="constrained")
     panels = figure.subplots(2, 2).ravel()
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle("\n".join(textwrap.wrap(title, 190)), fontsize=8)
     for axes, section, draw_panel in zip(
         panels,
         ("cases", "peers", "sizes", "counts"),
@@ -47,7 +51,7 @@ def draw_stages(axes: Axes, cases: Found) -> None:
     for number, name in enumerate(names):
         widths = [min(case["stages"].get(name, [0.0])) for case in cases.values()]
         if max(widths) > 0.01:
-            axes.barh(range(len(cases)), widths, left=left, label=name, color=f"C{number % 10}")
+            axes.barh(range(len(cases)), widths, left=left, label=name, color=COLORS(number))
             left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.set_yticks(range(len(cases)), list(cases), fontsize=7)
     axes.invert_yaxis()

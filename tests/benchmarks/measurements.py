@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import peers
-from tests.benchmarks.processes import ROOT, run_module
+from tests.benchmarks.processes import ROOT, run, run_module
 
 Found = dict[str, Any]
 Say = Callable[[str], None]
@@ -19,6 +20,12 @@ MEASURE_ALL = {"detection": {"include_threshold_multiplier": 1}}
 
 GAIN, SATURATION = 1.7, 60000.0
 """Of the simulated detector."""
+
+STARTS = 5
+"""How often a worker is started."""
+
+CROWDED = 50_000
+"""Stars on 4096 x 4096 beyond which their profiles overlap."""
 
 PIXEL_STAGES = ("read", "background", "subtract_streaks", "repair", "detection", "compute_summary_stats")
 """Stages whose cost goes with the number of pixels."""
@@ -103,21 +110,25 @@ def measure_peers(size: int, runs: int, say: Say) -> Found:
 def measure_workers(size: int, each: int, say: Say) -> Found:
     """Start, memory and throughput of 1 to as many workers as there are cores."""
     from tests.benchmarks.loop import announcement, settings_of
+    from tests.benchmarks.workers import JOB
 
     scene = prepare("normal", size, size)
     path = Path(scene["path"])
     cores = len(os.sched_getaffinity(0))
     counts = sorted({1, *(2**power for power in range(8) if 2**power <= cores), cores})
+    settings = settings_of(path, {})
     say(f"starts, then {', '.join(map(str, counts))} workers")
     found, _ = run_module(
         "workers",
-        settings=settings_of(path, {}),
+        settings=settings,
         event=announcement(path).value.decode(),
         counts=counts,
         each=each,
-        starts=5,
+        starts=STARTS,
     )
-    return found
+    build = f"from {JOB.replace(':', ' import ')} as job; job({settings!r})"
+    command = [sys.executable, "-c", f"import streamchar.stream.worker; {build}"]
+    return {**found, "start_cpu": [run(command).cpu for _ in range(STARTS)]}
 
 
 def measure_sizes(sizes: Sequence[int], say: Say) -> Found:
@@ -139,10 +150,6 @@ def measure_counts(counts: Sequence[int], size: int, say: Say) -> Found:
         scene = prepare("normal", side, side, count)
         found[str(count)] = _costs(characterize(scene, {}, 1))
     return found
-
-
-CROWDED = 50_000
-"""Stars on 4096 x 4096 beyond which their profiles overlap."""
 
 
 def measure_encodings(size: int, say: Say) -> Found:

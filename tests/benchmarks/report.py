@@ -164,7 +164,7 @@ def worker_rows(workers: Found) -> Iterator[Row]:
     starts = workers["starts"]
     note = (
         f"median {median(starts):.2f} of {len(starts)}, elapsed; "
-        f"{min(workers['start_cpu']):.2f} CPU s from spawning to the end"
+        f"{min(workers['start_cpu']):.2f} CPU s to import and build the job"
     )
     yield Row("workers", "start to ready", min(starts), "s", note, high=0.6)
     one = workers["workers"]["1"]

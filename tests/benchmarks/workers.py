@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -34,21 +33,14 @@ class Observer(SilentObserver):
         self.peaks.append(exit_.peak_bytes)
 
 
-async def measure_starts(settings: Mapping[str, Any], times: int) -> tuple[list[float], list[float]]:
-    """Elapsed seconds from spawning a worker until it is ready, and its CPU seconds until its end, one by one."""
-    observer, cpu = Observer(), []
+async def measure_starts(settings: Mapping[str, Any], times: int) -> list[float]:
+    """Elapsed seconds from spawning a worker until it is ready, one after another."""
+    observer = Observer()
     for _ in range(times):
-        before = _cpu_of_children()
         pool = WorkerPool(PoolOptions(JOB, settings, count=1), observer)
         await pool.start()
         await pool.close()
-        cpu.append(_cpu_of_children() - before)
-    return observer.starts, cpu
-
-
-def _cpu_of_children() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    return observer.starts
 
 
 async def measure_throughput(
@@ -84,10 +76,8 @@ async def measure(
 ) -> dict[str, Any]:
     """Measure starts, then each number of workers."""
     assignment = Assignment(event.encode(), (("content-type", b"application/json"),))
-    elapsed, cpu = await measure_starts(settings, starts)
     return {
-        "starts": elapsed,
-        "start_cpu": cpu,
+        "starts": await measure_starts(settings, starts),
         "workers": {
             str(count): await measure_throughput(settings, assignment, count, each) for count in counts
         },
