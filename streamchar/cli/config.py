@@ -25,10 +25,12 @@ def show(
 
     Example: streamchar config show --config night.toml -c workers.count=4 --explain
     """
+    from streamchar.stream.characterize_job import load_config
     from streamchar.stream.settings import load_settings
 
     settings = load_settings(config, override or [])
-    typer.echo("\n".join(_lines(settings, (), explain)))
+    service = settings.model_copy(update={"characterize": load_config(settings.characterize)})
+    typer.echo("\n".join(_lines(service, (), explain)))
 
 
 def _lines(group: BaseModel, path: tuple[str, ...], explain: bool) -> list[str]:
