@@ -120,6 +120,13 @@ class BrokerUnreachableError(StartError):
     template = "no Kafka broker answers at {bootstrap} ({detail})"
 
 
+class AccessRefusedError(StartError):
+    """A broker does not let the service in, or the service does not trust the broker; trying again will not help."""
+
+    code = "access_refused"
+    template = "no access to the Kafka broker at {bootstrap}: {detail}"
+
+
 class RefusedError(StartError):
     """The broker refuses the service as a member of its group."""
 

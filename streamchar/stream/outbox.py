@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     CommitFailedError,
     GroupAuthorizationFailedError,
     IllegalOperation,
@@ -46,6 +47,7 @@ from streamchar.stream.ledger import Commit
 from streamchar.stream.settings import DeliverySettings, KafkaSettings, milliseconds
 
 _FORBIDDEN = (
+    ClusterAuthorizationFailedError,
     TopicAuthorizationFailedError,
     GroupAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,

@@ -11,7 +11,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from streamchar.stream.contact import diagnose
 from streamchar.stream.errors import (
+    AccessRefusedError,
     AuthorizationError,
     BrokerUnreachableError,
     StartError,
@@ -36,6 +38,8 @@ async def ensure_topics(settings: ServiceSettings) -> list[str]:
 
     Raises
     ------
+    AccessRefusedError
+        A broker refuses the user, the password or the certificate, or its own certificate is not trusted.
     BrokerUnreachableError
         No broker answers in time.
     TopicsMissingError
@@ -47,7 +51,7 @@ async def ensure_topics(settings: ServiceSettings) -> list[str]:
     admin = AIOKafkaAdminClient(**kafka.connection())
     try:
         async with asyncio.timeout(kafka.start_timeout):
-            await _connect(admin)
+            await _connect(admin, kafka)
             missing = await missing_topics(admin, settings.topics)
             if missing and not settings.topics.create:
                 raise TopicsMissingError(topics=", ".join(missing))
@@ -55,7 +59,9 @@ async def ensure_topics(settings: ServiceSettings) -> list[str]:
                 await create_topics(admin, settings.topics, missing)
                 await _wait_for_topics(admin, settings.topics)
             return missing
-    except (TimeoutError, KafkaError) as error:
+    except TimeoutError as error:
+        raise await diagnose(kafka) from error
+    except KafkaError as error:
         raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
     finally:
         await _close(admin, kafka)
@@ -98,7 +104,7 @@ async def topic_settings(kafka: KafkaSettings, names: list[str]) -> dict[str, di
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     try:
         async with asyncio.timeout(kafka.start_timeout):
-            await _connect(admin)
+            await _connect(admin, kafka)
             answers = await admin.describe_configs(resources)
     except (TimeoutError, KafkaError) as error:
         raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
@@ -148,7 +154,7 @@ async def check_topics(settings: ServiceSettings) -> list[Difference]:
     admin = AIOKafkaAdminClient(**kafka.connection())
     try:
         async with asyncio.timeout(kafka.start_timeout):
-            await _connect(admin)
+            await _connect(admin, kafka)
             missing = await missing_topics(admin, settings.topics)
             present = [name for name in recommended if name not in missing]
             described = await admin.describe_topics(present) if present else []
@@ -249,12 +255,21 @@ async def _wait_for_topics(admin: AIOKafkaAdminClient, settings: TopicSettings) 
         missing = await missing_topics(admin, settings)
 
 
-async def _connect(admin: AIOKafkaAdminClient) -> None:
-    """Connect, again and again until the caller's time is over: the broker may be starting too."""
+async def _connect(admin: AIOKafkaAdminClient, kafka: KafkaSettings) -> None:
+    """Connect, again and again until the caller's time is over: the broker may be starting too.
+
+    Raises
+    ------
+    AccessRefusedError
+        The broker is there and refuses; a wrong password is not tried a second time.
+    """
     while True:
         try:
             await admin.start()
-        except KafkaError:
+        except KafkaError as error:
+            reason = await diagnose(kafka)
+            if isinstance(reason, AccessRefusedError):
+                raise reason from error
             await asyncio.sleep(_SETTLE_SECONDS)
         else:
             return

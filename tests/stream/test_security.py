@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaConnectionError
 from streamchar.errors import ConfigurationError
 from streamchar.monitor.metrics import Metrics
 from streamchar.stream.errors import PublishAuthorizationError, PublishError, RefusedError, StartError
-from streamchar.stream.outbox import TransactionalOutbox
+from streamchar.stream.outbox import AcknowledgedOutbox, TransactionalOutbox
 from streamchar.stream.service import Service
 from streamchar.stream.settings import KafkaSettings, ServiceSettings
 from streamchar.stream.source import Source
@@ -176,14 +176,30 @@ REFUSED: dict[str, tuple[str, Callable[[Fortress], dict[str, Any]]]] = {
 }
 
 
+WORDS = {
+    "wrong password": r"user 'streamchar' with SCRAM-SHA-512 .*invalid credentials",
+    "no password": r"invalid credentials",
+    "unknown user": r"user 'nobody'",
+    "wrong plain password": r"Invalid username or password",
+    "mechanism not offered": r"sasl_mechanism=SCRAM-SHA-256 is not offered",
+    "no certificate": r"no certificate .*ssl_certfile.*broker answered",
+    "certificate of a stranger": r"service.pem, the broker answered 'sslv3 alert certificate unknown'|service.pem, the broker answered",
+    "authority we do not trust": r"not accepted by the service .*issuer",
+    "name not in the certificate": r"Hostname mismatch",
+    "plain text to a TLS port": r"does kafka.security_protocol=PLAINTEXT fit",
+    "no login at a SASL port": r"no answer with kafka.security_protocol=PLAINTEXT",
+    "TLS to a plain port": r"does kafka.security_protocol=SSL fit",
+}
+
+
 @pytest.mark.parametrize("case", REFUSED)
-async def test_wrong_settings_end_the_start_with_a_typed_error_in_bounded_time(
+async def test_wrong_settings_end_the_start_with_a_clear_error_in_bounded_time(
     fortress: Fortress, case: str
 ) -> None:
     way, change = REFUSED[case]
     settings = fortress.settings(way, **change(fortress))
     begin = time.monotonic()
-    with pytest.raises(StartError, match=settings.kafka.bootstrap):
+    with pytest.raises(StartError, match=f"{settings.kafka.bootstrap}.*{WORDS[case]}"):
         await ensure_topics(settings)
     assert time.monotonic() - begin < START + 2
 
@@ -225,6 +241,18 @@ async def test_a_user_without_rights_is_told_what_is_forbidden(fortress: Fortres
     await ensure_topics(fortress.settings("scram"))
     with pytest.raises(RefusedError, match="exposure-ready"):
         await Source(settings, Metrics(), pytest.fail).start(None, None)  # type: ignore[arg-type]
+
+
+async def test_a_user_who_may_not_write_is_told_so(fortress: Fortress) -> None:
+    settings = fortress.settings("scram", sasl_username="guest", sasl_password=USERS["guest"])
+
+    async def commit(_: object) -> None:
+        pytest.fail("nothing may be committed before it is published")
+
+    outbox = AcknowledgedOutbox(settings.kafka, settings.delivery, commit)
+    with pytest.raises(PublishAuthorizationError, match="ClusterAuthorizationFailed"):
+        await outbox.open(TopicPartition("input", 0))
+    await outbox.stop()
 
 
 @pytest.mark.parametrize(
