@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
@@ -51,7 +52,7 @@ async def published(arena: Arena, first: int) -> list[float]:
 @pytest.mark.parametrize(
     ("slow", "fast", "count", "workers"),
     [
-        pytest.param(6.0, 0.1, 640, 8, id="short"),
+        pytest.param(4.0, 0.1, 440, 8, id="short"),
         pytest.param(60.0, 1.0, 1280, 16, id="whole", marks=[pytest.mark.chaos, pytest.mark.timeout(400)]),
     ],
 )
@@ -107,12 +108,13 @@ async def test_nothing_is_left_behind(embedded: Arena, start: Start, kills: int)
     await embedded.night.wait_for_statuses(1)
     coordinator = psutil.Process(service.pid)
     descriptors, dice = coordinator.num_fds(), random.Random(kills)
-    for _ in range(kills):
-        async with asyncio.timeout(10):
-            while not workers_of(service):
-                await asyncio.sleep(0.01)
-        dice.choice(workers_of(service)).kill()
-        await asyncio.sleep(0.03)
+    killed = 0
+    while killed < kills:
+        await asyncio.sleep(0.2)
+        assert service.is_running
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):  # all of them are on their way out
+            dice.choice(workers_of(service)).kill()
+            killed += 1
     assert_once(await embedded.night.wait_for_statuses(3 * kills, 60), range(3 * kills))
     async with asyncio.timeout(20):
         while len(workers_of(service)) != 4 or coordinator.num_fds() > descriptors + 2:
@@ -131,13 +133,11 @@ async def test_a_killed_service_is_replaced_within_its_session(embedded: Arena, 
     night = embedded.night
     one = await start("limits.events_in_flight=2")
     two = await start("limits.events_in_flight=2")
-    await night.announce(stub_event(n) for n in range(40))
-    await night.wait_for_statuses(40)
-    await night.announce(stub_event(n, sleep=0.05) for n in range(40, 140))
-    await night.wait_for_statuses(60)
+    await night.announce(stub_event(n, sleep=0.05) for n in range(100))
+    await night.wait_for_statuses(20)
     one.send(signal.SIGKILL)
     killed = time.time()
-    assert_once(await night.wait_for_statuses(140, 30), range(140))
+    assert_once(await night.wait_for_statuses(100, 30), range(100))
     late = max(await published(embedded, 0)) - killed
     begin = min(moment for moment in await published(embedded, 0) if moment > killed + 3)
     print(f"\nfrom SIGKILL of a service to resumed work: {begin - killed:.1f} s, to the end: {late:.1f} s")
