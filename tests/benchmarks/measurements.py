@@ -142,13 +142,13 @@ def measure_sizes(sizes: Sequence[int], say: Say) -> Found:
 
 
 def measure_counts(counts: Sequence[int], size: int, say: Say) -> Found:
-    """CPU seconds against the number of bright stars; the last count on twice the size, to keep them apart."""
+    """CPU seconds of measuring all against the number of stars; many of them on twice the size, to keep them apart."""
     found: Found = {}
     for count in counts:
         side = 2 * size if count > CROWDED * (size / 4096) ** 2 else size
         say(f"{count} stars on {side}x{side}")
         scene = prepare("normal", side, side, count)
-        found[str(count)] = _costs(characterize(scene, {}, 1))
+        found[str(count)] = _costs(characterize(scene, MEASURE_ALL, 1))
     return found
 
 

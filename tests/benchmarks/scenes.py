@@ -24,19 +24,18 @@ SEED = 5
 DENSITY = 1.8
 """Stars and galaxies in units of the named scenes': gives about 10,000 footprints above 5 sigma on 4096 x 4096."""
 THRESHOLD = 5.0
-BRIGHT, FAINT = 17.0, 20.3
-"""Magnitudes of counted stars: below saturation, all above 50 sigma."""
+COUNTED_STARS = {"bright_magnitude": 17.0, "faint_magnitude": 23.5, "slope": 0.9}
+"""Counted stars: below saturation, above 5 sigma, and so steep that 1 in 50 reaches 50 sigma."""
 
 
 def describe(name: str, width: int, height: int, stars: int | None) -> SceneConfig:
-    """Return the scene of a name at a size; with ``stars``, exactly that many bright stars and nothing else."""
+    """Return the scene of a name at a size; with ``stars``, exactly that many stars and nothing else."""
     tree: dict[str, Any] = named_scene(name, size=max(width, height)).model_dump()
     merge(tree, {"camera": {"width": width, "height": height}})
     if stars is None:
         merge(tree, {group: {"density": DENSITY * tree[group]["density"]} for group in ("stars", "galaxies")})
     else:
-        counted = {"count": stars, "bright_magnitude": BRIGHT, "faint_magnitude": FAINT}
-        merge(tree, {"stars": counted, "galaxies": {"count": 0}})
+        merge(tree, {"stars": {"count": stars, **COUNTED_STARS}, "galaxies": {"count": 0}})
     return validate(SceneConfig, tree, name)
 
 
