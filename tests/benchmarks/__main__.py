@@ -17,8 +17,8 @@ from typing import Any
 from rich.console import Console
 
 from tests.benchmarks import instructions, measurements, report
-from tests.benchmarks.peers import PeersMissingError
 from tests.benchmarks.processes import CACHE, ProcessError
+from tests.debian import ProgramsMissingError
 
 SIZES = (512, 1024, 2048, 4096, 8192)
 COUNTS = (100, 1_000, 10_000, 100_000)
@@ -47,7 +47,7 @@ def main(words: list[str] | None = None) -> int:
             except ProcessError as error:
                 failed = True
                 console.print(f"[red bold]{name} FAILED[/red bold]: {error}", highlight=False)
-            except PeersMissingError as error:
+            except ProgramsMissingError as error:
                 console.print(
                     f"[red bold]NOT COMPARED with source-extractor and psfex. Install them {error}[/red bold]"
                 )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests import debian
 from tests.benchmarks import peers
 from tests.benchmarks.processes import ROOT, run, run_module
 
@@ -87,7 +88,7 @@ def measure_cases(size: int, runs: int, say: Say) -> Found:
 
 def measure_peers(size: int, runs: int, say: Say) -> Found:
     """Whole-process CPU seconds of the other programs and of ours on the same pixels, in turns."""
-    peers.install()
+    debian.install(peers.PACKAGES)
     scene = prepare("normal", size, size)
     found: Found = {"chain": [], "ours": [], "ours, measure all": [], "sep": []}
     for number in range(runs):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 
 from tests.benchmarks.processes import CACHE, Usage, run
 
-PACKAGES = ("source-extractor", "psfex")
+PACKAGES = {"source-extractor": "source-extractor", "psfex": "psfex"}
 APERTURE_RADII = (3.0, 4.5, 6.0, 9.0, 12.0, 17.0, 25.0, 35.0, 50.0, 70.0)
 """Pixels; the radii that streamchar measures by default."""
 
@@ -54,10 +52,6 @@ MEASURED_PARAMETERS = (
 )
 
 
-class PeersMissingError(Exception):
-    """The programs to compare with are not there and cannot be installed; the message says what to do."""
-
-
 @dataclass(frozen=True, slots=True)
 class Chain:
     """What the three programs used.
@@ -84,30 +78,6 @@ class Chain:
     def peak_bytes(self) -> int:
         """Largest resident size of any."""
         return max(usage.peak_bytes for usage in self.steps.values())
-
-
-def install() -> None:
-    """Install the programs with apt-get when they are missing and this is root on a Debian.
-
-    Raises
-    ------
-    PeersMissingError
-        They are missing still.
-    """
-    missing = [name for name in PACKAGES if shutil.which(name) is None]
-    if not missing:
-        return
-    apt = shutil.which("apt-get")
-    command = ["apt-get", "install", "--yes", "--quiet", *missing]
-    if apt is None or os.geteuid() != 0:
-        raise PeersMissingError(f"as root: {' '.join(command)}")
-    print(f"installing {' '.join(missing)}", flush=True)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (["apt-get", "update"], command):
-        subprocess.run(words, env=environment, check=False, **quiet)  # type: ignore[call-overload]
-    if any(shutil.which(name) is None for name in PACKAGES):
-        raise PeersMissingError(f"apt-get failed; try: {' '.join(command)}")
 
 
 def run_chain(image: Path, fwhm: float, gain: float, saturation: float) -> Chain:
