@@ -32,10 +32,12 @@ class Configuration(BaseModel):
 
 
 def parse_override(text: str) -> Tree:
-    """Read ``dotted.name=value``; the value is TOML, or a bare string when it is not.
+    """Read ``dotted.name=value``; the value is TOML, a bare string when it is not, and ``None`` when it is empty.
 
     >>> parse_override("detection.threshold_value=4.5")
     {'detection': {'threshold_value': 4.5}}
+    >>> parse_override("repair.cosmicray.max_star_loss=")
+    {'repair': {'cosmicray': {'max_star_loss': None}}}
     """
     name, separator, value = text.partition("=")
     if not separator or not name.strip():
@@ -43,7 +45,7 @@ def parse_override(text: str) -> Tree:
             text, "an override reads name=value, for example detection.threshold_value=4.5"
         )
     try:
-        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+        parsed: Any = tomllib.loads(f"value = {value}")["value"] if value.strip() else None
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
     for part in reversed(name.strip().split(".")):

@@ -66,7 +66,7 @@ def broker(
 
         streamchar broker --data-dir night --port 9092 &
 
-        streamchar serve --set kafka.bootstrap=127.0.0.1:9092
+        streamchar serve -c kafka.bootstrap=127.0.0.1:9092
 
     Stop it with Ctrl-C or SIGTERM; a kill loses nothing that was acknowledged.
     """

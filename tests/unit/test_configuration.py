@@ -29,7 +29,8 @@ class Outer(Configuration):
         ('a="quoted"', {"a": "quoted"}),
         ("a=[1, 2]", {"a": [1, 2]}),
         ("a=host:9092", {"a": "host:9092"}),
-        ("a=", {"a": ""}),
+        ("a=", {"a": None}),
+        ('a=""', {"a": ""}),
     ],
 )
 def test_overrides_are_toml_or_bare_words(text, tree):
