@@ -12,10 +12,16 @@ from numpy.typing import NDArray
 from streamchar.messages.columns import ColumnBlock, check_total, make_decompressor
 from streamchar.messages.errors import IncompleteCatalogError
 from streamchar.messages.source_catalog import CatalogChunk, CatalogColumn, CatalogManifest
+from streamchar.tables import DescribedTable, FileFormat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    import pandas as pd
+    import pyarrow as pa
+    from astropy.io.fits import HDUList
+    from astropy.io.votable.tree import VOTableFile
     from astropy.table import QTable
     from zstandard import ZstdDecompressor
 
@@ -131,26 +137,41 @@ class Catalog:
     def __repr__(self) -> str:
         return f"Catalog({self.key}: {len(self)} sources x {len(self._data)} columns)"
 
+    @property
+    def table(self) -> DescribedTable:
+        """Columns, descriptions, metadata and aliases, ready to be converted or written."""
+        return DescribedTable(self.descriptions, self._data, self.metadata, self.manifest.aliases)
+
     def to_qtable(self) -> QTable:
         """Return an astropy ``QTable``: quantities with units, descriptions, metadata.
 
         Types are kept: integers with a unit stay integers. A unit that astropy does not know is kept as text on a
         plain column.
         """
-        from astropy.table import Column, QTable
-        from astropy.units import Quantity, Unit, UnrecognizedUnit
+        return self.table.to_qtable()
 
-        table = QTable(meta=self.metadata)
-        for column in self.descriptions:
-            values = self._data[column.name]
-            unit = Unit(column.unit, format="fits", parse_strict="silent") if column.unit else None
-            if unit is None or isinstance(unit, UnrecognizedUnit):
-                table[column.name] = Column(values)
-                table[column.name].unit = unit
-            else:
-                table[column.name] = Quantity(values, unit, dtype=values.dtype)
-            table[column.name].info.description = column.doc or None
-        return table
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a pandas ``DataFrame``, see :meth:`streamchar.tables.DescribedTable.to_pandas`."""
+        return self.table.to_pandas()
+
+    def to_arrow(self) -> pa.Table:
+        """Return a pyarrow ``Table``, see :meth:`streamchar.tables.DescribedTable.to_arrow`."""
+        return self.table.to_arrow()
+
+    def to_fits(self) -> HDUList:
+        """Return a FITS binary table, see :meth:`streamchar.tables.DescribedTable.to_fits`."""
+        return self.table.to_fits()
+
+    def to_votable(self) -> VOTableFile:
+        """Return a VOTable, see :meth:`streamchar.tables.DescribedTable.to_votable`."""
+        return self.table.to_votable()
+
+    def write(self, path: str | Path, file_format: FileFormat | None = None) -> Path:
+        """Write ``.parquet``, ``.fits``, ``.vot`` or ``.ecsv``, whole or not at all.
+
+        See :meth:`streamchar.tables.DescribedTable.write`.
+        """
+        return self.table.write(path, file_format)
 
 
 def _join_flags(

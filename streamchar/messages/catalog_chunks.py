@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from streamchar.messages.source_catalog import (
     CatalogManifest,
     ChunkDescription,
 )
+from streamchar.tables import ColumnDescription
 
 MAX_CHUNK_BYTES = 900_000
 """Largest value of a chunk's record, in bytes: room for headers below the broker's default limit."""
@@ -31,30 +32,6 @@ EXPECTED_GAIN = 1.5
 FIXED_BYTES = 2048
 COLUMN_BYTES = 96
 FLAG_BYTES = 8
-
-
-class ColumnDescription(Protocol):
-    """What is needed to know of a column; :class:`streamchar.characterize.catalog.Column` is one."""
-
-    @property
-    def name(self) -> str:
-        """Name of the column."""
-        ...
-
-    @property
-    def dtype(self) -> str:
-        """Type in NumPy notation, ``?`` for a flag."""
-        ...
-
-    @property
-    def unit(self) -> str:
-        """Unit in FITS notation, empty when the column has none."""
-        ...
-
-    @property
-    def doc(self) -> str:
-        """Meaning in one sentence."""
-        ...
 
 
 def encode_catalog(

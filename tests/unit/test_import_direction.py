@@ -13,7 +13,7 @@ ROOT = Path(streamchar.__file__).parent
 FOUNDATION = {"errors", "configuration"}
 KERNELS = FOUNDATION | {"kernels"}
 IMAGE = KERNELS | {"image"}
-CHARACTERIZE = IMAGE | {"characterize"}
+CHARACTERIZE = IMAGE | {"characterize", "tables"}
 CONTRACT = CHARACTERIZE | {"messages", "monitor", "products"}
 SERVICE = CONTRACT | {"stream", "client"}
 TOP = SERVICE | {"dashboard", "telescope"}
@@ -22,7 +22,8 @@ ALLOWED = {
     "configuration": {"errors"},
     "kernels": KERNELS,
     "image": IMAGE,
-    "characterize": CHARACTERIZE,
+    "tables": IMAGE | {"tables"},
+    "characterize": IMAGE | {"characterize"},
     "products": CHARACTERIZE | {"products"},
     "messages": CHARACTERIZE | {"messages"},
     "monitor": CHARACTERIZE | {"messages", "monitor"},
