@@ -14,6 +14,7 @@ from streamchar.configuration import Configuration, Tree, merge, parse_override,
 from streamchar.errors import ConfigurationError
 from streamchar.messages.topics import PREFIX, TopicNames
 from streamchar.monitor.grades import GradeLimits
+from streamchar.monitor.page_settings import DashboardSettings
 
 ENVIRONMENT_PREFIX = "STREAMCHAR__"
 
@@ -379,6 +380,9 @@ class ServiceSettings(Configuration):
 
     http: HttpSettings = HttpSettings()
     """Health and metrics."""
+
+    dashboard: DashboardSettings = DashboardSettings()
+    """The live page."""
 
     lifecycle: LifecycleSettings = LifecycleSettings()
     """Start and stop."""
