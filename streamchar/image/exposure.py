@@ -79,7 +79,7 @@ class Observation:
     unit: str = "adu"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Exposure:
     """One detector's exposure with instrument signature removed.
 
@@ -105,6 +105,16 @@ class Exposure:
         Header-like values added by the tasks (``BGMEAN`` and so on).
     source
         Where it was read from, for error messages.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sky = np.random.default_rng(1).normal(100.0, 5.0, (256, 300))
+    >>> exposure = Exposure.from_image(sky, gain=2.0, read_noise=5.0, identity=Identity("DemoCam", 42, 3, "r"))
+    >>> exposure
+    Exposure(DemoCam/42/3 r, 300 x 256 px in adu, no WCS, no PSF)
+    >>> exposure.shape
+    (256, 300)
     """
 
     image: Image
@@ -148,6 +158,37 @@ class Exposure:
         observation = replace(attributes.pop("observation", Observation()), gain=gain, read_noise=read_noise)
         mask = np.zeros(pixels.shape, np.int32)
         return cls(pixels, mask, variance, planes=planes, observation=observation, **attributes)
+
+    def __repr__(self) -> str:
+        facts = [
+            f"{self.identity} {self.identity.band}".rstrip(),
+            f"{' x '.join(str(length) for length in reversed(self.image.shape))} px in {self.observation.unit}",
+            "no WCS" if self.wcs is None else "WCS",
+            "no PSF" if self.psf is None else f"PSF {type(self.psf).__name__}",
+        ]
+        return f"Exposure({', '.join(facts)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the pixels and a table."""
+        from streamchar.image.notebook import card
+
+        return card(f"Exposure {self.identity}", self.described(), self.image)
+
+    def described(self) -> dict[str, str]:
+        """Return what is known about the exposure, in words, by name."""
+        observation, scale = self.observation, self.pixel_scale
+        rows = {
+            "source": self.source,
+            "band": self.identity.band,
+            "size": f"{' x '.join(str(length) for length in reversed(self.image.shape))} pixels",
+            "scale": "" if scale is None else f"{scale:.3f} arcsec per pixel",
+            "exposure time": _quantity(observation.exposure_time, "s"),
+            "mid-time": "" if observation.mid_time is None else f"MJD {observation.mid_time:.5f}",
+            "gain": _quantity(observation.gain, f"electrons per {observation.unit}"),
+            "read noise": _quantity(observation.read_noise, "electrons"),
+            "saturation": _quantity(observation.saturation, observation.unit),
+        }
+        return {name: value for name, value in rows.items() if value}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -230,3 +271,7 @@ class Exposure:
         values = self.image[usable]
         if values.min() == values.max():
             yield f"every usable pixel has the same value, {values[0]:g}"
+
+
+def _quantity(value: float | None, unit: str) -> str:
+    return "" if value is None else f"{value:g} {unit}"

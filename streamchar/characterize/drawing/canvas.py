@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.errors import MissingPlotsError
+from streamchar.image import preview
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,29 +57,16 @@ def new_figure(width: float, height: float, *, dpi: float = 110.0) -> Figure:
 
 def blocks(plane: NDArray[np.floating[Any]]) -> Array:
     """Means of square blocks, leaving out what is not finite; the last blocks of a side may hold fewer pixels."""
-    factor = _factor(plane.shape)
-    if factor <= 1:
-        return plane.astype(np.float64)
-    finite = np.isfinite(plane)
-    total = _block_sums(np.where(finite, plane, 0.0), factor)
-    count = _block_sums(finite, factor)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return preview.block_means(plane, _width(plane.shape))
 
 
 def any_in_blocks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether any pixel of a block is true; blocks as in :func:`blocks`."""
-    factor = _factor(mask.shape)
-    return mask if factor <= 1 else _block_sums(mask, factor) > 0
+    return preview.any_in_blocks(mask, _width(mask.shape))
 
 
-def _factor(shape: tuple[int, ...]) -> int:
-    return -(-max(shape) // MAX_SIDE)
-
-
-def _block_sums(plane: NDArray[Any], factor: int) -> Array:
-    rows, columns = (np.arange(0, length, factor) for length in plane.shape)
-    partial = np.add.reduceat(plane, rows, axis=0, dtype=np.float64)
-    return np.asarray(np.add.reduceat(partial, columns, axis=1))
+def _width(shape: tuple[int, ...]) -> int:
+    return preview.block_width(shape, MAX_SIDE)
 
 
 def extent(shape: tuple[int, ...], origin: tuple[int, int] = (0, 0)) -> tuple[float, float, float, float]:
@@ -91,7 +79,7 @@ def extent(shape: tuple[int, ...], origin: tuple[int, int] = (0, 0)) -> tuple[fl
     origin
         Exposure pixel (x, y) of its first pixel.
     """
-    factor = _factor(shape)
+    factor = _width(shape)
     height, width = (-(-length // factor) * factor for length in shape)
     x, y = origin
     return x - 0.5, x + width - 0.5, y - 0.5, y + height - 0.5

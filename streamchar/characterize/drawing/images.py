@@ -26,14 +26,13 @@ from streamchar.characterize.drawing.canvas import (
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.psf.measure import PsfStars
 from streamchar.image.field import Field
+from streamchar.image.preview import Stretch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Segments = NDArray[np.float64]
 
-_SIGMA = 1.4826
-_BLACKEST = 500.0
 _FEW_STARS = 200
 _MARKS_ACROSS = 400
 """A mark is at least about this fraction of the image wide."""
@@ -62,20 +61,21 @@ def draw_image(
     unit
         Unit of the pixels, for the caption.
     """
-    middle, sigma, high = _stretch(image)
-    shown = np.arcsinh((blocks(image) - middle) / sigma)
+    stretch = Stretch.of(image)
+    shown = stretch.apply(blocks(image))
+    low, high = stretch.limits
     axes.imshow(
         np.ma.masked_invalid(shown),
         cmap=color_map("gray_r"),
         origin="lower",
         extent=extent(image.shape, origin),
         interpolation="nearest",
-        vmin=float(np.arcsinh(-2.0)),
-        vmax=float(np.arcsinh((high - middle) / sigma)),
+        vmin=low,
+        vmax=high,
     )
     pixel_labels(axes)
     _draw_scale_bar(axes, image.shape[1], pixel_scale)
-    caption = f"asinh, σ = {sigma:.3g} {unit}".rstrip() + f", black at {(high - middle) / sigma:.0f} σ"
+    caption = f"asinh, σ = {stretch.sigma:.3g} {unit}".rstrip() + f", black at {np.sinh(high):.0f} σ"
     axes.annotate(
         caption,
         (1, 1),
@@ -294,19 +294,6 @@ def _runs(edges: NDArray[np.bool_]) -> Array:
     row, start = np.nonzero(change == 1)
     _, end = np.nonzero(change == -1)
     return np.stack([row, start, end], axis=1).astype(np.float64).reshape(-1, 3)
-
-
-def _stretch(image: NDArray[np.floating[Any]]) -> tuple[float, float, float]:
-    """Return the level of the sky, its noise and the value drawn black."""
-    step = max(1, int(np.sqrt(image.size / 1e6)))
-    sample = image[::step, ::step]
-    sample = sample[np.isfinite(sample)].astype(np.float64)
-    if not sample.size:
-        return 0.0, 1.0, 10.0
-    middle = float(np.median(sample))
-    sigma = _SIGMA * float(np.median(np.abs(sample - middle))) or float(sample.std()) or 1.0
-    height = (float(np.quantile(sample, 0.9995)) - middle) / sigma
-    return middle, sigma, middle + sigma * min(max(height, 10.0), _BLACKEST)
 
 
 def _draw_scale_bar(axes: Axes, width: int, pixel_scale: float | None) -> None:
