@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 from streamchar.errors import StreamcharError
 from streamchar.messages.identifiers import event_key, product_id
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 """Version of the contract written by this software: major.minor."""
 
 SUPPORTED_MAJOR = 1

@@ -99,6 +99,7 @@ class Catalog:
                 "exposure_time",
                 "mid_time",
                 "event_id",
+                "outcome",
                 "tense",
                 "config_digest",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamchar.messages.base import ProductIdentity, Provenance, Value
+from streamchar.messages.base import Outcome, ProductIdentity, Provenance, Value
 from streamchar.messages.codec import Encoded, encode, make_packer
 from streamchar.messages.columns import make_compressor, pack_array, pack_flags
 from streamchar.messages.errors import MessageTooLargeError
@@ -41,9 +42,10 @@ def encode_catalog(
     identity: ProductIdentity,
     provenance: Provenance,
     aliases: Mapping[str, str] | None = None,
-    metadata: Mapping[str, Value | Sequence[float]] | None = None,
+    metadata: Mapping[str, Any] | None = None,
     exposure_time: float | None = None,
     mid_time: float | None = None,
+    outcome: Outcome | None = None,
     max_chunk_bytes: int = MAX_CHUNK_BYTES,
     time: datetime | None = None,
     source: str = "streamchar",
@@ -62,8 +64,8 @@ def encode_catalog(
         The columns by name, all of the same length; flags are boolean.
     identity, provenance
         Whose sources these are and what measured them.
-    aliases, metadata, exposure_time, mid_time
-        Go into the manifest.
+    aliases, metadata, exposure_time, mid_time, outcome
+        Go into the manifest. Metadata are plain values or lists of numbers; those that are not known are left out.
     max_chunk_bytes
         Largest value of a chunk's record, in bytes. Kept whatever the values.
     time, source, traceparent
@@ -103,9 +105,10 @@ def encode_catalog(
         ),
         digest=combined_digest(description.digest for description in descriptions),
         aliases=dict(aliases or {}),
-        metadata={name: _plain(value) for name, value in (metadata or {}).items()},
+        metadata=_metadata(metadata or {}),
         exposure_time=exposure_time,
         mid_time=mid_time,
+        outcome=outcome,
         provenance=provenance,
     )
     return [*messages, send(manifest)]
@@ -204,7 +207,11 @@ def _rows_per_chunk(
     return rows
 
 
-def _plain(value: Value | Sequence[float]) -> Value | tuple[float, ...]:
-    if isinstance(value, str | int | float | bool):
-        return value
-    return tuple(float(item) for item in value)
+def _metadata(values: Mapping[str, Any]) -> dict[str, Value | tuple[float, ...]]:
+    """Keep what is known, as plain values: NumPy's numbers too, and lists of numbers."""
+    plain = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
+    return {
+        name: value if isinstance(value, str | int | float | bool) else tuple(float(item) for item in value)
+        for name, value in plain.items()
+        if value is not None and not (isinstance(value, float) and not math.isfinite(value))
+    }

@@ -30,8 +30,22 @@ class MessageTooLargeError(MessageError):
     template = "{what}: {size} exceeds the limit of {limit}"
 
 
+class UnsupportedPsfError(MessageError):
+    """A PSF model is of a kind that this software cannot evaluate, or contradicts itself."""
+
+    code = "unsupported_psf"
+    template = "the PSF model of {key} ({kind}) cannot be used: {detail}"
+
+
 class IncompleteCatalogError(MessageError):
     """The parts of a product do not make the whole that its manifest describes."""
 
     code = "incomplete_catalog"
     template = "the catalogue of {key} is not the one its manifest describes: {detail}"
+
+
+class IncompletePsfError(IncompleteCatalogError):
+    """The messages of a PSF model do not make a whole."""
+
+    code = "incomplete_psf"
+    template = "the PSF model of {key} is not whole: {detail}"

@@ -213,6 +213,7 @@ def _catalog(rows: int) -> list[Message]:
         metadata={"NOISE_SEED_MULTIPLIER": 1, "BASE_CIRCULARAPERTUREFLUX_RADII": [3.0, 4.5, 6.0]},
         exposure_time=30.0,
         mid_time=61071.13480238,
+        outcome="degraded",
         time=MOMENT,
     )
     return [decode(message.value) for message in encoded]
@@ -257,6 +258,7 @@ def _pixel_psf() -> Message:
         fwhm=3.5122,
         n_stars=148,
         chi2=1.07,
+        outcome="degraded",
         recipe=(
             "sum basis[t] u^x_powers[t] v^y_powers[t]; resample with step 1/sampling; divide by the sum. "
             "At (x_offset, y_offset) the sum before division is that of basis[0]."

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from streamchar.messages.catalog_chunks import MAX_CHUNK_BYTES
 from streamchar.messages.codec import Encoded, encode
-from streamchar.messages.columns import ColumnBlock, pack_array
-from streamchar.messages.errors import IncompleteCatalogError, MessageTooLargeError
+from streamchar.messages.columns import ColumnBlock, check_total, pack_array
+from streamchar.messages.errors import IncompletePsfError, MessageTooLargeError
 from streamchar.messages.psf_model import PsfModel
 
 FIXED_BYTES = 16_384
+
+MAX_MODEL_BYTES = 64 * 1024 * 1024
+"""Largest PSF model that is put together, in bytes once decoded."""
 
 
 def encode_psf_model(
@@ -76,21 +79,22 @@ def join_psf_model(parts: Sequence[PsfModel]) -> tuple[PsfModel, dict[str, NDArr
 
     Raises
     ------
-    IncompleteCatalogError
+    IncompletePsfError
         A message is missing or repeated, or the arrays do not continue each other.
+    MessageTooLargeError
+        The arrays together declare more than ``MAX_MODEL_BYTES``.
     """
     ordered = sorted(parts, key=lambda part: part.chunk)
     if not ordered or [part.chunk for part in ordered] != list(range(ordered[0].chunks)):
         numbers = ", ".join(str(part.chunk) for part in ordered[:20])
-        raise IncompleteCatalogError(
-            key=ordered[0].key if ordered else "", detail=f"parts {numbers or 'none'} of a PSF model"
-        )
+        raise IncompletePsfError(key=ordered[0].key if ordered else "", detail=f"parts {numbers or 'none'}")
+    check_total([block for part in ordered for block in part.arrays], MAX_MODEL_BYTES)
     pieces: dict[str, list[NDArray[Any]]] = {}
     for part in ordered:
         for block, first in zip(part.arrays, part.first_rows or (0,) * len(part.arrays), strict=True):
             present = pieces.setdefault(block.name, [])
             if first != sum(len(piece) for piece in present) or _differ(present, block):
-                raise IncompleteCatalogError(key=part.key, detail=f"array {block.name} does not continue")
+                raise IncompletePsfError(key=part.key, detail=f"array {block.name} does not continue")
             present.append(block.values())
     return ordered[0], {name: np.concatenate(found) for name, found in pieces.items()}
 

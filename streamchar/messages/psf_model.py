@@ -11,6 +11,7 @@ from streamchar.messages.base import (
     Count,
     Listed,
     Name,
+    Outcome,
     ProductMessage,
     Provenance,
     Text,
@@ -85,6 +86,8 @@ class PsfModel(ProductMessage):
     """Arrays by name: ``basis`` (image, row, column), ``coefficients`` (image, term) and what the kind adds."""
     first_rows: Annotated[Listed[Count], unit("1")] = ()
     """For each of ``arrays`` the index along its first axis with which it begins; empty when all are whole."""
+    outcome: Outcome | None = None
+    """What became of the event this model belongs to: succeeded or degraded. Since version 1.1."""
     provenance: Provenance
     """What made this model."""
 

@@ -13,6 +13,7 @@ from streamchar.messages.base import (
     Digest,
     Listed,
     Name,
+    Outcome,
     Part,
     ProductMessage,
     Provenance,
@@ -130,6 +131,8 @@ class CatalogManifest(ProductMessage):
     """Open-shutter time."""
     mid_time: Annotated[float | None, unit("d")] = None
     """Middle of the exposure as Modified Julian Date."""
+    outcome: Outcome | None = None
+    """What became of the event this catalogue belongs to: succeeded or degraded. Since version 1.1."""
     provenance: Provenance
     """What made this catalogue."""
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from streamchar import __version__
 from streamchar.characterize.base import Timing
-from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.reasons import Reason as CharacterizationReason
 from streamchar.characterize.summary import Summary
 from streamchar.characterize.task import CharacterizationResult
@@ -37,6 +35,7 @@ from streamchar.messages import (
 from streamchar.messages.base import ProductIdentity
 from streamchar.messages.catalog_chunks import MAX_CHUNK_BYTES, encode_catalog
 from streamchar.messages.psf_chunks import encode_psf_model
+from streamchar.messages.psf_conversion import describe_psf, psf_kind
 from streamchar.monitor.grades import Assessment, Limits, assess, limits_for
 from streamchar.stream.job import JobResult, Message, MetricDelta
 
@@ -118,7 +117,7 @@ class Publisher:
         products = {"psf-quality": [encode(quality, **headers)], **products}
         reasons = tuple(reason.model_dump(exclude_none=True) for reason in map(wire_reason, result.reasons))
         return JobResult(
-            outcome="degraded" if result.reasons else "succeeded",
+            outcome=outcome_of(result),
             reasons=reasons,
             messages=tuple(
                 Message(encoded.topic_type, encoded.key, encoded.value, tuple(encoded.headers))
@@ -150,6 +149,8 @@ class Publisher:
             identity=identity,
             provenance=provenance,
             aliases=dict(catalog.schema.aliases),
+            metadata=catalog.metadata,
+            outcome=outcome_of(result),
             exposure_time=observed["exposure_time"],
             mid_time=observed["mid_time"],
             max_chunk_bytes=self.max_chunk_bytes,
@@ -166,32 +167,20 @@ class Publisher:
         psf = result.exposure.psf
         if psf is None:
             return []
-        height, width = psf.size
         image_height, image_width = result.exposure.shape
-        common = {
+        description, arrays = describe_psf(psf)
+        model = PsfModel(
             **identity.fields(),
-            "width": width,
-            "height": height,
-            "image_width": image_width,
-            "image_height": image_height,
-            "fwhm": known(result.summary.psf_fwhm),
-            "n_stars": result.summary.n_psf_star,
-            "average_x": known(psf.average_position[0]),
-            "average_y": known(psf.average_position[1]),
-            "provenance": provenance,
-        }
-        if isinstance(psf, PixelBasisPsf):
-            return encode_psf_model(
-                PsfModel(**common, **pixel_basis_description(psf)),
-                {
-                    "basis": psf.components.astype(np.float32),
-                    "coefficients": np.ascontiguousarray(psf.spatial.mixing.T),
-                },
-                max_chunk_bytes=self.max_chunk_bytes,
-                **headers,
-            )
-        model = PsfModel(**common, kind=psf_kind(psf), parameters=parameters_of(psf), recipe=recipe_of(psf))
-        return encode_psf_model(model, {}, **headers)
+            **description,
+            image_width=image_width,
+            image_height=image_height,
+            fwhm=known(result.summary.psf_fwhm),
+            n_stars=result.summary.n_psf_star,
+            chi2=known(result.psf_measurement.chi2) if result.psf_measurement is not None else None,
+            outcome=outcome_of(result),
+            provenance=provenance,
+        )
+        return encode_psf_model(model, arrays, max_chunk_bytes=self.max_chunk_bytes, **headers)
 
     def _quality(
         self,
@@ -213,7 +202,7 @@ class Publisher:
             **identity.fields(),
             **observed,
             **figures,
-            outcome="degraded" if result.reasons else "succeeded",
+            outcome=outcome_of(result),
             reasons=tuple(map(wire_reason, result.reasons)),
             width=width,
             height=height,
@@ -297,43 +286,9 @@ def reserved_stars(summary: Summary) -> ReservedStarResiduals | None:
     )
 
 
-def pixel_basis_description(psf: PixelBasisPsf) -> dict[str, Any]:
-    """Describe how a pixel-basis PSF is evaluated."""
-    polynomial = psf.spatial.polynomial
-    orders = range(polynomial.degree + 1)
-    powers = [(i, j) for j in orders for i in range(polynomial.degree + 1 - j)]
-    return {
-        "kind": "psfex",
-        "sampling": psf.step,
-        "resampling": f"lanczos{psf.lanczos}",
-        "x_offset": polynomial.x_offset,
-        "x_scale": polynomial.x_scale,
-        "y_offset": polynomial.y_offset,
-        "y_scale": polynomial.y_scale,
-        "x_powers": tuple(i for i, _ in powers),
-        "y_powers": tuple(j for _, j in powers),
-        "recipe": (
-            "sum over i of basis[i] times the sum over t of coefficients[i, t] u^x_powers[t] v^y_powers[t]; "
-            "resample with step 1/sampling by Lanczos interpolation; divide by the sum"
-        ),
-    }
-
-
-def psf_kind(psf: object) -> str:
-    """Name of a PSF model: "psfex", "gaussian", "moffat"."""
-    return "psfex" if isinstance(psf, PixelBasisPsf) else type(psf).__name__.removesuffix("Psf").lower()
-
-
-def parameters_of(psf: object) -> dict[str, str | int | float | bool]:
-    """Scalar parameters of an analytic PSF by name."""
-    assert dataclasses.is_dataclass(psf)
-    values = {field.name: getattr(psf, field.name) for field in dataclasses.fields(psf)}
-    return {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
-
-
-def recipe_of(psf: object) -> str:
-    """First line of an analytic PSF's documentation: its profile."""
-    return (type(psf).__doc__ or "").strip().splitlines()[0]
+def outcome_of(result: CharacterizationResult) -> Literal["succeeded", "degraded"]:
+    """What becomes of an event whose characterization did not fail."""
+    return "degraded" if result.reasons else "succeeded"
 
 
 def wire_reason(reason: CharacterizationReason) -> Reason:

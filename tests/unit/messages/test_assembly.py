@@ -21,20 +21,23 @@ from streamchar.messages import (
     MessageTooLargeError,
     ProductIdentity,
     Provenance,
+    PsfModel,
     encode_catalog,
+    encode_psf_model,
 )
-from streamchar.messages.assembly import CatalogAssembler, Memory
+from streamchar.messages.assembly import CatalogAssembler, Memory, PsfAssembler
 from streamchar.messages.catalog import Catalog
 from streamchar.messages.catalog_chunks import combined_digest, digest_of
 from streamchar.messages.codec import pack
 from streamchar.messages.columns import FlagBlock, pack_array
+from streamchar.messages.errors import IncompletePsfError
 from streamchar.messages.examples import make_examples
 from streamchar.messages.source_catalog import CatalogColumn, ChunkDescription
 
 PART = ("catalogs", 0)
 
 
-def parts(exposure=1, rows=1200, seed=0, **identity):
+def parts(exposure=1, rows=1200, seed=0, outcome=None, **identity):
     """Chunks and manifest of a catalogue that takes several chunks."""
     noise = np.random.default_rng(seed).random(rows)
     who = ProductIdentity(
@@ -50,7 +53,12 @@ def parts(exposure=1, rows=1200, seed=0, **identity):
     columns = [Column("id", "<i8", "", ""), Column("noise", "<f8", "", "")]
     data = {"id": np.arange(rows), "noise": noise}
     return encode_catalog(
-        columns, data, identity=who, provenance=Provenance(software_version="1"), max_chunk_bytes=8000
+        columns,
+        data,
+        identity=who,
+        provenance=Provenance(software_version="1"),
+        outcome=outcome,
+        max_chunk_bytes=8000,
     )
 
 
@@ -189,6 +197,69 @@ def test_repeats_are_recognised_within_a_bounded_memory():
     for number in range(5):
         memory.add(number)
     assert [number in memory for number in range(5)] == [False, False, True, True, True]
+
+
+def test_a_catalogue_whose_manifest_says_that_it_is_not_wanted_is_forgotten():
+    def wanted(message):
+        return getattr(message, "outcome", "succeeded") == "succeeded"
+
+    assembler = CatalogAssembler(wanted=wanted, timeout=1.0)
+    feed = Feed(assembler)
+    assert list(feed(*parts(1, outcome="degraded"))) == []
+    assert assembler.pending_bytes == 0
+    assert assembler.expire(1e9) == []
+    assert assembler.oldest_needed_offset(PART) is None
+    (catalog,) = feed(*parts(2, outcome="succeeded"))
+    assert catalog.metadata["outcome"] == "succeeded"
+
+
+def psf_parts(exposure=1, version="1", count=6):
+    psf = np.random.default_rng(exposure).normal(size=(count, 21, 21))
+    model = PsfModel(
+        **ProductIdentity(f"event {exposure}", "DemoCam", exposure, 0, "sha256:" + "ab" * 32).fields(),
+        kind="psfex",
+        width=11,
+        height=11,
+        sampling=0.5,
+        resampling="lanczos4",
+        x_powers=(0, 1, 2, 0, 1, 0),
+        y_powers=(0, 0, 0, 1, 1, 2),
+        provenance=Provenance(software_version=version),
+    )
+    return encode_psf_model(model, {"basis": psf}, max_chunk_bytes=24_000)
+
+
+@given(st.permutations(range(6)), st.integers(0, 5))
+@settings(max_examples=20)
+def test_psf_models_come_whole_and_once(order, repeated):
+    first, second = psf_parts(1), psf_parts(2)
+    assert len(first) == len(second) == 3
+    records = [*first, *second]
+    feed = Feed(PsfAssembler())
+    found = feed(*(records[number] for number in order), records[repeated], *first)
+    assert sorted(psf.key for psf in found) == ["DemoCam/1/0", "DemoCam/2/0"]
+    assert all(psf.kernel_images(3.0, 4.0).shape == (1, 11, 11) for psf in found)
+    assert feed.assembler.pending_bytes == 0
+
+
+def test_an_incomplete_psf_model_is_reported():
+    assembler = PsfAssembler(timeout=5.0)
+    assert list(Feed(assembler)(*psf_parts()[:-1])) == []
+    (problem,) = assembler.expire(100.0)
+    assert isinstance(problem, IncompletePsfError)
+    assert "missing parts: 2" in str(problem)
+    assert assembler.pending_bytes == 0
+
+
+def test_parts_made_by_different_software_are_not_mixed():
+    old, new = psf_parts(version="1"), psf_parts(version="2")
+    (psf,) = Feed(PsfAssembler())(*old[:2], *new)
+    assert psf.model.provenance.software_version == "2"
+
+
+def test_what_is_not_a_psf_model_is_reported():
+    (problem,) = Feed(PsfAssembler())(*parts(1)[:1])
+    assert "psf-model in this topic" in str(problem)
 
 
 def test_unwanted_catalogues_are_not_kept():

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamchar.messages import (
+    SCHEMA_VERSION,
     ExposureReady,
     ExposureStatus,
     MalformedMessageError,
@@ -94,7 +95,7 @@ def test_headers_follow_cloudevents():
         "ce_type": b"org.streamchar.exposure-ready.v1",
         "ce_source": b"group",
         "ce_time": b"2026-01-31T01:02:03.000004Z",
-        "ce_dataschema": b"schemas/exposure-ready/v1.0.json",
+        "ce_dataschema": f"schemas/exposure-ready/v{SCHEMA_VERSION}.json".encode(),
         "content-type": b"application/msgpack",
         "sc-tense": b"test",
         "traceparent": b"00-ab-cd-01",
@@ -106,7 +107,7 @@ def test_identifier_and_version_are_in_the_payload_too():
         encoded = encode(message)
         plain = msgpack.unpackb(encoded.value)
         assert dict(encoded.headers)["ce_id"].decode() in (plain.get("message_id"), plain["event_id"])
-        assert plain["schema_version"] == "1.0"
+        assert plain["schema_version"] == SCHEMA_VERSION
         assert encoded.key == message.key.encode()
 
 

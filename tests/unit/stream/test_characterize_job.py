@@ -94,6 +94,11 @@ def test_products_of_a_real_frame(frame: Path) -> None:
     manifest = next(message for message in messages if isinstance(message, CatalogManifest))
     chunks = [message for message in messages if isinstance(message, CatalogChunk)]
     assert sum(chunk.rows for chunk in chunks) == manifest.rows == quality.n_sources
+    assert manifest.outcome == result.outcome
+    assert manifest.metadata["NOISE_SEED_MULTIPLIER"] == 1
+    radii = manifest.metadata["BASE_CIRCULARAPERTUREFLUX_RADII"]
+    assert isinstance(radii, tuple)
+    assert radii[:3] == (3.0, 4.5, 6.0)
     model, arrays = join_psf_model([message for message in messages if isinstance(message, PsfModel)])
     assert model.kind == quality.psf_kind
     if model.kind == "psfex":
