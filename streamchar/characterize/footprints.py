@@ -177,6 +177,13 @@ class Footprints:
         """Footprint number of each span, int64 (spans)."""
         return np.repeat(np.arange(len(self)), np.diff(self.span_start))
 
+    def pixels(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row and column of every pixel, span after span."""
+        lengths = self.span_x1.astype(np.int64) - self.span_x0 + 1
+        ends = np.cumsum(lengths)
+        columns = np.arange(lengths.sum()) + np.repeat(self.span_x0 - (ends - lengths), lengths)
+        return np.repeat(self.span_y.astype(np.int64), lengths), columns
+
     def label_image(self) -> NDArray[np.int32]:
         """Paint the footprints: 0 outside, footprint number + 1 inside; later footprints win overlaps."""
         from streamchar.kernels import paint_spans

@@ -4,6 +4,7 @@
 namespace streamchar {
 void register_apertures(nb::module_ &m);
 void register_bin_statistics(nb::module_ &m);
+void register_blend_sums(nb::module_ &m);
 void register_centroid(nb::module_ &m);
 void register_deblend(nb::module_ &m);
 void register_detect(nb::module_ &m);
@@ -12,6 +13,7 @@ void register_gaussian_flux(nb::module_ &m);
 void register_grid_interpolation(nb::module_ &m);
 void register_group_quartiles(nb::module_ &m);
 void register_grow(nb::module_ &m);
+void register_higher_moments(nb::module_ &m);
 void register_hough(nb::module_ &m);
 void register_hsm_moments(nb::module_ &m);
 void register_lanczos(nb::module_ &m);
@@ -34,6 +36,7 @@ NB_MODULE(_kernels, m) {
   m.doc() = "Compiled loops of streamchar: arrays in, arrays out, no policy.";
   streamchar::register_apertures(m);
   streamchar::register_bin_statistics(m);
+  streamchar::register_blend_sums(m);
   streamchar::register_centroid(m);
   streamchar::register_deblend(m);
   streamchar::register_detect(m);
@@ -42,6 +45,7 @@ NB_MODULE(_kernels, m) {
   streamchar::register_grid_interpolation(m);
   streamchar::register_group_quartiles(m);
   streamchar::register_grow(m);
+  streamchar::register_higher_moments(m);
   streamchar::register_hough(m);
   streamchar::register_hsm_moments(m);
   streamchar::register_lanczos(m);

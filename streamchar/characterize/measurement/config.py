@@ -34,6 +34,8 @@ class MeasurementConfig(Configuration):
     """Plugins to run: registered names, or import paths ``package.module:PluginClass``."""
     plugins: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings by plugin name; what is not given has the plugin's default."""
+    undeblended: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Plugins, with their settings, that run once more with all neighbours in place; their columns begin with ``undeblended_``."""
     slots: Slots = Slots()
     """Which plugins stand for centroid, shape and the standard fluxes."""
     psf_interpolation: Interpolation = "spline"
@@ -55,6 +57,7 @@ class MeasurementConfig(Configuration):
         for name, settings in self.plugins.items():
             kind = running.get(name) or find_plugin(name, "measurement.plugins")
             validate(kind.config_class, settings, f"measurement.plugins.{name}")
+        self.make_undeblended()
         self._check_slots(names)
         return self
 
@@ -80,6 +83,15 @@ class MeasurementConfig(Configuration):
                 key=lambda plugin: (plugin.name != self.slots.centroid, plugin.order, plugin.name),
             )
         )
+
+    def make_undeblended(self) -> tuple[Plugin[Any], ...]:
+        """Build the plugins that run with all neighbours in place, by order and name."""
+        made = []
+        for name, settings in self.undeblended.items():
+            kind = find_plugin(name, "measurement.undeblended")
+            config = validate(kind.config_class, settings, f"measurement.undeblended.{name}")
+            made.append(kind(config, self.slots, f"undeblended_{kind.name}"))
+        return tuple(sorted(made, key=lambda plugin: (plugin.order, plugin.name)))
 
     def _build(self) -> Iterator[Plugin[Any]]:
         for name in self.names:

@@ -51,7 +51,7 @@ class HsmPsfMomentsConfig(HsmMomentsConfig):
 class _HsmMoments:
     """Columns that both plugins share."""
 
-    name: ClassVar[str]
+    name: str
     config: HsmMomentsConfig
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,7 @@ def _distribution(
 ) -> tuple[float, np.float32 | NDArray[np.float32]]:
     source, offset = config.noise_source, config.noise_offset
     if source == "variance":
-        variances = _footprint_pixels(exposure.variance, footprints)
+        variances = exposure.variance[footprints.pixels()]
         return offset, np.sqrt(np.maximum(variances, 0.0, dtype=np.float32))
     if source == "variance_median":
         return offset, np.float32(np.sqrt(median(exposure.variance)))
@@ -108,13 +108,3 @@ def _distribution(
     # A million pixels give the deviation to a thousandth; more would only cost time.
     statistics = clipped(exposure.image[:: max(exposure.image.size // SAMPLE, 1)])
     return offset + statistics.mean, np.float32(statistics.standard_deviation)
-
-
-def _footprint_pixels(plane: NDArray[Any], footprints: Footprints) -> NDArray[Any]:
-    lengths = footprints.span_x1 - footprints.span_x0 + 1
-    rows = np.repeat(footprints.span_y, lengths)
-    ends = np.cumsum(lengths)
-    columns = (
-        np.arange(len(rows)) - np.repeat(ends - lengths, lengths) + np.repeat(footprints.span_x0, lengths)
-    )
-    return np.asarray(plane[rows, columns])

@@ -32,6 +32,8 @@ class Plugin(ABC, Generic[C]):
         Settings of ``config_class``.
     slots
         Which columns stand for centroid and shape.
+    name
+        Another prefix of the columns than the class's.
 
     Attributes
     ----------
@@ -45,15 +47,17 @@ class Plugin(ABC, Generic[C]):
         Whether ``<name>_flag_badCentroid`` and ``<name>_flag_badShape`` stand for the flags of those slots.
     """
 
-    name: ClassVar[str]
+    name: str
     order: ClassVar[float] = 2.0
     config_class: ClassVar[type[Configuration]] = PluginConfig
     centroid_alias: ClassVar[bool] = False
     shape_alias: ClassVar[bool] = False
 
-    def __init__(self, config: C, slots: Slots) -> None:
+    def __init__(self, config: C, slots: Slots, name: str = "") -> None:
         self.config = config
         self.slots = slots
+        if name:
+            self.name = name
 
     @property
     @abstractmethod
@@ -78,3 +82,6 @@ class Plugin(ABC, Generic[C]):
     @abstractmethod
     def measure(self, context: MeasurementContext) -> None:
         """Fill the columns for all sources of the context (at least one)."""
+
+    def measure_restored(self, context: MeasurementContext) -> None:
+        """Fill what needs the neighbours too: called after :meth:`measure` of all plugins, the image being whole again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement.config import MeasurementConfig
 from streamchar.characterize.measurement.context import MeasurementContext
 from streamchar.characterize.measurement.neighbours import neighbours_replaced, undisturbed
+from streamchar.characterize.measurement.plugin import Plugin
 from streamchar.characterize.measurement.templates import PsfTemplates
 from streamchar.image import Exposure
 from streamchar.kernels import Scene
@@ -37,11 +38,12 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
     def __init__(self, config: MeasurementConfig | None = None, **place: Any) -> None:
         super().__init__(config, **place)
         self.plugins = self.config.make_plugins()
+        self.undeblended = self.config.make_undeblended()
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """Columns of all plugins, in the order they run."""
-        measured = [column for plugin in self.plugins for column in plugin.columns]
+        measured = [column for plugin in (*self.plugins, *self.undeblended) for column in plugin.columns]
         return (*measured, flag(INVALID_PSF, "the PSF could not be evaluated at the source"))
 
     @property
@@ -54,7 +56,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
             for plugin in self.plugins
         ):
             found["slot_PsfShape"] = slots.psf_shape
-        for plugin in self.plugins:
+        for plugin in (*self.plugins, *self.undeblended):
             found.update(plugin.aliases)
         return found
 
@@ -83,27 +85,39 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         self._describe(catalog, exposure_id)
         if len(catalog) == 0:
             return
-        with self.timer("run"), self._scene(exposure, footprints, exposure_id) as scene:
-            psf = exposure.psf
-            templates = None if psf is None else PsfTemplates.of(psf, self.config.psf_interpolation)
-            for first in range(0, len(catalog), CHUNK):
-                scene.first = first if scene.footprints else 0
-                self._measure(
-                    catalog.part(first, min(first + CHUNK, len(catalog))), exposure, scene, templates
-                )
+        with self.timer("run"):
+            templates = (
+                None if exposure.psf is None else PsfTemplates.of(exposure.psf, self.config.psf_interpolation)
+            )
+            calls = [plugin.measure for plugin in self.plugins]
+            with self._scene(exposure, footprints, exposure_id) as scene:
+                self._measure(catalog, exposure, scene, templates, calls)
+            calls = [plugin.measure_restored for plugin in self.plugins if _looks_again(plugin)]
+            calls += [plugin.measure for plugin in self.undeblended]
+            if calls:
+                self._measure(catalog, exposure, undisturbed(exposure), templates, calls)
         self.record("sources", len(catalog))
 
     def _measure(
-        self, sources: SourceCatalog, exposure: Exposure, scene: Scene, templates: PsfTemplates | None
+        self,
+        catalog: SourceCatalog,
+        exposure: Exposure,
+        scene: Scene,
+        templates: PsfTemplates | None,
+        calls: Sequence[Callable[[MeasurementContext], None]],
     ) -> None:
-        footprints, slots = sources.footprints, self.config.slots
-        assert footprints is not None
-        context = MeasurementContext(exposure, sources, footprints, scene, slots, templates)
-        # Pixels may hold anything: a result that is not finite is flagged, not warned about.
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            for plugin in self.plugins:
-                plugin.measure(context)
-        sources[INVALID_PSF] |= context.invalid_psf
+        for first in range(0, len(catalog), CHUNK):
+            scene.first = first if scene.footprints else 0
+            sources = catalog.part(first, min(first + CHUNK, len(catalog)))
+            assert sources.footprints is not None
+            context = MeasurementContext(
+                exposure, sources, sources.footprints, scene, self.config.slots, templates
+            )
+            # Pixels may hold anything: a result that is not finite is flagged, not warned about.
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                for measure in calls:
+                    measure(context)
+            sources[INVALID_PSF] |= context.invalid_psf
 
     @contextmanager
     def _scene(self, exposure: Exposure, footprints: Footprints, exposure_id: int) -> Iterator[Scene]:
@@ -124,3 +138,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         catalog.metadata["NOISE_OFFSET"] = noise.noise_offset
         if exposure_id:
             catalog.metadata["NOISE_EXPOSURE_ID"] = exposure_id
+
+
+def _looks_again(plugin: Plugin[Any]) -> bool:
+    return type(plugin).measure_restored is not Plugin.measure_restored
