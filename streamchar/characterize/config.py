@@ -72,6 +72,7 @@ REFERENCE_PRESET: Tree = {
         "reserve": {"fraction": 0.0},
         "star_selector": {"object_size": {"follow_locus": False}},
         "psf_determiner": {"name": "psfex"},
+        "preliminary": "full",
         "allow_fallback": False,
     },
     "require_cr_for_psf": True,

@@ -245,8 +245,13 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         if exposure.psf is None and not self.config.do_measure_psf:
             self.install_simple_psf.run(exposure)
 
-        for _ in range(self.config.psf_iterations if self.config.do_measure_psf else 1):
-            self.detect_measure_and_estimate_psf(result, ids)
+        rounds = self.config.psf_iterations if self.config.do_measure_psf else 1
+        for number in range(rounds):
+            last = number == rounds - 1
+            # A round that starts from a Gaussian takes nothing but the width from the one before.
+            self.detect_measure_and_estimate_psf(
+                result, ids, preliminary=not last and self.config.use_simple_psf
+            )
 
         result.cosmic_rays = self._repair(result, keep_crs=None)
         self.display("repair", result)
@@ -258,8 +263,16 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         self._fill_coordinates(result.catalog, exposure)
         self.display("measure", result)
 
-    def detect_measure_and_estimate_psf(self, result: CharacterizationResult, ids: IdGenerator) -> None:
-        """Run one round: mask cosmic rays, detect, measure, fit the PSF. Updates ``result`` in place."""
+    def detect_measure_and_estimate_psf(
+        self, result: CharacterizationResult, ids: IdGenerator, *, preliminary: bool = False
+    ) -> None:
+        """Run one round: mask cosmic rays, detect, measure, fit the PSF. Updates ``result`` in place.
+
+        Parameters
+        ----------
+        preliminary
+            Another round follows that starts from a Gaussian as wide as the PSF found here.
+        """
         exposure = result.exposure
         if exposure.psf is None or (self.config.do_measure_psf and self.config.use_simple_psf):
             self.install_simple_psf.run(exposure)
@@ -275,7 +288,9 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         self.measurement.run(catalog, exposure, exposure_id=ids.catalog_id)
         self.display("measure_iter", result)
         if self.config.do_measure_psf:
-            result.psf_measurement = self.measure_psf.run(exposure, catalog, exposure_id=ids.catalog_id)
+            result.psf_measurement = self.measure_psf.run(
+                exposure, catalog, exposure_id=ids.catalog_id, preliminary=preliminary
+            )
             _replace_reasons(result, "psf_", "no_psf", new=result.psf_measurement.reasons)
         self._check_psf(exposure)
         self.display("psf", result)

@@ -9,6 +9,13 @@ from scipy.ndimage import binary_dilation, label
 
 from streamchar.characterize.psf.candidates import NEIGHBOUR_MARGIN, neighbour_pixels
 from streamchar.characterize.psf.degree import choose_degree
+from streamchar.characterize.psf.informative import (
+    BRIGHTEST,
+    CELLS,
+    FEW,
+    STARS_PER_CELL,
+    most_informative,
+)
 from streamchar.characterize.psf.pixel_fit import SPLINE, Grid, _overlap, centre_of, fit_components
 from streamchar.characterize.psf.polynomial import PositionPolynomial
 from streamchar.characterize.psf.samples import Samples
@@ -101,8 +108,10 @@ def test_spatial_functions_are_orthonormal_and_hold_the_monomials(seed, count, d
     np.testing.assert_allclose(residual, 0.0, atol=1e-6)
     terms = (degree + 1) * (degree + 2) // 2
     assert len(found.basis) <= terms + (3 if curved and degree else 0)
-    assert ((found.linear > 0) == (np.arange(1, len(found.basis)) < terms)).all()
-    assert ((found.curvature > 0) != (found.linear > 0)).all()
+    kinds = np.stack([found.linear, found.curvature, found.other]) > 0
+    assert (kinds.sum(axis=0) == 1).all()
+    assert kinds[0].sum() == (min(3, terms - 1) if degree else 0)
+    assert kinds[[0, 2]].sum() == (terms - 1 if degree else 0)
 
 
 def test_second_order_terms_describe_a_gaussian():
@@ -129,6 +138,32 @@ def test_second_order_terms_describe_a_gaussian():
         radius = (a**2 + b**2).ravel()
         errors.append(np.std(residual @ (np.exp(-0.5 * radius) * (radius - 1.0))))
     assert errors[1] < 0.25 * errors[0]
+
+
+def test_the_fewest_stars_that_hold_the_information_and_some_everywhere():
+    rng = np.random.default_rng(6)
+    x, y = rng.uniform(0, 1000, (2, 900))
+    ratio = 50.0 * rng.uniform(size=900) ** -0.8
+    chosen = most_informative(x, y, ratio, fraction=0.9, most=600)
+    square = ratio**2 / (1 + (ratio / BRIGHTEST) ** 2)
+    brightest = np.argsort(-ratio)
+    needed = 1 + int(np.searchsorted(np.cumsum(square[brightest]), 0.9 * square.sum()))
+    assert FEW < needed < 600
+    assert np.isin(brightest[:needed], chosen).all()
+    assert len(chosen) <= needed + STARS_PER_CELL * CELLS**2
+    cell = (CELLS * np.stack([x, y]) / 1000).astype(int)
+    for number in range(CELLS**2):
+        inside = (cell[0] == number // CELLS) & (cell[1] == number % CELLS)
+        # Cells are of the stars' own range, a little smaller.
+        assert np.isin(np.flatnonzero(inside)[np.argsort(-ratio[inside])[:2]], chosen).all()
+    few = most_informative(x, y, ratio, fraction=0.9, most=250)
+    assert 250 <= len(few) <= 250 + STARS_PER_CELL * CELLS**2
+    unknown = most_informative(x, y, np.where(np.arange(900) < 450, np.nan, ratio), fraction=0.9, most=900)
+    assert len(unknown) > 100
+    np.testing.assert_array_equal(
+        most_informative(x[:FEW], y[:FEW], ratio[:FEW], fraction=0.5, most=3), np.arange(FEW)
+    )
+    assert len(most_informative(x[:0], y[:0], ratio[:0], fraction=0.5, most=3)) == 0
 
 
 def test_left_out_residuals_by_leaving_out():

@@ -19,6 +19,7 @@ from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.errors import TooFewPsfStarsError
 from streamchar.characterize.psf.degree import DegreeChoice, choose_degree, max_degree_for
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
+from streamchar.characterize.psf.informative import most_informative
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.psf.pixel_fit import SPLINE, Grid, centre_of, fit_components
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
@@ -97,10 +98,14 @@ class PixelBasisConfig(Configuration):
     """Flux column to start from."""
     reject_flagged_centroids: bool = True
     """Leave stars with a flagged centroid out."""
-    accuracy: float = Field(default=0.003, ge=0, lt=1)
+    accuracy: float = Field(default=0.001, ge=0, lt=1)
     """Relative error of the model added to the pixel noise: bounds the weight of the brightest stars."""
     core_radius: float = Field(default=2.5, gt=0)
     """Radius in FWHM within which the PSF may vary over the field; the wings beyond are the same everywhere."""
+    information: float = Field(default=0.96, gt=0, le=1)
+    """Of the stars only the brightest are fitted that together hold this part of what all tell."""
+    max_stars: int = Field(default=600, ge=1)
+    """At most so many, and a few in every part of the field."""
     rounds: int = Field(default=3, ge=1)
     """Fits, each followed by a refit of fluxes and positions and by rejection."""
     iterations: int = Field(default=4, ge=2)
@@ -108,6 +113,8 @@ class PixelBasisConfig(Configuration):
     the brightest stars need them."""
     prior: float = Field(default=6.0, gt=0)
     """Expected relative change of a super-pixel per unit of relative size or ellipticity; shrinks what is noise."""
+    departure: float = Field(default=0.06, gt=0)
+    """The same of changes that follow neither: where the stars tell of them they are fitted all the same."""
     n_sigma_pixel: float = Field(default=6.0, gt=0)
     """Pixels farther from the model, in standard deviations, are left out."""
     n_sigma_star: float = Field(default=5.0, gt=0)
@@ -143,6 +150,7 @@ def fit_pixel_basis(
     TooFewPsfStarsError
         Fewer than ``min_stars`` usable stars, before or after rejection.
     """
+    index = _chosen(catalog, index, config)
     samples = usable_samples(exposure, catalog, index, config)
     _require(len(samples), len(index), config)
     grid = _grid(catalog, samples, config)
@@ -168,6 +176,25 @@ def fit_pixel_basis(
     return PsfFit(
         _finished(grid, state, config), state.samples.index[order], chi2[order], state.degree, reasons
     )
+
+
+def fit_constant(
+    exposure: Exposure, catalog: SourceCatalog, index: NDArray[np.int64], config: PixelBasisConfig
+) -> PsfFit:
+    """Average the brightest of the stars in rows ``index``: a model of the mean PSF at a small part of the cost.
+
+    Raises
+    ------
+    TooFewPsfStarsError
+        Fewer than ``min_stars`` usable stars.
+    """
+    brightest = np.argsort(-np.nan_to_num(catalog[config.photometric_flux_field][index]), kind="stable")
+    samples = usable_samples(exposure, catalog, np.sort(index[brightest[:_STARS_FOR_START]]), config)
+    _require(len(samples), len(index), config)
+    grid = _grid(catalog, samples, config)
+    state = _constant_model(grid, samples, config)
+    chi2 = _reduced_chi2(samples, _normalised_square(grid, state, _FIRST_ACCURACY))
+    return PsfFit(_finished(grid, state, config), samples.index, chi2, 0)
 
 
 def _without_sky(grid: Grid, wide: _State) -> Samples:
@@ -249,6 +276,14 @@ def usable_samples(
     return cut_samples(
         exposure, catalog, index, size=config.stamp_size, flux=flux, bad_planes=config.bad_mask_planes
     )
+
+
+def _chosen(catalog: SourceCatalog, index: NDArray[np.int64], config: PixelBasisConfig) -> NDArray[np.int64]:
+    flux, error = (catalog[config.photometric_flux_field + suffix][index] for suffix in ("", "Err"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.asarray(flux / error, np.float64)
+    x, y = catalog["slot_Centroid_x"][index], catalog["slot_Centroid_y"][index]
+    return index[most_informative(x, y, ratio, fraction=config.information, most=config.max_stars)]
 
 
 def _require(count: int, candidates: int, config: PixelBasisConfig) -> None:
@@ -461,6 +496,7 @@ def _fit(grid: Grid, state: _State, stars: _Stars, config: PixelBasisConfig, acc
     start = np.tensordot((basis * share[:, None]).T @ present, state.components, axes=1)
     mean = np.abs(np.tensordot(present.mean(axis=0), state.components, axes=1))
     variation = config.prior * functions.linear + 0.5 * config.prior**2 * functions.curvature
+    variation += config.departure * functions.other
     components = fit_components(
         grid,
         samples,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from streamchar.characterize.psf.candidates import (
     make_candidates,
 )
 from streamchar.characterize.psf.determiners import PsfDeterminerConfig, analytic_psf, determine_psf
+from streamchar.characterize.psf.forward import fit_constant
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.psf.result import PsfFit
 from streamchar.characterize.psf.selectors import StarSelectorConfig, select_stars
@@ -52,6 +53,9 @@ class MeasurePsfConfig(Configuration):
     """Stars held back from the fit to judge it."""
     psf_determiner: PsfDeterminerConfig = PsfDeterminerConfig()
     """How the model is fitted."""
+    preliminary: Literal["constant", "full"] = "constant"
+    """The model of all rounds but the last, of which the next one only takes the width: the mean of the brightest
+    stars, or the whole fit as in the reference."""
     allow_fallback: bool = True
     """With too few stars fit an analytic profile, or keep a Gaussian of the present width, and say so in the
     reasons; otherwise too few stars are an error, as in the reference."""
@@ -137,7 +141,9 @@ class MeasurePsf(Task[MeasurePsfConfig]):
         """The columns :meth:`run` fills."""
         return COLUMNS
 
-    def run(self, exposure: Exposure, catalog: SourceCatalog, *, exposure_id: int = 0) -> PsfMeasurement:
+    def run(
+        self, exposure: Exposure, catalog: SourceCatalog, *, exposure_id: int = 0, preliminary: bool = False
+    ) -> PsfMeasurement:
         """Select stars, fit the model, attach it to the exposure and mark the stars in the catalogue.
 
         Parameters
@@ -150,6 +156,8 @@ class MeasurePsf(Task[MeasurePsfConfig]):
             written where they exist.
         exposure_id
             Seeds the choice of held-back stars.
+        preliminary
+            Only the width of the model is needed: ``config.preliminary`` says how it is found.
 
         Raises
         ------
@@ -160,7 +168,7 @@ class MeasurePsf(Task[MeasurePsfConfig]):
         """
         with self.timer("run"):
             candidates = self._candidates(exposure, catalog, exposure_id)
-            fit = self._fit(exposure, catalog, candidates)
+            fit = self._fit(exposure, catalog, candidates, preliminary=preliminary)
             position = fit.psf.average_position
             size = float(fit.psf.shapes(*position).determinant_radius[0])
             self.record("psf_size", size)
@@ -182,10 +190,14 @@ class MeasurePsf(Task[MeasurePsfConfig]):
             exposure, catalog, stars, config.make_psf_candidates, config.reserve, exposure_id
         )
 
-    def _fit(self, exposure: Exposure, catalog: SourceCatalog, candidates: Candidates) -> PsfFit:
+    def _fit(
+        self, exposure: Exposure, catalog: SourceCatalog, candidates: Candidates, *, preliminary: bool
+    ) -> PsfFit:
         config = self.config
         index = candidates.index[~candidates.reserved]
         try:
+            if preliminary and config.preliminary == "constant":
+                return fit_constant(exposure, catalog, index, config.psf_determiner.pixel_basis)
             return determine_psf(exposure, catalog, index, config.psf_determiner)
         except TooFewPsfStarsError:
             if not config.allow_fallback:

@@ -15,6 +15,9 @@ Array = NDArray[np.float64]
 _SMALLEST_CURVATURE = 3e-5
 """Terms of second order in size and ellipticity with a smaller rms are left out."""
 _DEPENDENT = 1e-6
+_REPEATED = 1e-4
+"""Monomials are of order one; what is left of them after those that the fields are made of is this small."""
+_CONSTANT, _LINEAR, _CURVED, _OTHER = range(4)
 _SHARES = np.array([1.0, 0.125, 0.125])
 """What squares of relative size and of the two ellipticities count: ellipticity e stretches one axis by e/2."""
 
@@ -28,21 +31,26 @@ class SpatialFunctions:
     basis
         The functions: the first is 1, the others have zero mean and unit mean square over the stars and are
         uncorrelated.
-    linear, curvature
-        float64 (K - 1): by how much size and ellipticity, or squares of them, vary with each function after the
-        first, rms; one of the two is zero.
+    linear, curvature, other
+        float64 (K - 1): by how much size and ellipticity, squares of them, or anything else vary with each function
+        after the first, rms; two of the three are zero. What varies neither as size nor as ellipticity is expected to
+        vary as much as these.
     """
 
     basis: SpatialBasis
     linear: Array
     curvature: Array
+    other: Array
 
 
 def spatial_functions(
     x: Array, y: Array, weights: Array, shapes: Array, variance: Array, degree: int, *, curved: bool
 ) -> SpatialFunctions:
-    """Monomials up to a degree, and what a PSF of such size and ellipticity needs beyond them.
+    """Fields of size and ellipticity, what a PSF of such shapes needs beyond them, and the monomials left.
 
+    Most of how a PSF varies is a change of size and ellipticity. With their fields as functions of their own, the
+    images that belong to them are determined by all stars together, and only what remains is spread over the
+    monomials: a third of the noise in size that monomials alone give a field of third degree.
     A PSF whose size s and ellipticities e₁, e₂ follow polynomials is not itself one: to second order it also contains
     s² + (e₁² + e₂²)/8, s e₁ and s e₂ (a Gaussian of covariance C + δ, expanded in δ; terms of four-fold symmetry,
     which change neither size nor ellipticity, left out).
@@ -56,45 +64,48 @@ def spatial_functions(
     shapes, variance
         float64 (n, 3): relative size, e₁, e₂ of the stars, and their variances.
     degree
-        Degree of the monomials.
+        Degree of the fields and of the monomials.
     curved
         Whether to add the second-order terms.
     """
     polynomial = PositionPolynomial.over(x, y, degree)
     if degree == 0:
-        return SpatialFunctions(SpatialBasis.constant(polynomial), np.zeros(0), np.zeros(0))
+        none = np.zeros(0)
+        return SpatialFunctions(SpatialBasis.constant(polynomial), none, none, none)
     share = weights / weights.sum()
     fields = fit_fields(x, y, shapes, variance, polynomial)
     values = fields(x, y)
     mean = share @ values
     fields.mixing[0] -= mean
     spread = float(np.sqrt(share @ (values - mean) ** 2 @ _SHARES))
-    count = polynomial.terms
-    functions = _joined(fields, degree, curved=curved)
+    functions, kinds = _joined(fields, degree, curved=curved)
     transform, rms = _orthonormal(functions(x, y), share)
-    kept = rms > np.where(np.arange(len(rms)) < count, _DEPENDENT, _SMALLEST_CURVATURE)
-    if not kept.all():
-        functions = functions.combined(np.eye(len(functions))[:, kept])
-        transform, rms = _orthonormal(functions(x, y), share)
-    monomial = np.arange(len(rms)) < np.count_nonzero(kept[:count])
-    return SpatialFunctions(
-        functions.combined(transform), np.where(monomial, spread, 0.0)[1:], np.where(monomial, 0.0, rms)[1:]
-    )
+    kept = rms > np.choose(kinds, [0.0, _DEPENDENT, _SMALLEST_CURVATURE, _DEPENDENT])
+    kept &= (kinds != _OTHER) | (rms > _REPEATED)
+    functions, kinds = functions.combined(np.eye(len(functions))[:, kept]), kinds[kept]
+    transform, rms = _orthonormal(functions(x, y), share)
+    linear, curvature = (np.where(kinds == kind, rms, 0.0)[1:] for kind in (_LINEAR, _CURVED))
+    other = np.where(kinds == _OTHER, spread, 0.0)[1:]
+    return SpatialFunctions(functions.combined(transform), linear, curvature, other)
 
 
-def _joined(fields: SpatialBasis, degree: int, *, curved: bool) -> SpatialBasis:
-    """Return the monomials, and the second-order terms of the fields."""
+def _joined(fields: SpatialBasis, degree: int, *, curved: bool) -> tuple[SpatialBasis, NDArray[np.int64]]:
+    """Return 1, the fields, the second-order terms and the monomials from low to high degree, and their kinds."""
     every = fields.with_products(0, PARAMETERS if curved else 0, degree)
-    monomials = [0, *range(len(every) - fields.polynomial.terms + 1, len(every))]
-    picks = np.eye(len(every))[:, monomials]
+    first = 1 + PARAMETERS
+    by_degree = np.argsort([i + j for i, j in fields.polynomial.powers[1:]], kind="stable")
+    monomials = len(every) - len(by_degree) + by_degree
+    picks = [np.eye(len(every))[:, :first], np.eye(len(every))[:, monomials]]
     if curved:
         # Products of pairs follow the fields: ss, s e1, s e2, e1 e1, e1 e2, e2 e2.
         terms = np.zeros((len(every), 3))
-        first = 1 + PARAMETERS
         terms[first, 0], terms[first + 3, 0], terms[first + 5, 0] = 1.0, _SHARES[1], _SHARES[2]
         terms[first + 1, 1] = terms[first + 2, 2] = 1.0
-        picks = np.hstack([picks, terms])
-    return every.combined(picks)
+        picks.insert(1, terms)
+    kinds = np.repeat(
+        [_CONSTANT, _LINEAR, _CURVED, _OTHER], [1, PARAMETERS, 3 if curved else 0, len(monomials)]
+    )
+    return every.combined(np.hstack(picks)), kinds
 
 
 def _orthonormal(values: Array, share: Array) -> tuple[Array, Array]:
