@@ -10,8 +10,8 @@ Value = str | int | float | bool | None
 class StreamcharError(Exception):
     """An expected failure that says what went wrong and carries the values.
 
-    Subclasses set ``code`` (stable, machine readable, used as reason code in messages and metrics) and
-    ``template`` (one sentence with the values as named fields).
+    Subclasses set ``code`` (stable, machine readable, used as reason code in messages and metrics),
+    ``template`` (one sentence with the values as named fields) and, where another attempt may help, ``retryable``.
 
     Parameters
     ----------
@@ -21,6 +21,7 @@ class StreamcharError(Exception):
 
     code: ClassVar[str] = "error"
     template: ClassVar[str] = "{detail}"
+    retryable: ClassVar[bool] = False
 
     def __init__(self, **values: Value) -> None:
         self.values: dict[str, Value] = values

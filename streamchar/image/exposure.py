@@ -17,7 +17,9 @@ from streamchar.image.psf import Psf
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
+    from streamchar.image.access import Access
     from streamchar.image.fits import ReadOptions
+    from streamchar.image.profiles import InstrumentProfile
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.int32]
@@ -69,6 +71,12 @@ class Observation:
         Level in image units above which pixels are not linear.
     unit
         Unit of the image plane, in FITS notation.
+    zero_point
+        Magnitude of a source with one image unit over the whole exposure.
+    latitude, longitude
+        Of the telescope, degrees, north and east positive.
+    elevation
+        Of the telescope, metres.
     """
 
     exposure_time: float | None = None
@@ -77,6 +85,10 @@ class Observation:
     read_noise: float | None = None
     saturation: float | None = None
     unit: str = "adu"
+    zero_point: float | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    elevation: float | None = None
 
 
 @dataclass(slots=True, repr=False)
@@ -130,11 +142,37 @@ class Exposure:
     source: str = "exposure"
 
     @classmethod
-    def read(cls, path: str | Path, options: ReadOptions | None = None) -> Exposure:
-        """Read a FITS file; see :func:`streamchar.image.fits.read_exposure`."""
+    def read(
+        cls,
+        source: str | Path,
+        options: ReadOptions | None = None,
+        *,
+        profile: str | InstrumentProfile | None = None,
+        access: Access | None = None,
+    ) -> Exposure:
+        """Read a FITS file of any camera.
+
+        Parameters
+        ----------
+        source
+            Path, ``file://``, ``https://`` or ``s3://`` address; also tile-compressed or in gzip; an extension may
+            follow: ``file.fits.fz#N4``.
+        options
+            Limits, and values for keys the header lacks.
+        profile
+            Instrument profile: a name (``decam-instcal``), a TOML file, or a profile; recognised from the header
+            when omitted.
+        access
+            Which addresses may be read; any when omitted.
+
+        Raises
+        ------
+        StreamcharError
+            Says what cannot be read and why; see :func:`streamchar.image.fits.read_exposure`.
+        """
         from streamchar.image.fits import read_exposure
 
-        return read_exposure(path, options)
+        return read_exposure(source, options, profile=profile, access=access)
 
     @classmethod
     def from_image(cls, image: NDArray[Any], *, gain: float, read_noise: float, **attributes: Any) -> Self:

@@ -1,78 +1,93 @@
-"""Exposures in FITS files: three planes with named mask bits, or one plain image with gain and read noise."""
+"""Exposures from FITS: from an address to pixels, by the instrument profile that fits, within declared limits."""
 
 from __future__ import annotations
 
-import gzip
-import os
-import tempfile
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from streamchar.configuration import Configuration
-from streamchar.image.errors import (
-    ExposureTooLargeError,
-    InvalidExposureError,
-    UnreadableExposureError,
+from streamchar.image.access import (
+    Access,
+    LocalFile,
+    file_name,
+    local_file,
+    sibling,
+    split_extension,
 )
-from streamchar.image.exposure import Exposure, Identity, Observation
-from streamchar.image.mask import MaskPlanes
+from streamchar.image.assembly import Wanted, assemble, facts_of
+from streamchar.image.errors import CompanionMissingError, FileMissingError, InvalidExposureError
+from streamchar.image.exposure import Exposure
+from streamchar.image.fits_writing import replacing, write_exposure, write_hdus
+from streamchar.image.opening import DAMAGE, FileLimits, damaged, opened
+from streamchar.image.profiles import InstrumentProfile, ProfileSet, load_profiles
+from streamchar.image.profiles.model import IMAGE_FILE
 
 if TYPE_CHECKING:
-    from astropy.io.fits import HDUList, Header
-    from astropy.wcs import WCS
+    from astropy.io.fits import HDUList
 
-PLANE_PREFIX = "MP_"
-"""Header keys of the MASK extension that give each plane's bit number."""
+__all__ = [
+    "ReadOptions",
+    "choose_profile",
+    "companion_addresses",
+    "read_exposure",
+    "replacing",
+    "write_exposure",
+    "write_hdus",
+]
 
-_KEYS = {
-    "instrument": ("INSTRUME",),
-    "exposure": ("EXPID", "VISIT", "EXPNUM"),
-    "detector": ("DETECTOR", "CCDNUM", "CHIPID"),
-    "band": ("BAND", "FILTER"),
-    "exposure_time": ("EXPTIME", "EXPOSURE"),
-    "mid_time": ("MJD-AVG", "MJD-MID"),
-    "start_time": ("MJD-OBS", "MJD-BEG"),
-    "gain": ("GAIN", "EGAIN"),
-    "read_noise": ("RDNOISE", "READNOIS", "ENOISE"),
-    "saturation": ("SATURATE", "SATLEVEL"),
-    "unit": ("BUNIT",),
-}
-"""Header keys by meaning, the first present wins."""
+_PACKED = (".gz", ".fz")
 
 
-class ReadOptions(Configuration):
-    """What may be read, and what the header leaves out."""
+class ReadOptions(FileLimits):
+    """What may be read, how it is understood, and what the header leaves out."""
 
-    max_pixels: int = Field(default=20_000 * 20_000, gt=0)
-    """Largest image accepted, in pixels."""
-    max_hdus: int = Field(default=256, gt=0)
-    """Most extensions accepted in one file."""
     gain: float | None = Field(default=None, gt=0)
     """Electrons per image unit; overrides the header."""
     read_noise: float | None = Field(default=None, ge=0)
     """Electrons; overrides the header."""
+    profile: str | None = None
+    """Instrument profile: a name, or the path of a TOML file; recognised from the header when absent."""
+    profile_directories: tuple[Path, ...] = ()
+    """Folders with TOML files of further profiles."""
 
 
-def read_exposure(path: str | Path, options: ReadOptions | None = None) -> Exposure:
+def read_exposure(
+    source: str | Path,
+    options: ReadOptions | None = None,
+    *,
+    profile: str | InstrumentProfile | None = None,
+    access: Access | None = None,
+    checksum: str | None = None,
+    companions: Sequence[str] = (),
+    detector: int | None = None,
+    profiles: ProfileSet | None = None,
+) -> Exposure:
     """Read an exposure from FITS.
-
-    Two layouts are understood. Extensions ``IMAGE``, ``MASK`` and ``VARIANCE``, the mask's planes named by its
-    ``MP_<plane>`` keys; or any file whose first two-dimensional image is the exposure, with gain and read noise in the
-    header (or in ``options``): its variance is made from photon and read noise, its mask is empty.
 
     Parameters
     ----------
-    path
-        FITS file, also ``.gz`` or tile-compressed.
+    source
+        Path, ``file://``, ``https://`` or ``s3://`` address of a FITS file, also tile-compressed or in gzip; an
+        extension may follow: ``file.fits.fz#N4``.
     options
-        Limits, and values for keys the header lacks.
+        Limits, the instrument profile, and values for keys the header lacks.
+    profile
+        Instrument profile, in place of that of ``options``.
+    access
+        Which addresses may be read; any when omitted.
+    checksum
+        SHA-256 that the file at ``source`` must have.
+    companions
+        Addresses of further files (mask, weight), in the order in which the profile describes them; found by their
+        names when omitted.
+    detector
+        Detector number, to choose among the images of a file.
+    profiles
+        Profiles already loaded, in place of the directories of ``options``.
 
     Returns
     -------
@@ -81,292 +96,98 @@ def read_exposure(path: str | Path, options: ReadOptions | None = None) -> Expos
 
     Raises
     ------
+    AccessError
+        The address may not be read, or does not answer.
     UnreadableExposureError
-        When the file is missing, truncated or not FITS.
+        The file is missing, truncated or not FITS.
     InvalidExposureError
-        When it holds no image, planes that do not fit together, or no gain where one is needed.
+        It does not hold what the profile says.
     ExposureTooLargeError
-        When it claims more than the limits allow.
+        It claims more than the limits allow.
+    UnknownInstrumentError, AmbiguousProfileError, ConfigurationError
+        No profile, or more than one, fits; or the named one is wrong.
     """
     options = options or ReadOptions()
-    with _opened(Path(path)) as hdus:
-        _check_limits(str(path), hdus, options)
+    access = access or Access()
+    uri, hdu = split_extension(str(source))
+    known = load_profiles(options.profile_directories) if profiles is None else profiles
+    with ExitStack() as stack:
+        file = stack.enter_context(local_file(uri, access, checksum))
+        hdus = stack.enter_context(opened(file.path, options, uri))
+        chosen = choose_profile(hdus, file, known, profile or options.profile, hdu)
+        files, names = {IMAGE_FILE: hdus}, {IMAGE_FILE: uri}
+        for role, found in _companions(chosen, uri, companions, access, stack):
+            files[role], names[role] = stack.enter_context(opened(found.path, options, found.uri)), found.uri
         try:
-            return _assemble(str(path), hdus, options)
-        except (OSError, TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
-            raise UnreadableExposureError(
-                path=str(path), detail=f"is damaged: {_first_line(error)}"
-            ) from error
+            return assemble(files, names, chosen, Wanted(hdu, detector, options.gain, options.read_noise))
+        except (OSError, *DAMAGE) as error:
+            damaged(uri, error)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[HDUList]:
-    from astropy.io import fits
-    from astropy.io.fits.verify import VerifyError
-
-    if not path.is_file():
-        detail = "is a directory" if path.is_dir() else "no such file"
-        raise UnreadableExposureError(path=str(path), detail=detail)
-    with _stream(path) as stream, warnings.catch_warnings():
-        # A truncated file only draws a warning from astropy; here it is an error.
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("error", message=".*truncated.*")
-        try:
-            hdus = fits.open(stream, mode="readonly", memmap=False, lazy_load_hdus=False)
-        except (
-            OSError,
-            VerifyError,
-            Warning,
-            TypeError,
-            ValueError,
-            KeyError,
-            IndexError,
-            EOFError,
-        ) as error:
-            truncated = isinstance(error, EOFError) or "truncated" in str(error)
-            reason = "is truncated" if truncated else "is not a FITS file"
-            raise UnreadableExposureError(path=str(path), detail=reason) from error
-        with hdus:
-            yield hdus
-
-
-@contextmanager
-def _stream(path: Path) -> Iterator[BinaryIO]:
-    # Opened here and not by astropy, which leaves files open when it fails.
-    with path.open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        if compressed:
-            with gzip.GzipFile(fileobj=file) as plain:
-                yield cast(BinaryIO, plain)
-        else:
-            yield file
-
-
-def _check_limits(path: str, hdus: HDUList, options: ReadOptions) -> None:
-    if len(hdus) > options.max_hdus:
-        raise ExposureTooLargeError(
-            path=path,
-            quantity="the number of extensions",
-            value=len(hdus),
-            limit=options.max_hdus,
-            setting="max_hdus",
-        )
-    for hdu in hdus:
-        if not hdu.is_image:
-            continue
-        pixels = int(np.prod([float(length) for length in hdu.shape])) if hdu.shape else 0
-        if pixels > options.max_pixels:
-            raise ExposureTooLargeError(
-                path=path,
-                quantity="the number of pixels",
-                value=pixels,
-                limit=options.max_pixels,
-                setting="max_pixels",
-            )
-
-
-def _assemble(path: str, hdus: HDUList, options: ReadOptions) -> Exposure:
-    by_name = {hdu.name: hdu for hdu in hdus if hdu.is_image and len(hdu.shape) == 2}
-    if {"IMAGE", "MASK", "VARIANCE"} <= by_name.keys():
-        image_hdu = by_name["IMAGE"]
-    else:
-        image_hdu = next((hdu for hdu in hdus if hdu.is_image and len(hdu.shape) == 2), None)
-    if image_hdu is None:
-        raise InvalidExposureError(path=path, detail="holds no two-dimensional image")
-    header = hdus[0].header.copy()
-    if image_hdu is not hdus[0]:
-        header.update(image_hdu.header)
-    image = _native(image_hdu.data, np.float32)
-    observation = _observation(header, options)
-    identity, wcs = _identity(header, path), _wcs(header)
-    if image_hdu is by_name.get("IMAGE"):
-        mask_hdu, variance_hdu = by_name["MASK"], by_name["VARIANCE"]
-        return Exposure(
-            image,
-            _native(mask_hdu.data, np.int32),
-            _native(variance_hdu.data, np.float32),
-            planes=_planes(mask_hdu.header),
-            wcs=wcs,
-            identity=identity,
-            observation=observation,
-            source=path,
-        )
-    for name, value in (("gain", observation.gain), ("read noise", observation.read_noise)):
-        if value is None:
-            keys = _KEYS[name.replace(" ", "_")]
-            raise InvalidExposureError(
-                path=path,
-                detail=f"a plain image needs its {name}: header key {keys[0]} is missing (or say --{keys[0].lower()})",
-            )
-    assert observation.gain is not None
-    assert observation.read_noise is not None
-    return Exposure.from_image(
-        image,
-        gain=observation.gain,
-        read_noise=observation.read_noise,
-        wcs=wcs,
-        identity=identity,
-        observation=observation,
-        source=path,
-    )
-
-
-def _native(data: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
-    return np.ascontiguousarray(data, dtype=dtype)
-
-
-def _planes(header: Header) -> MaskPlanes:
-    bits = {key[len(PLANE_PREFIX) :]: int(header[key]) for key in header if key.startswith(PLANE_PREFIX)}
-    return MaskPlanes(bits).including(*MaskPlanes()) if bits else MaskPlanes()
-
-
-def _first(header: Header, name: str) -> Any:
-    return next((header[key] for key in _KEYS[name] if header.get(key) not in (None, "")), None)
-
-
-def _number(header: Header, name: str, *, minimum: float | None = None) -> float | None:
-    value = _first(header, name)
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    usable = np.isfinite(number) and (minimum is None or number >= minimum)
-    return number if usable else None
-
-
-def _observation(header: Header, options: ReadOptions) -> Observation:
-    exposure_time = _number(header, "exposure_time", minimum=0.0)
-    mid_time = _number(header, "mid_time")
-    start_time = _number(header, "start_time")
-    if mid_time is None and start_time is not None:
-        mid_time = start_time + 0.5 * (exposure_time or 0.0) / 86_400.0
-    gain = _number(header, "gain", minimum=1e-6) if options.gain is None else options.gain
-    read_noise = (
-        _number(header, "read_noise", minimum=0.0) if options.read_noise is None else options.read_noise
-    )
-    return Observation(
-        exposure_time=exposure_time,
-        mid_time=mid_time,
-        gain=gain,
-        read_noise=read_noise,
-        saturation=_number(header, "saturation"),
-        unit=str(_first(header, "unit") or "adu"),
-    )
-
-
-def _identity(header: Header, path: str) -> Identity:
-    def natural(name: str) -> int:
-        value = _first(header, name)
-        try:
-            return max(int(value), 0) if value is not None else 0
-        except (TypeError, ValueError):
-            return 0
-
-    instrument = str(_first(header, "instrument") or Path(path).name.split(".")[0])
-    band = str(_first(header, "band") or "")
-    return Identity(instrument.strip(), natural("exposure"), natural("detector"), band.strip())
-
-
-def _wcs(header: Header) -> WCS | None:
-    if "CTYPE1" not in header:
-        return None
-    from astropy.wcs import WCS, FITSFixedWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        wcs = WCS(header, naxis=2)
-    return wcs if wcs.has_celestial else None
-
-
-def write_exposure(
-    path: str | Path, exposure: Exposure, *, extensions: Iterable[Any] = (), checksum: bool = False
-) -> Path:
-    """Write the three planes, their meaning and the header so that :func:`read_exposure` gives them back bit by bit.
-
-    The file appears whole or not at all: it is written under a temporary name in the same directory, flushed to disk
-    and renamed.
+def choose_profile(
+    hdus: HDUList, file: LocalFile, known: ProfileSet, named: str | InstrumentProfile | None, hdu: str = ""
+) -> InstrumentProfile:
+    """Return the profile that was named, or else the one that recognises an open file.
 
     Parameters
     ----------
-    path
-        Where to; an existing file is replaced.
-    exposure
-        What to write; the PSF and the aperture corrections are products of their own and not written here.
-    extensions
-        Further astropy HDUs to append.
-    checksum
-        Write the FITS checksum keys.
-
-    Returns
-    -------
-    Path
-        ``path``.
+    hdus, file
+        The file, and where it came from.
+    known
+        Profiles.
+    named
+        A profile, its name, or the path of its TOML file.
+    hdu
+        Name or number of the extension that is asked for; the first image when empty.
     """
-    from astropy.io import fits
-
-    mask_header = fits.Header()
-    for name, bit in exposure.planes.items():
-        key = PLANE_PREFIX + name
-        mask_header[key if len(key) <= 8 else f"HIERARCH {key}"] = bit
-    image_header = fits.Header({"BUNIT": exposure.observation.unit})
-    if exposure.wcs is not None:
-        image_header.update(exposure.wcs.to_header(relax=True))
-    hdus = [
-        fits.PrimaryHDU(header=_primary_header(exposure)),
-        fits.ImageHDU(exposure.image, header=image_header, name="IMAGE"),
-        fits.ImageHDU(exposure.mask, header=mask_header, name="MASK"),
-        fits.ImageHDU(exposure.variance, name="VARIANCE"),
-    ]
-    return write_hdus(path, [*hdus, *extensions], checksum=checksum)
+    if isinstance(named, InstrumentProfile):
+        return named
+    if named:
+        return known.named(named)
+    return known.recognise(facts_of(hdus, file.name, hdu), file.uri)
 
 
-def write_hdus(path: str | Path, hdus: Sequence[Any], *, checksum: bool = False) -> Path:
-    """Write astropy HDUs to a file that appears whole or not at all."""
-    from astropy.io import fits
+def companion_addresses(profile: InstrumentProfile, uri: str) -> dict[str, tuple[str, ...]]:
+    """Return where the further files of an image may be, by role: packed or not.
 
-    target = Path(path)
-    with replacing(target) as temporary:
-        fits.HDUList(list(hdus)).writeto(temporary, overwrite=True, checksum=checksum)
-    return target
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``target`` that becomes it, flushed to disk, when the block succeeds."""
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    Empty where the image's name does not tell.
+    """
+    name = file_name(uri)
+    places = {}
+    for role, companion in profile.files.items():
+        other, count = re.subn(companion.find, companion.replace, name)
+        bare = next((other.removesuffix(suffix) for suffix in _PACKED if other.endswith(suffix)), other)
+        names = dict.fromkeys((other, bare, *(bare + suffix for suffix in _PACKED)))
+        places[role] = tuple(sibling(uri, item) for item in names) if count and other != name else ()
+    return places
 
 
-def _primary_header(exposure: Exposure) -> Any:
-    from astropy.io import fits
+def _companions(
+    profile: InstrumentProfile, uri: str, given: Sequence[str], access: Access, stack: ExitStack
+) -> Iterator[tuple[str, LocalFile]]:
+    if len(given) > len(profile.files):
+        detail = f"{len(given)} further files were announced, the profile {profile.name} knows {len(profile.files)}"
+        raise InvalidExposureError(path=uri, detail=detail)
+    guessed = companion_addresses(profile, uri)
+    for number, (role, companion) in enumerate(profile.files.items()):
+        places = (given[number],) if number < len(given) else guessed[role]
+        found = _first_present(places, access, stack)
+        if found is not None:
+            yield role, found
+        elif companion.required and not places:
+            raise InvalidExposureError(
+                path=uri,
+                detail=f"the profile {profile.name} needs its {role} file, and the name does not match "
+                f"'{companion.find}' which would lead to it; announce it among the further files, or rename",
+            )
+        elif companion.required:
+            raise CompanionMissingError(uri=places[0], role=role, image=uri, profile=profile.name)
 
-    identity, observation = exposure.identity, exposure.observation
-    header = fits.Header()
-    header["INSTRUME"] = (identity.instrument, "camera")
-    header["EXPID"] = (identity.exposure, "exposure number")
-    header["DETECTOR"] = (identity.detector, "detector number")
-    header["BAND"] = (identity.band, "filter band")
-    for key, value, comment in (
-        ("EXPTIME", observation.exposure_time, "exposure time (s)"),
-        ("MJD-AVG", observation.mid_time, "middle of the exposure (MJD)"),
-        ("GAIN", observation.gain, "electrons per image unit"),
-        ("RDNOISE", observation.read_noise, "read noise (electrons)"),
-        ("SATURATE", observation.saturation, "saturation level (image unit)"),
-    ):
-        if value is not None:
-            header[key] = (value, comment)
-    return header
 
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+def _first_present(places: Sequence[str], access: Access, stack: ExitStack) -> LocalFile | None:
+    for place in places:
+        try:
+            return stack.enter_context(local_file(place, access))
+        except FileMissingError:
+            continue
+    return None

@@ -1,0 +1,341 @@
+"""A FITS file opened under limits: its structure is verified before anything is allocated for it.
+
+Every header is read by a scanner of our own first: the number of extensions, the length of each header, the pixels and
+tiles that it claims, and that the file is long enough to hold them. Only then astropy sees the file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import tempfile
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, BinaryIO, NoReturn
+
+from pydantic import Field
+
+from streamchar.configuration import Configuration
+from streamchar.image.errors import ExposureTooLargeError, UnreadableExposureError
+
+if TYPE_CHECKING:
+    from astropy.io.fits import HDUList
+
+BLOCK = 2880
+"""Bytes of a FITS block."""
+CARD = 80
+"""Bytes of a header card."""
+COMPRESSIONS = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "NOCOMPRESS", "PLIO_1")
+"""Tile compressions that are read. HCOMPRESS_1 is not: its streams carry dimensions of their own, which nothing bounds."""
+
+_CHUNK = 1 << 20
+_MAX_AXES = 4
+_SIZES = {8: 1, 16: 2, 32: 4, 64: 8, -32: 4, -64: 8}
+_NUMBERS = ("BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "ZBITPIX", "ZNAXIS", "TFIELDS")
+_AXES = ("NAXIS", "ZNAXIS", "ZTILE")
+
+
+class FileLimits(Configuration):
+    """How much a file may claim."""
+
+    max_pixels: int = Field(default=20_000 * 20_000, gt=0)
+    """Largest image accepted, in pixels."""
+    max_hdus: int = Field(default=256, gt=0)
+    """Most extensions accepted in one file."""
+    max_header_bytes: int = Field(default=4 << 20, ge=BLOCK)
+    """Longest header of one extension in bytes."""
+    max_unpacked_bytes: int = Field(default=8 << 30, gt=0)
+    """Largest size of a gzip file when it is unpacked, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class HduClaim:
+    """What one header claims about its data.
+
+    Attributes
+    ----------
+    offset
+        Byte at which the header begins.
+    keys
+        Structural keys and their values; of repeated ones the first.
+    data_bytes
+        Size of the data without the padding.
+    """
+
+    offset: int
+    keys: Mapping[str, int | str]
+    data_bytes: int
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether it is a tile-compressed image."""
+        return self.keys.get("ZIMAGE") == "T"
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the image; 0 for tables and empty data."""
+        if self.is_compressed:
+            return _product(self.keys, "ZNAXIS")
+        return 0 if self.keys.get("XTENSION", "IMAGE") != "IMAGE" else _product(self.keys, "NAXIS")
+
+
+@contextmanager
+def opened(path: Path, limits: FileLimits, name: str = "") -> Iterator[HDUList]:
+    """Give the extensions of a FITS file, plain or in gzip, whose claims are within the limits.
+
+    Parameters
+    ----------
+    path
+        Where it is.
+    limits
+        What it may claim.
+    name
+        What it is called in messages, when not by its path.
+
+    Raises
+    ------
+    UnreadableExposureError
+        The file is missing, truncated or not FITS.
+    ExposureTooLargeError
+        It claims more than the limits allow.
+    """
+    from astropy.io import fits
+    from astropy.io.fits.verify import VerifyError
+
+    name = name or str(path)
+    with _unpacked(path, limits, name) as stream:
+        claims = scan(stream, name, limits)
+        stream.seek(0)
+        with warnings.catch_warnings():
+            # Odd headers draw warnings from astropy that would be errors under -W error; a truncated file does too.
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", message=".*truncated.*")
+            try:
+                hdus = fits.open(stream, mode="readonly", memmap=False, lazy_load_hdus=False)
+            except (OSError, VerifyError, Warning, *DAMAGE) as error:
+                damaged(name, error)
+            with hdus:
+                _compare(hdus, claims, name)
+                yield hdus
+
+
+def _compare(hdus: HDUList, claims: list[HduClaim], path: str) -> None:
+    """Refuse a file that astropy takes for something else than the scanner did."""
+    if len(hdus) != len(claims):
+        detail = f"is damaged: {len(claims)} headers, {len(hdus)} readable extensions"
+        raise UnreadableExposureError(path=path, detail=detail)
+    for number, (hdu, claim) in enumerate(zip(hdus, claims, strict=True)):
+        try:
+            pixels = math.prod(hdu.shape) if hdu.is_image and hdu.shape else 0
+        except DAMAGE as error:
+            damaged(path, error)
+        if pixels != claim.pixels:
+            detail = f"is damaged: extension {number} has {pixels} pixels, its header claims {claim.pixels}"
+            raise UnreadableExposureError(path=path, detail=detail)
+
+
+DAMAGE = (
+    TypeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    NotImplementedError,
+    EOFError,
+    zlib.error,
+    RuntimeError,
+)
+"""What astropy raises on headers and tiles that make no sense."""
+
+
+def damaged(path: str, error: BaseException) -> NoReturn:
+    """Raise the one sentence that says a file is damaged."""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    detail = "is truncated" if "truncated" in first or isinstance(error, EOFError) else f"is damaged: {first}"
+    raise UnreadableExposureError(path=path, detail=detail[:300]) from error
+
+
+@contextmanager
+def _unpacked(path: Path, limits: FileLimits, name: str) -> Iterator[BinaryIO]:
+    if not path.is_file():
+        detail = "is a directory" if path.is_dir() else "no such file"
+        raise UnreadableExposureError(path=name, detail=detail)
+    # Opened here and not by astropy, which leaves files open when it fails.
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UnreadableExposureError(path=name, detail=f"cannot be opened: {error.strerror}") from error
+    with file:
+        compressed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        if not compressed:
+            yield file
+            return
+        # To disk, since the planes are read in any order and going back in a gzip stream starts over.
+        with tempfile.TemporaryFile() as plain:
+            _unpack(file, plain, name, limits.max_unpacked_bytes)
+            # By its descriptor, since astropy wants a file that was opened for reading only.
+            with Path(f"/proc/self/fd/{plain.fileno()}").open("rb") as readable:
+                yield readable
+
+
+def _unpack(packed: BinaryIO, plain: IO[bytes], path: str, limit: int) -> None:
+    written = 0
+    try:
+        with gzip.GzipFile(fileobj=packed) as stream:
+            while chunk := stream.read(_CHUNK):
+                written += len(chunk)
+                if written > limit:
+                    _refuse(path, "the unpacked size", written, limit, "max_unpacked_bytes")
+                plain.write(chunk)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = "is truncated" if isinstance(error, EOFError) else f"is no valid gzip file: {error}"
+        raise UnreadableExposureError(path=path, detail=reason) from error
+    plain.flush()
+
+
+def scan(stream: BinaryIO, path: str, limits: FileLimits) -> list[HduClaim]:
+    """Read the structure of a FITS file from its headers alone.
+
+    Parameters
+    ----------
+    stream
+        Seekable; read from its beginning.
+    path
+        For messages.
+
+    Raises
+    ------
+    UnreadableExposureError
+        A header is not one, or the file ends before the data that it claims.
+    ExposureTooLargeError
+        It claims more than the limits allow.
+    """
+    size = stream.seek(0, 2)
+    offset = 0
+    claims: list[HduClaim] = []
+    while offset < size:
+        stream.seek(offset)
+        keys, length = _header(stream, path, limits, first=not claims)
+        if not keys:
+            break
+        claim = HduClaim(offset, keys, _data_bytes(keys, path))
+        claims.append(claim)
+        if len(claims) > limits.max_hdus:
+            _refuse(path, "the number of extensions", len(claims), limits.max_hdus, "max_hdus")
+        _check_claim(claim, path, limits)
+        offset += length + claim.data_bytes
+        if offset > size:
+            raise UnreadableExposureError(path=path, detail="is truncated")
+        offset += -offset % BLOCK
+    if not claims:
+        raise UnreadableExposureError(path=path, detail="is not a FITS file")
+    return claims
+
+
+def _header(
+    stream: BinaryIO, path: str, limits: FileLimits, *, first: bool
+) -> tuple[dict[str, int | str], int]:
+    """Structural keys and length of the header that begins here; none when what begins here is no header."""
+    keys: dict[str, int | str] = {}
+    for number in range(limits.max_header_bytes // BLOCK):
+        block = stream.read(BLOCK)
+        if number == 0 and not block.startswith(b"SIMPLE  =" if first else b"XTENSION="):
+            if first:
+                raise UnreadableExposureError(path=path, detail="is not a FITS file")
+            return {}, 0  # what follows the last extension is nobody's business
+        if len(block) < BLOCK:
+            raise UnreadableExposureError(path=path, detail="is truncated")
+        for begin in range(0, BLOCK, CARD):
+            card = block[begin : begin + CARD]
+            if card.rstrip() == b"END":
+                return keys, (number + 1) * BLOCK
+            _note(card, keys, path)
+    longest = limits.max_header_bytes
+    raise ExposureTooLargeError(
+        path=path,
+        quantity="the length of a header",
+        value=longest + 1,
+        limit=longest,
+        setting="max_header_bytes",
+    )
+
+
+def _note(card: bytes, keys: dict[str, int | str], path: str) -> None:
+    name = card[:8].rstrip().decode("latin-1").upper()  # astropy does not mind small letters either
+    if card[8:10] != b"= " or name in keys:
+        return
+    value = card[10:].split(b"/")[0].strip()
+    if name in {"XTENSION", "ZCMPTYPE"}:
+        keys[name] = value.strip(b"'").rstrip().decode("latin-1")
+    elif name == "ZIMAGE":
+        keys[name] = value.decode("latin-1")
+    elif name in _NUMBERS or any(name.startswith(axis) and name[len(axis) :].isdigit() for axis in _AXES):
+        try:
+            keys[name] = int(value)
+        except ValueError:
+            text = value.decode("latin-1")[:30]
+            raise UnreadableExposureError(
+                path=path, detail=f"is damaged: {name} is {text!r}, not a number"
+            ) from None
+
+
+def _data_bytes(keys: Mapping[str, int | str], path: str) -> int:
+    bits = int(keys.get("BITPIX", 0))
+    extra = int(keys.get("PCOUNT", 0))
+    groups = int(keys.get("GCOUNT", 1))
+    if bits not in _SIZES or extra < 0 or groups < 0:
+        raise UnreadableExposureError(
+            path=path, detail=f"is damaged: BITPIX {bits}, PCOUNT {extra}, GCOUNT {groups}"
+        )
+    if "NAXIS" not in keys:
+        raise UnreadableExposureError(path=path, detail="is damaged: a header has no NAXIS")
+    elements = _product(keys, "NAXIS", path)
+    return _SIZES[bits] * groups * (extra + elements)
+
+
+def _product(keys: Mapping[str, int | str], name: str, path: str = "") -> int:
+    axes = int(keys.get(name, 0))
+    if axes == 0:
+        return 0
+    total = 1
+    for axis in range(1, axes + 1):
+        length = keys.get(f"{name}{axis}", -1)
+        if not isinstance(length, int) or length < 0 or axis > 999:
+            raise UnreadableExposureError(path=path, detail=f"is damaged: {name}{axis} is {length}")
+        total *= length
+    return total
+
+
+def _check_claim(claim: HduClaim, path: str, limits: FileLimits) -> None:
+    if claim.pixels > limits.max_pixels:
+        _refuse(path, "the number of pixels", claim.pixels, limits.max_pixels, "max_pixels")
+    if not claim.is_compressed:
+        return
+    kind, axes = claim.keys.get("ZCMPTYPE", ""), int(claim.keys.get("ZNAXIS", 0))
+    if kind not in COMPRESSIONS:
+        raise UnreadableExposureError(
+            path=path,
+            detail=f"is compressed with {kind or 'nothing known'}; {', '.join(COMPRESSIONS)} are read",
+        )
+    if claim.keys.get("ZBITPIX") not in _SIZES or not 0 < axes <= _MAX_AXES:
+        raise UnreadableExposureError(
+            path=path, detail=f"is damaged: ZBITPIX {claim.keys.get('ZBITPIX')}, ZNAXIS {axes}"
+        )
+    for axis in range(1, axes + 1):
+        length = int(claim.keys[f"ZNAXIS{axis}"])
+        tile = int(claim.keys.get(f"ZTILE{axis}", length if axis == 1 else 1))
+        if not 0 < tile <= max(length, 1):
+            raise UnreadableExposureError(
+                path=path, detail=f"is damaged: tiles of {tile} pixels in an image of {length} (ZTILE{axis})"
+            )
+
+
+def _refuse(path: str, quantity: str, value: int, limit: int, setting: str) -> NoReturn:
+    raise ExposureTooLargeError(path=path, quantity=quantity, value=value, limit=limit, setting=setting)
