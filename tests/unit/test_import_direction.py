@@ -14,8 +14,8 @@ FOUNDATION = {"errors", "configuration"}
 KERNELS = FOUNDATION | {"kernels"}
 IMAGE = KERNELS | {"image"}
 CHARACTERIZE = IMAGE | {"characterize", "tables"}
-CONTRACT = CHARACTERIZE | {"messages", "monitor", "products"}
-SERVICE = CONTRACT | {"stream", "client"}
+CONTRACT = CHARACTERIZE | {"messages", "monitor", "products", "report"}
+SERVICE = CONTRACT | {"stream", "client", "contact", "archive"}
 TOP = SERVICE | {"dashboard", "telescope"}
 ALLOWED = {
     "errors": set(),
@@ -25,10 +25,13 @@ ALLOWED = {
     "tables": IMAGE | {"tables"},
     "characterize": IMAGE | {"characterize"},
     "products": CHARACTERIZE | {"products"},
+    "report": CHARACTERIZE | {"monitor", "report"},
     "messages": CHARACTERIZE | {"messages"},
     "monitor": CHARACTERIZE | {"messages", "monitor"},
-    "stream": CONTRACT | {"stream"},
-    "client": CONTRACT | {"client"},
+    "contact": FOUNDATION | {"contact"},
+    "stream": CONTRACT | {"stream", "contact"},
+    "client": CONTRACT | {"client", "contact"},
+    "archive": CONTRACT | {"client", "archive"},
     "dashboard": TOP,
     "telescope": TOP,
     "broker": FOUNDATION | {"broker"},
@@ -88,6 +91,8 @@ def test_imports_point_downward():
         ("stream/pool.py", "from streamchar.broker.server import Server"),
         ("broker/server.py", "from streamchar.messages import topics"),
         ("messages/codec.py", "from streamchar.client import subscribe"),
+        ("report/page.py", "from streamchar.stream import products"),
+        ("characterize/panels.py", "from streamchar.report import write_report"),
     ],
 )
 def test_a_forbidden_import_is_caught(module, line):
@@ -99,6 +104,15 @@ def test_characterization_needs_no_stream():
         "import sys, streamchar.characterize\n"
         "from streamchar.characterize import CharacterizeImage\n"
         "print([m for m in ('aiokafka', 'aiohttp', 'asyncio', 'prometheus_client', 'msgpack') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_characterization_and_reports_need_no_plots_until_they_draw():
+    code = (
+        "import sys, streamchar.report, streamchar.characterize.task, streamchar.characterize.panels\n"
+        "print([m for m in ('matplotlib', 'PIL') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -1,37 +1,48 @@
-"""The downstream library: quality records, statuses and whole catalogues from the topics, as typed objects."""
+"""An iterator over what the topics hold: without repeats, whole, committed, and where it left off."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypedDict, TypeVar, Union, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from streamchar.messages.assembly import CatalogAssembler, Memory, Partition, Record
+from streamchar.client.blocking import LoopThread
+from streamchar.client.errors import SubscriptionError
+from streamchar.client.partitions import check_address, explain, find_partitions
+from streamchar.messages.assembly import CatalogAssembler, Memory, Partition, PsfAssembler, Record
+from streamchar.messages.base import Outcome
 from streamchar.messages.catalog import Catalog
 from streamchar.messages.codec import decode
 from streamchar.messages.errors import MessageError
 from streamchar.messages.exposure_status import ExposureStatus
+from streamchar.messages.psf_conversion import PublishedPsf
 from streamchar.messages.psf_quality import PsfQuality
 from streamchar.messages.topics import TopicNames
 
-Product = PsfQuality | ExposureStatus | Catalog
-ProductName = Literal["quality", "catalog", "status"]
-P_co = TypeVar("P_co", bound=Product, covariant=True)
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+Product: TypeAlias = Union[PsfQuality, ExposureStatus, Catalog, PublishedPsf, "QTable"]
+ProductName = Literal["quality", "catalog", "table", "psf", "status"]
+P_co = TypeVar("P_co", covariant=True)
 
 QUALITY: tuple[ProductName, ...] = ("quality",)
 POLL_MS = 200
 MAX_RECORDS = 100
+WAIT_FOR_TOPICS = 1.0
+"""Seconds between two looks for topics that do not exist yet."""
+LOOK_FOR_PARTITIONS = 60.0
+"""Seconds between two looks for new partitions, without a group."""
 
 
 class SubscriptionWarning(UserWarning):
-    """Something in a topic could not be delivered: a malformed message, or a catalogue that stayed incomplete."""
+    """Something could not be delivered: a malformed message, an incomplete catalogue, a topic that does not exist."""
 
 
 def warn_about(problem: MessageError) -> None:
@@ -46,6 +57,7 @@ class SubscriptionOptions(TypedDict, total=False):
     instrument: str | Collection[str] | None
     band: str | Collection[str] | None
     detector: int | Collection[int] | None
+    outcome: Outcome | Collection[Outcome] | None
     from_beginning: bool
     topics: TopicNames | None
     incomplete_after: float
@@ -55,76 +67,10 @@ class SubscriptionOptions(TypedDict, total=False):
     consumer_options: Mapping[str, Any] | None
 
 
-@overload
-def subscribe(
-    bootstrap: str, *, products: Literal["quality"] = ..., **options: Unpack[SubscriptionOptions]
-) -> Subscription[PsfQuality]: ...
-@overload
-def subscribe(
-    bootstrap: str, *, products: Literal["catalog"], **options: Unpack[SubscriptionOptions]
-) -> Subscription[Catalog]: ...
-@overload
-def subscribe(
-    bootstrap: str, *, products: Literal["status"], **options: Unpack[SubscriptionOptions]
-) -> Subscription[ExposureStatus]: ...
-@overload
-def subscribe(
-    bootstrap: str, *, products: Collection[ProductName], **options: Unpack[SubscriptionOptions]
-) -> Subscription[Product]: ...
-
-
-def subscribe(
-    bootstrap: str,
-    *,
-    products: ProductName | Collection[ProductName] = "quality",
-    **options: Unpack[SubscriptionOptions],
-) -> Subscription[Any]:
-    """Subscribe to what streamchar publishes.
-
-    Parameters
-    ----------
-    bootstrap
-        Address of a broker, ``"host:port"``; several separated by commas.
-    products
-        ``"quality"``, ``"catalog"``, ``"status"``, or several of them.
-    **options
-        See :class:`Subscription`: ``group``, ``instrument``, ``band``, ``detector``, ``from_beginning`` and more.
-
-    Returns
-    -------
-    Subscription
-        An asynchronous iterator, and with :meth:`Subscription.stream` a plain one.
-
-    Examples
-    --------
-    Print the seeing as it comes:
-
-    >>> for quality in subscribe("localhost:9092").stream():  # doctest: +SKIP
-    ...     print(quality.key, quality.seeing)
-
-    Get every catalogue of one camera exactly where you left off, as astropy tables:
-
-    >>> async for catalog in subscribe(  # doctest: +SKIP
-    ...     "localhost:9092", products="catalog", group="my-pipeline", instrument="DemoCam"
-    ... ):
-    ...     table = catalog.to_qtable()
-
-    Watch for failures from the beginning of the topic:
-
-    >>> for status in subscribe(  # doctest: +SKIP
-    ...     "localhost:9092", products="status", from_beginning=True
-    ... ).stream():
-    ...     if status.outcome == "failed":
-    ...         print(status.key, [reason.message for reason in status.reasons])
-    """
-    names: tuple[ProductName, ...] = (products,) if isinstance(products, str) else tuple(products)
-    return Subscription(bootstrap, products=names, **options)
-
-
 class Subscription(Generic[P_co]):
     """A stream of typed records, without repeats, of committed transactions only.
 
-    Iterate over it with ``async for``, or over :meth:`stream` with ``for``. With a group, the position is committed
+    Iterate over it with ``async for`` or with ``for``. With a group, the position is committed
     once the next record is asked for: a record is repeated after a crash rather than lost. Catalogues are put together
     from their chunks and checked against their manifests; after a restart the position is that of the first chunk of
     the oldest incomplete one.
@@ -138,10 +84,12 @@ class Subscription(Generic[P_co]):
     group
         Name under which the position is kept and the partitions are shared. Without it all partitions are read and
         nothing is kept.
-    instrument, band, detector
-        Deliver only records of this one, or of one of these.
+    instrument, band, detector, outcome
+        Deliver only records of this one, or of one of these. What a record does not tell does not match; catalogues
+        and PSF models tell their outcome since version 1.1 of the contract.
     from_beginning
-        Where to begin without a kept position: with the oldest record, or with the next one.
+        Where to begin without a kept position: with the oldest record, or with the next one. Topics that do not exist
+        yet are waited for and read from their beginning.
     topics
         Names of the topics.
     incomplete_after
@@ -154,6 +102,13 @@ class Subscription(Generic[P_co]):
         Seconds between commits.
     consumer_options
         Further arguments for :class:`aiokafka.AIOKafkaConsumer`, for example ``security_protocol``.
+
+    Raises
+    ------
+    AddressError
+        ``bootstrap`` is no address.
+    ValueError
+        A product is not known.
     """
 
     def __init__(
@@ -165,6 +120,7 @@ class Subscription(Generic[P_co]):
         instrument: str | Collection[str] | None = None,
         band: str | Collection[str] | None = None,
         detector: int | Collection[int] | None = None,
+        outcome: Outcome | Collection[Outcome] | None = None,
         from_beginning: bool = False,
         topics: TopicNames | None = None,
         incomplete_after: float = 60.0,
@@ -177,17 +133,24 @@ class Subscription(Generic[P_co]):
         of_product = {
             "quality": names.psf_quality,
             "catalog": names.source_catalog,
+            "table": names.source_catalog,
+            "psf": names.psf_model,
             "status": names.exposure_status,
         }
+        check_address(bootstrap)
         unknown = sorted(set(products) - set(of_product))
         if unknown or not products:
             raise ValueError(f"products are {', '.join(of_product)}; not {', '.join(unknown) or 'nothing'}")
-        self._topics = [of_product[product] for product in products]
-        self._catalog_topic = names.source_catalog
+        if {"catalog", "table"} <= set(products):
+            raise ValueError("catalog and table are the same product in two forms; choose one")
+        self._topics = list(dict.fromkeys(of_product[product] for product in products))
+        self._as_table = "table" in products
         self._group = group
         self._instruments = _texts(instrument)
         self._bands = _texts(band)
         self._detectors = _numbers(detector)
+        self._outcomes = _texts(outcome)
+        self._from_beginning = from_beginning
         self._on_problem = on_problem
         self._commit_interval = commit_interval
         self._settings: dict[str, Any] = {
@@ -195,15 +158,16 @@ class Subscription(Generic[P_co]):
             "group_id": group,
             "isolation_level": "read_committed",
             "enable_auto_commit": False,
-            "auto_offset_reset": "earliest" if from_beginning else "latest",
             # A subscriber may think long about a catalogue; heartbeats go on meanwhile.
             "max_poll_interval_ms": 1_800_000,
             **(consumer_options or {}),
         }
         self._memory = Memory(remembered)
-        self._assembler = CatalogAssembler(
-            timeout=incomplete_after, remembered=remembered, wanted=self._is_wanted
-        )
+        self._assemblers: dict[str, CatalogAssembler | PsfAssembler] = {
+            topic: kind(timeout=incomplete_after, remembered=remembered, wanted=self._is_wanted)
+            for topic, kind in ((names.source_catalog, CatalogAssembler), (names.psf_model, PsfAssembler))
+            if topic in self._topics
+        }
         self._iteration: AsyncGenerator[P_co, None] | None = None
 
     def __aiter__(self) -> AsyncIterator[P_co]:
@@ -225,9 +189,12 @@ class Subscription(Generic[P_co]):
             iteration, self._iteration = self._iteration, None
             await iteration.aclose()
 
+    def __iter__(self) -> Iterator[P_co]:
+        return self.stream()
+
     def stream(self) -> Generator[P_co, None, None]:
         """Iterate without ``async``: blocks until a record comes; Kafka is served by a thread meanwhile."""
-        with _LoopThread() as loop:
+        with LoopThread() as loop:
             try:
                 iterator = self.__aiter__()
                 while True:
@@ -240,40 +207,66 @@ class Subscription(Generic[P_co]):
                 loop.run(self.aclose())
 
     async def _iterate(self) -> AsyncGenerator[P_co, None]:
-        consumer = AIOKafkaConsumer(**self._settings)
-        progress = _Progress(consumer, self._assembler, self._group is not None, self._commit_interval)
-        consumer.subscribe(self._topics, listener=progress)
-        await consumer.start()
+        reader = await self._open()
         try:
             while True:
-                batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
-                epoch = progress.epoch
+                batches = await reader.consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
+                epoch = reader.epoch
                 for partition, records in batches.items():
                     for record in records:
                         for product in self._accept(record):
                             yield cast(P_co, product)
-                            if progress.epoch != epoch:
+                            if reader.epoch != epoch:
                                 break
-                        if progress.epoch != epoch:
+                        if reader.epoch != epoch:
                             break
-                        progress.advance(partition, record.offset + 1)
-                for problem in self._assembler.expire(time.monotonic()):
-                    self._on_problem(problem)
-                await progress.commit_if_due()
+                        reader.advance(partition, record.offset + 1)
+                for assembler in self._assemblers.values():
+                    for problem in assembler.expire(time.monotonic()):
+                        self._on_problem(problem)
+                await reader.commit_if_due()
+                await reader.look_for_partitions()
         finally:
-            await progress.commit()
+            await reader.close()
+
+    async def _open(self) -> _Reader:
+        """Wait for the topics, connect, and go to where reading begins."""
+        partitions = await find_partitions(self._settings, self._topics)
+        missing = [topic for topic in self._topics if topic not in partitions]
+        if missing:
+            warnings.warn(
+                SubscriptionWarning(
+                    f"waiting for the topics {', '.join(missing)}, which {self._settings['bootstrap_servers']} does not "
+                    "have yet: a service creates them when it starts; topics=TopicNames(prefix) chooses other names"
+                ),
+                stacklevel=2,
+            )
+        while any(topic not in partitions for topic in self._topics):
+            await asyncio.sleep(WAIT_FOR_TOPICS)
+            partitions = await find_partitions(self._settings, self._topics)
+        at_end = not self._from_beginning and not missing
+        # Without a group the position is set by ourselves; what expired before it was read is skipped, no more.
+        reset = "latest" if at_end and self._settings["group_id"] is not None else "earliest"
+        consumer = AIOKafkaConsumer(**{"auto_offset_reset": reset, **self._settings})
+        reader = _Reader(consumer, self._settings, self._assemblers, self._commit_interval)
+        try:
+            await reader.start({topic: partitions[topic] for topic in self._topics}, at_end=at_end)
+        except (KafkaError, TimeoutError, OSError) as error:
             await consumer.stop()
+            raise await explain(error, self._settings, self._topics) from error
+        return reader
 
     def _accept(self, record: Record) -> Iterator[Product]:
         """Return what a record delivers, and tell about what it spoils."""
         if not self._key_is_wanted(record):
             return
-        if record.topic == self._catalog_topic:
-            for found in self._assembler.feed(record, time.monotonic()):
+        assembler = self._assemblers.get(record.topic)
+        if assembler is not None:
+            for found in assembler.feed(record, time.monotonic()):
                 if isinstance(found, MessageError):
                     self._on_problem(found)
                 else:
-                    yield found
+                    yield found.to_qtable() if self._as_table and isinstance(found, Catalog) else found
             return
         try:
             message = decode(record.value or b"", record.headers)
@@ -303,46 +296,92 @@ class Subscription(Generic[P_co]):
             (self._instruments is None or message.instrument in self._instruments)
             and (self._bands is None or message.band in self._bands)
             and (self._detectors is None or message.detector in self._detectors)
+            and (self._outcomes is None or getattr(message, "outcome", _UNTOLD) in self._outcomes | {_UNTOLD})
         )
 
 
-class _Progress(ConsumerRebalanceListener):  # type: ignore[misc]
-    """How far each partition has been delivered, and when that is committed."""
+_UNTOLD = ""
+"""In place of the outcome of a part of a product: only the last part tells it."""
+
+
+class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
+    """A consumer, how far each of its partitions has been delivered, and when that is committed."""
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, assembler: CatalogAssembler, keeps: bool, interval: float
+        self,
+        consumer: AIOKafkaConsumer,
+        settings: Mapping[str, Any],
+        assemblers: Mapping[str, CatalogAssembler | PsfAssembler],
+        interval: float,
     ) -> None:
+        self.consumer = consumer
         self.epoch = 0
-        self._consumer = consumer
-        self._assembler = assembler
-        self._keeps = keeps
+        self._settings = settings
+        self._assemblers = assemblers
+        self._keeps = settings["group_id"] is not None
         self._interval = interval
+        self._topics: tuple[str, ...] = ()
         self._next: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
-        self._last = time.monotonic()
+        self._last_commit = self._last_look = time.monotonic()
+
+    async def start(self, partitions: Mapping[str, list[TopicPartition]], *, at_end: bool) -> None:
+        """Join the group, or take all partitions."""
+        self._topics = tuple(partitions)
+        if self._keeps:
+            self.consumer.subscribe(list(self._topics), listener=self)
+            await self.consumer.start()
+            return
+        await self.consumer.start()
+        await self._take([one for group in partitions.values() for one in group], at_end=at_end)
+
+    async def look_for_partitions(self) -> None:
+        """Without a group, take partitions that were added; with one the group does it."""
+        if self._keeps or time.monotonic() - self._last_look < LOOK_FOR_PARTITIONS:
+            return
+        self._last_look = time.monotonic()
+        try:
+            found = await find_partitions(self._settings, self._topics)
+        except SubscriptionError:
+            return
+        new = [one for group in found.values() for one in group if one not in self._next]
+        if new:
+            await self._take([*self._next, *new], at_end=False)
+
+    async def _take(self, partitions: list[TopicPartition], *, at_end: bool) -> None:
+        """Assign partitions; go on with known ones, begin new ones at one of their ends."""
+        self.consumer.assign(partitions)
+        new = [partition for partition in partitions if partition not in self._next]
+        ends = await (self.consumer.end_offsets if at_end else self.consumer.beginning_offsets)(new)
+        self._next.update(ends)
+        for partition in partitions:
+            self.consumer.seek(partition, self._next[partition])
 
     def advance(self, partition: TopicPartition, offset: int) -> None:
+        """Note that everything before ``offset`` has been delivered."""
         self._next[partition] = offset
 
     async def commit_if_due(self) -> None:
-        if time.monotonic() - self._last >= self._interval:
+        """Commit once in a while."""
+        if time.monotonic() - self._last_commit >= self._interval:
             await self.commit()
 
     async def commit(self) -> None:
-        """Commit what has been delivered, but nothing after the first chunk of an incomplete catalogue."""
-        self._last = time.monotonic()
+        """Commit what has been delivered, but nothing after the first part of an incomplete product."""
+        self._last_commit = time.monotonic()
         if not self._keeps:
             return
         offsets: dict[TopicPartition, int] = {}
         for partition, following in self._next.items():
-            needed = self._assembler.oldest_needed_offset(_plain(partition))
+            assembler = self._assemblers.get(partition.topic)
+            needed = assembler.oldest_needed_offset(_plain(partition)) if assembler is not None else None
             offset = following if needed is None else min(following, needed)
             if self._committed.get(partition) != offset:
                 offsets[partition] = offset
         if not offsets:
             return
         try:
-            await self._consumer.commit(offsets)
+            await self.consumer.commit(offsets)
         except (CommitFailedError, IllegalStateError):
             # The partitions belong to somebody else by now: who reads them again from the last position.
             return
@@ -351,45 +390,23 @@ class _Progress(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         self._committed.update(offsets)
 
+    async def close(self) -> None:
+        """Commit and leave."""
+        await self.commit()
+        await self.consumer.stop()
+
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Commit while the partitions are still ours, and forget what was read of them."""
         await self.commit()
         self.epoch += 1
         for partition in revoked:
-            self._assembler.drop(_plain(partition))
+            if partition.topic in self._assemblers:
+                self._assemblers[partition.topic].drop(_plain(partition))
         self._next.clear()
         self._committed.clear()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Nothing to do: reading begins at the committed positions."""
-
-
-class _LoopThread:
-    """An event loop in a thread of its own, so that heartbeats go on while the caller works."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="streamchar-subscribe", daemon=True
-        )
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def run(self, awaitable: Any) -> Any:
-        """Wait for a coroutine that runs in the thread."""
-
-        async def wait() -> Any:
-            return await awaitable
-
-        return asyncio.run_coroutine_threadsafe(wait(), self._loop).result()
 
 
 def _texts(value: str | Collection[str] | None) -> frozenset[str] | None:

@@ -1,0 +1,100 @@
+"""Where the topics of a subscription are, and what to say when they cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
+
+from streamchar.client.errors import (
+    AddressError,
+    ForbiddenError,
+    RefusedError,
+    SubscriptionError,
+    UnreachableError,
+)
+from streamchar.contact import CONNECTION_OPTIONS, try_brokers
+
+_FORBIDDEN = (TopicAuthorizationFailedError, GroupAuthorizationFailedError)
+
+
+async def find_partitions(
+    settings: Mapping[str, Any], topics: Collection[str]
+) -> dict[str, list[TopicPartition]]:
+    """Return the partitions of each topic; topics that do not exist are left out. Creates none.
+
+    Parameters
+    ----------
+    settings
+        Arguments of the consumer.
+    topics
+        Names.
+
+    Raises
+    ------
+    SubscriptionError
+        No broker answers, or it does not let us in.
+    """
+    connection = {name: settings[name] for name in CONNECTION_OPTIONS if name in settings}
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings["bootstrap_servers"], **connection)
+    try:
+        try:
+            await admin.start()
+            present = sorted(set(topics) & set(await admin.list_topics()))
+            described = await admin.describe_topics(present) if present else []
+        finally:
+            await admin.close()
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise await explain(error, settings, topics) from error
+    return {
+        topic["topic"]: sorted(
+            TopicPartition(topic["topic"], partition["partition"]) for partition in topic["partitions"]
+        )
+        for topic in described
+    }
+
+
+async def explain(
+    error: BaseException, settings: Mapping[str, Any], topics: Collection[str]
+) -> SubscriptionError:
+    """Turn an error of the client into one that says what to do."""
+    bootstrap = str(settings["bootstrap_servers"])
+    if isinstance(error, _FORBIDDEN):
+        return ForbiddenError(
+            bootstrap=bootstrap,
+            detail=str(error),
+            topics=", ".join(topics),
+            group=settings.get("group_id") or "",
+        )
+    attempts = await try_brokers(settings, who="the subscriber")
+    for attempt in attempts:
+        if attempt.is_refusal:
+            return RefusedError(bootstrap=attempt.address, detail=attempt.detail)
+    details = "; ".join(dict.fromkeys(attempt.detail for attempt in attempts))
+    return UnreachableError(bootstrap=bootstrap, detail=details or str(error))
+
+
+def check_address(bootstrap: object) -> None:
+    """Refuse what is no list of addresses.
+
+    Raises
+    ------
+    AddressError
+        It is empty, holds a scheme, or a port is no number between 1 and 65535.
+    """
+    parts = bootstrap.split(",") if isinstance(bootstrap, str) else []
+    if not parts:
+        raise AddressError(bootstrap=str(bootstrap), detail="it is not text")
+    for part in parts:
+        host, _, port = part.strip().rpartition(":") if ":" in part else (part.strip(), "", "9092")
+        if not host or "/" in part:
+            raise AddressError(bootstrap=str(bootstrap), detail="a host is missing, or it is a URL")
+        if not port.isdecimal() or not 0 < int(port) < 65536:
+            raise AddressError(bootstrap=str(bootstrap), detail=f"'{port[:16]}' is no port")
