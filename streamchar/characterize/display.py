@@ -122,7 +122,7 @@ def picture_of_repair(result: CharacterizationResult) -> Figure:
     drawing.draw_cosmic_rays(whole, mask)
     count = "not found" if result.cosmic_rays is None else f"{result.cosmic_rays.count} found"
     whole.set_title(f"cosmic rays: {count}", loc="left", fontsize=9)
-    cutout = _fullest(mask)
+    cutout = fullest(mask)
     _draw_cutout(part, exposure, cutout)
     drawing.draw_outline(part, mask[cutout], origin=_first(cutout))
     return figure
@@ -219,7 +219,7 @@ def _draw_cutout(axes: Axes, exposure: Exposure, cutout: Cutout) -> None:
 def _draw_sources(whole: Axes, part: Axes, result: CharacterizationResult) -> None:
     exposure, catalog = result.exposure, result.catalog
     _draw_exposure(whole, exposure)
-    cutout = _fullest(_plane(exposure, "DETECTED"))
+    cutout = fullest(_plane(exposure, "DETECTED"))
     _draw_cutout(part, exposure, cutout)
     if catalog is None:
         return
@@ -237,17 +237,17 @@ def _plane(exposure: Exposure, name: str) -> NDArray[np.bool_]:
     return np.asarray((exposure.mask & exposure.bits(name)) != 0)
 
 
-def _fullest(mask: NDArray[np.bool_]) -> Cutout:
-    """Return the square of :data:`CUTOUT` pixels with most true pixels, of those on a grid of half its width."""
-    step = CUTOUT // 2
+def fullest(mask: NDArray[np.bool_], side: int = CUTOUT) -> Cutout:
+    """Return the square of ``side`` pixels with most true pixels, of those on a grid of half its width."""
+    step = side // 2
     rows, columns = (np.arange(0, length, step) for length in mask.shape)
     counts = np.add.reduceat(np.add.reduceat(mask, rows, axis=0, dtype=np.int64), columns, axis=1)
     padded = np.pad(counts, ((0, 1), (0, 1)))
     squares = padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]
     row, column = np.unravel_index(int(squares.argmax()), squares.shape)
     height, width = mask.shape
-    y, x = max(0, min(int(row) * step, height - CUTOUT)), max(0, min(int(column) * step, width - CUTOUT))
-    return slice(y, min(y + CUTOUT, height)), slice(x, min(x + CUTOUT, width))
+    y, x = max(0, min(int(row) * step, height - side)), max(0, min(int(column) * step, width - side))
+    return slice(y, min(y + side, height)), slice(x, min(x + side, width))
 
 
 def _first(cutout: Cutout) -> tuple[int, int]:

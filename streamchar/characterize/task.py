@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from math import hypot, isfinite
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -39,6 +40,11 @@ from streamchar.characterize.streaks import Streaks, SubtractStreaks
 from streamchar.characterize.summary import ComputeSummary, Summary
 from streamchar.image import Exposure
 from streamchar.image.field import Field
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from streamchar.characterize.panels import Panel
 
 Outcome = Literal["succeeded", "degraded", "failed"]
 
@@ -136,6 +142,57 @@ class CharacterizationResult:
             f"PSF FWHM {self.summary.psf_fwhm:.2f} px)"
         )
 
+    def plot(self, *panels: Panel) -> Figure:
+        """Draw the result; see :func:`streamchar.characterize.panels.plot`.
+
+        Parameters
+        ----------
+        *panels
+            Of ``image``, ``cosmic_rays``, ``background``, ``sizes``, ``whiskers``, ``residuals``, ``psf``, ``stamps``,
+            ``correction`` and ``timings``; the most telling six when omitted.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Save it with ``savefig``; a notebook shows it.
+
+        Raises
+        ------
+        MissingPlotsError
+            When matplotlib is not installed.
+        """
+        from streamchar.characterize.panels import DEFAULT_PANELS, plot
+
+        return plot(self, panels or DEFAULT_PANELS)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the pixels and a table."""
+        from streamchar.image.notebook import card
+
+        return card(f"{self.exposure.identity}: {self.outcome}", self.described(), self.exposure.image)
+
+    def described(self) -> dict[str, str]:
+        """Return the result in words, by name; what is not known is left out."""
+        summary, unit = self.summary, self.exposure.observation.unit
+        arcsec = f" ({summary.psf_fwhm_arcsec:.2f} arcsec)" if isfinite(summary.psf_fwhm_arcsec) else ""
+        rows = {
+            "error": "" if self.error is None else str(self.error),
+            "reasons": ", ".join(reason.code for reason in self.reasons),
+            "PSF FWHM": f"{summary.psf_fwhm:.2f} pixels{arcsec}" if isfinite(summary.psf_fwhm) else "",
+            "PSF ellipticity": f"{hypot(summary.psf_e1, summary.psf_e2):.3f}"
+            if isfinite(summary.psf_e1)
+            else "",
+            "PSF stars": f"{summary.n_psf_star} used, {summary.n_psf_reserved} reserved",
+            "sources": ""
+            if self.catalog is None
+            else f"{len(self.catalog)} x {len(self.catalog.columns)} columns",
+            "cosmic rays": "" if self.cosmic_rays is None else str(self.cosmic_rays.count),
+            "sky": f"{summary.sky_bg:.2f} ± {summary.sky_noise:.2f} {unit}"
+            if isfinite(summary.sky_bg)
+            else "",
+        }
+        return {name: value for name, value in rows.items() if value}
+
 
 class CharacterizeImage(Task[CharacterizeImageConfig]):
     """Measure the PSF, the background and the bright sources of an exposure, and repair its cosmic rays.
@@ -149,10 +206,24 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
 
     Examples
     --------
-    >>> from streamchar.image import Exposure
+    >>> import numpy as np
     >>> from streamchar.characterize import CharacterizeImage
-    >>> result = CharacterizeImage().run(Exposure.read("exposure.fits"))  # doctest: +SKIP
-    >>> result.summary.psf_fwhm  # doctest: +SKIP
+    >>> from streamchar.image import Exposure, Identity
+    >>> random = np.random.default_rng(1)
+    >>> y, x = np.mgrid[:400, :400]
+    >>> pixels = random.normal(100.0, 5.0, x.shape)
+    >>> for x0, y0 in random.uniform(30, 370, (40, 2)):
+    ...     pixels += 2e3 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * 1.7**2))
+    >>> exposure = Exposure.from_image(pixels, gain=4.0, read_noise=0.0, identity=Identity("DemoCam", 42, 3, "r"))
+    >>> result = CharacterizeImage().run(exposure)
+    >>> result.outcome
+    'succeeded'
+    >>> print(f"FWHM {result.summary.psf_fwhm:.1f} pixels, true {1.7 * 2.355:.1f}")
+    FWHM 4.0 pixels, true 4.0
+    >>> table = result.catalog.to_table()
+    >>> table["base_PsfFlux_instFlux"].unit
+    Unit("ct")
+    >>> figure = result.plot("image", "sizes", "psf")
     """
 
     config_class = CharacterizeImageConfig

@@ -4,7 +4,16 @@ Matplotlib is needed only when something is drawn. Colours are those of Okabe & 
 maps, which colour-blind readers and black-and-white printers can tell apart.
 """
 
-from streamchar.characterize.drawing.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, new_figure
+from streamchar.characterize.drawing.canvas import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    new_figure,
+    say,
+)
 from streamchar.characterize.drawing.charts import draw_size_magnitude, draw_timings, draw_whiskers
 from streamchar.characterize.drawing.diagrams import (
     PsfWhiskers,
@@ -52,5 +61,6 @@ __all__ = [
     "draw_timings",
     "draw_whiskers",
     "new_figure",
+    "say",
     "star_stamps",
 ]

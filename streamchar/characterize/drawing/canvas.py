@@ -44,15 +44,12 @@ def new_figure(width: float, height: float, *, dpi: float = 110.0) -> Figure:
         When matplotlib is not installed.
     """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
+        import matplotlib  # noqa: F401
+
+        from streamchar.characterize.drawing.shown import ShownFigure
     except ImportError as error:
         raise MissingPlotsError from error
-    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
-    figure = Figure(figsize=(width, height), dpi=dpi, layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    return ShownFigure(width, height, dpi)
 
 
 def blocks(plane: NDArray[np.floating[Any]]) -> Array:
@@ -104,7 +101,8 @@ def color_bar(axes: Axes, drawn: Any, label: str) -> None:
     """Add a colour bar with a label beside the axes."""
     figure = axes.get_figure(root=True)
     assert figure is not None
-    bar = figure.colorbar(drawn, ax=axes, shrink=0.85, pad=0.02)
+    # Inset, so that the bar is as tall as axes of fixed proportions.
+    bar = figure.colorbar(drawn, cax=axes.inset_axes((1.03, 0.0, 0.045, 1.0)))
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
 

@@ -22,6 +22,7 @@ from streamchar.characterize.drawing.canvas import (
     legend,
     nice,
     pixel_labels,
+    say,
 )
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.psf.measure import PsfStars
@@ -266,7 +267,12 @@ def _draw_smooth(
         interpolation="nearest",
     )
     finite = values[np.isfinite(values)]
-    if finite.size and min(values.shape) > 1 and np.ptp(finite) > 1e-9 * np.abs(finite).max():
+    if finite.size and np.ptp(finite) <= 1e-9 * np.abs(finite).max():
+        # A scale of colours would suggest a variation that there is not.
+        drawn.set_visible(False)
+        say(axes, f"{label}: {finite.flat[0]:.5g} everywhere")
+        return
+    if finite.size and min(values.shape) > 1:
         lines = axes.contour(
             np.ma.masked_invalid(values), 6, colors="white", linewidths=0.7, extent=edges, origin="lower"
         )
