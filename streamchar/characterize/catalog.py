@@ -156,6 +156,11 @@ class SourceCatalog:
         taken._data = {name: column[chosen] for name, column in self._data.items()}
         return taken
 
+    def put(self, chosen: NDArray[np.bool_], taken: SourceCatalog) -> None:
+        """Write the columns of a catalogue that :meth:`take` gave back into the rows it came from."""
+        for name, column in self._data.items():
+            column[chosen] = taken[name]
+
     def __repr__(self) -> str:
         return f"SourceCatalog({self._length} sources x {len(self._data)} columns)"
 

@@ -75,6 +75,7 @@ REFERENCE_PRESET: Tree = {
         "preliminary": "full",
         "allow_fallback": False,
     },
+    "psf_include_threshold_multiplier": None,
     "require_cr_for_psf": True,
     "do_subtract_streaks": False,
     "repair": {
@@ -98,6 +99,11 @@ class CharacterizeImageConfig(Configuration):
     """Fit the PSF; otherwise keep the one the exposure brings, or install a simple one."""
     psf_iterations: int = Field(default=2, ge=1)
     """Rounds of detecting, measuring and fitting the PSF."""
+    psf_include_threshold_multiplier: float | None = Field(default=10.0, ge=0)
+    """Rounds that determine the PSF measure only sources whose peak reaches so many times the detection threshold: no star of
+    the PSF is fainter. Absent: they measure all."""
+    psf_min_sources: int = Field(default=500, ge=1)
+    """These rounds measure at least so many, the most significant ones."""
     use_simple_psf: bool = True
     """Start every round from a Gaussian as wide as the present PSF."""
     require_cr_for_psf: bool = False

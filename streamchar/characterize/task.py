@@ -9,6 +9,7 @@ from math import hypot, isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamchar.characterize.aperture_correction import (
     ApplyApertureCorrections,
@@ -356,7 +357,8 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         result.catalog = catalog
         self.display("background_iter", result)
 
-        self.measurement.run(catalog, exposure, exposure_id=ids.catalog_id)
+        wanted = self._bright_enough(catalog)
+        self.measurement.run(catalog, exposure, exposure_id=ids.catalog_id, wanted=wanted)
         self.display("measure_iter", result)
         if self.config.do_measure_psf:
             result.psf_measurement = self.measure_psf.run(
@@ -406,6 +408,18 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
             return None
         _replace_reasons(result, "too_many_cosmic_rays", "cosmic_ray_", new=cosmic_rays.reasons)
         return cosmic_rays
+
+    def _bright_enough(self, catalog: SourceCatalog) -> NDArray[np.bool_] | None:
+        """Sources that may become stars of the PSF, or ``None`` when all are to be measured."""
+        config, footprints = self.config, catalog.footprints
+        multiplier = config.psf_include_threshold_multiplier
+        assert footprints is not None
+        if multiplier is None or not config.do_measure_psf or len(catalog) <= config.psf_min_sources:
+            return None
+        significance = np.maximum.reduceat(footprints.peak_significance, footprints.peak_start[:-1])
+        faintest = np.partition(significance, -config.psf_min_sources)[-config.psf_min_sources]
+        wanted = significance >= min(multiplier * config.detection.threshold_value, faintest)
+        return None if wanted.all() else np.asarray(wanted)
 
     def _drop_unconfirmed(self, result: CharacterizationResult) -> None:
         """Leave out sources that were nothing but the cosmic rays found in the last repair."""

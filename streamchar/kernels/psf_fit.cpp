@@ -349,7 +349,7 @@ void register_psf_fit(nb::module_ &m) {
   m.def("psf_fit", &psf_fit, nb::arg("scene"), nb::arg("variance"), nb::arg("mask"), nb::arg("bad"), nb::arg("sources"), nb::arg("stamps"),
         nb::arg("x0"), nb::arg("y0"), nb::arg("position") = false, nb::arg("weighted") = true, nb::arg("reject") = 0.0, nb::arg("tolerance") = 0.0,
         nb::arg("reject_max") = 0,
-        "One Gauss-Newton step of a PSF fit to footprints first + sources of the scene, each with its stamp (float64 (n, h, w), unit sum, "
+        "One Gauss-Newton step of a PSF fit to the numbered sources of the scene, each with its stamp (float64 (n, h, w), unit sum, "
         "its first pixel at (x0, y0)). Pixels with a bad bit, not finite, or without positive variance are left out. Weights are the inverse "
         "of a constant plus a multiple of the stamp fitted to the variance (weighted) or 1; the position is fitted through the stamp's "
         "derivatives (position) or fixed. With reject > 0, residuals beyond reject times the root of variance plus (tolerance times model) "

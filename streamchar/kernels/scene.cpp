@@ -2,6 +2,7 @@
 #include "scene.hpp"
 #include <algorithm>
 #include <nanobind/stl/optional.h>
+#include <numeric>
 #include <stdexcept>
 
 namespace streamchar {
@@ -31,6 +32,8 @@ Scene::Scene(Plane<float> image, Vector<const std::int32_t> y, Vector<const std:
     std::copy(source + span.x0, source + span.x1 + 1, originals_.begin() + std::ptrdiff_t(span.offset));
   }
   start_.assign(start.data(), start.data() + sources + 1);
+  sources_.resize(sources);
+  std::iota(sources_.begin(), sources_.end(), std::size_t(0));
   if (!share) return;
   if (share->shape(0) != pixels) throw std::invalid_argument("share needs one value for each pixel of the spans");
   shares_.resize(pixels);
@@ -54,7 +57,13 @@ void Scene::show_all() {
 }
 
 void Scene::require_sources(std::size_t n) const {
-  if (footprints() != 0 && first_ + n > footprints()) throw std::invalid_argument("more sources than footprints in the scene");
+  if (footprints() != 0 && n > sources_.size()) throw std::invalid_argument("more sources than footprints chosen in the scene");
+}
+
+void Scene::set_sources(std::vector<std::size_t> chosen) {
+  for (const std::size_t i : chosen)
+    if (i >= footprints()) throw std::invalid_argument("no such footprint in the scene");
+  sources_ = std::move(chosen);
 }
 
 namespace {
@@ -71,12 +80,20 @@ void register_scene(nb::module_ &m) {
                     "An image (float32, modified in place) whose footprints can be hidden by noise. Spans as in Footprints: rows y, "
                     "columns x0..x1 inclusive, source i owning spans start[i]:start[i + 1]; noise holds one float32 per span pixel, and share, "
                     "when given, the fraction of the pixel's light that is shown as the source's. "
-                    "Measuring kernels show one source at a time: their source i is footprint first + i. Restore the image with show_all.")
+                    "Measuring kernels show one source at a time: their source i is the i-th footprint of sources. Restore the image with show_all.")
       .def(nb::init<Plane<float>, Vector<const std::int32_t>, Vector<const std::int32_t>, Vector<const std::int32_t>,
                     Vector<const std::int64_t>, Vector<const float>, std::optional<Vector<const float>>>(),
            nb::arg("image").noconvert(), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("start"), nb::arg("noise"), nb::arg("share") = nb::none())
       .def_prop_ro("image", &Scene::image, "The image plane as it is now, float32 (height, width).")
-      .def_prop_rw("first", &Scene::first, &Scene::set_first, "Footprint that measuring kernels take as their first source.")
+      .def_prop_rw(
+          "sources",
+          [](const Scene &s) {
+            std::int64_t *numbers = new std::int64_t[s.sources().size()];
+            std::copy(s.sources().begin(), s.sources().end(), numbers);
+            return nb::cast(to_numpy(numbers, s.sources().size()));
+          },
+          [](Scene &s, Vector<const std::int64_t> chosen) { s.set_sources({chosen.data(), chosen.data() + chosen.shape(0)}); },
+          "Footprints that measuring kernels take as their sources 0, 1, ..., int64; at first all of them in order.")
       .def_prop_ro("footprints", &Scene::footprints, "Number of footprints that can be shown and hidden.")
       .def("show", [](Scene &s, std::size_t i) { s.show(checked(s, i)); }, nb::arg("i"), "Put the pixels of footprint i back, times its share.")
       .def("hide", [](Scene &s, std::size_t i) { s.hide(checked(s, i)); }, nb::arg("i"), "Replace the pixels of footprint i by noise.")

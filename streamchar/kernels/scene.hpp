@@ -23,9 +23,9 @@ public:
   void hide_all();
   void show_all();
 
-  // Kernels number their sources from this footprint on.
-  std::size_t first() const { return first_; }
-  void set_first(std::size_t i) { first_ = i; }
+  // The footprints that kernels measure as their sources 0, 1, ...; all of them in order unless chosen.
+  const std::vector<std::size_t> &sources() const { return sources_; }
+  void set_sources(std::vector<std::size_t> footprints);
 
   // A kernel measures n sources: either nothing is ever hidden or there is a footprint for each.
   void require_sources(std::size_t n) const;
@@ -40,15 +40,15 @@ private:
   Plane<float> image_;
   std::vector<Span> spans_;
   std::vector<std::size_t> start_;
-  std::size_t first_ = 0;
+  std::vector<std::size_t> sources_;
   std::vector<float> originals_, noise_;
   std::vector<float> shares_; // originals_ times the shares; empty when every source owns all of its pixels
 };
 
-// Shows source i, counted from the scene's first, for as long as it lives.
+// Shows source i of those chosen for as long as it lives.
 class Shown {
 public:
-  Shown(Scene &scene, std::size_t i) : scene_(scene), i_(scene.first() + i) {
+  Shown(Scene &scene, std::size_t i) : scene_(scene), i_(scene.footprints() ? scene.sources()[i] : 0) {
     if (scene_.footprints()) scene_.show(i_);
   }
   ~Shown() {

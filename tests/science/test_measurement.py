@@ -119,6 +119,17 @@ def test_equal_seeds_give_equal_catalogues():
     assert (first[name] != other[name]).any()
 
 
+def test_only_the_wanted_sources_are_measured_as_if_all_were():
+    exposure, footprints, _, _ = star_field(49, spacing=25, radius=11)
+    whole = measure(exposure, footprints, exposure_id=3)
+    wanted = np.arange(49) % 3 == 1
+    part = measure(exposure, footprints, exposure_id=3, wanted=wanted)
+    untouched = SourceCatalog(part.schema, 49)
+    for column in part.schema:
+        np.testing.assert_array_equal(part[column.name][wanted], whole[column.name][wanted])
+        np.testing.assert_array_equal(part[column.name][~wanted], untouched[column.name][~wanted])
+
+
 class TestNeighbours:
     """A faint star beside a bright one: its footprint alone is measured, the rest is noise."""
 

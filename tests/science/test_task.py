@@ -304,6 +304,19 @@ class TestGivenPsf:
         assert np.median(ratio[bright]) == pytest.approx(1.0, abs=0.006)
 
 
+def test_the_psf_does_not_depend_on_how_faint_the_catalogue_goes():
+    bright = _result("normal")
+    exposure = _scene("normal").exposure.copy()
+    deep = _run(exposure, "detection.include_threshold_multiplier=1", "psf_min_sources=1")
+    assert len(deep.catalog) > 3 * len(bright.catalog)
+    assert np.isfinite(deep.catalog["base_PsfFlux_instFlux"]).mean() > 0.99
+    stars, others = deep.psf_measurement.stars, bright.psf_measurement.stars
+    same = np.abs(stars.x[:, None] - others.x).min(axis=1) < 0.01
+    assert same.mean() > 0.9
+    assert abs(len(stars) - len(others)) < 0.1 * len(others)
+    assert deep.summary.psf_fwhm == pytest.approx(bright.summary.psf_fwhm, rel=2e-3)
+
+
 def test_an_earlier_background_is_honoured():
     first = _field(stars=[(100.0, 120.0, 4e4)])
     result = _run(first)

@@ -76,7 +76,7 @@ class MeasurementContext:
     footprints
         Pixels and peaks of these sources.
     scene
-        Shows one source at a time; its first is the first of these sources.
+        Shows one source at a time; its sources are these.
     slots
         Which columns stand for centroid and shape.
     templates
@@ -209,13 +209,14 @@ class MeasurementContext:
     def shown(self, i: int) -> Iterator[Image]:
         """Give a plugin written in Python the image with source ``i`` and noise in place of all others."""
         hidden = self.scene.footprints > 0
+        footprint = int(self.scene.sources[i]) if hidden else 0
         if hidden:
-            self.scene.show(self.scene.first + i)
+            self.scene.show(footprint)
         try:
             yield self.exposure.image
         finally:
             if hidden:
-                self.scene.hide(self.scene.first + i)
+                self.scene.hide(footprint)
 
     def _centroid(self) -> tuple[Array, Array]:
         return self.catalog[f"{self.slots.centroid}_x"], self.catalog[f"{self.slots.centroid}_y"]

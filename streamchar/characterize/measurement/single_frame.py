@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamchar.characterize.base import Task
 from streamchar.characterize.catalog import Column, SourceCatalog, flag
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement.config import MeasurementConfig
-from streamchar.characterize.measurement.context import MeasurementContext
+from streamchar.characterize.measurement.context import Flags, MeasurementContext
 from streamchar.characterize.measurement.neighbours import neighbours_replaced, undisturbed
 from streamchar.characterize.measurement.plugin import Plugin
 from streamchar.characterize.measurement.templates import PsfTemplates
@@ -60,7 +61,14 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
             found.update(plugin.aliases)
         return found
 
-    def run(self, catalog: SourceCatalog, exposure: Exposure, *, exposure_id: int = 0) -> None:
+    def run(
+        self,
+        catalog: SourceCatalog,
+        exposure: Exposure,
+        *,
+        exposure_id: int = 0,
+        wanted: Flags | None = None,
+    ) -> None:
         """Fill the columns of the catalogue.
 
         Parameters
@@ -71,6 +79,9 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
             With a PSF. Its image holds noise while the task runs and is restored at the end, also after an error.
         exposure_id
             Seeds the noise.
+        wanted
+            bool (n): measure only these sources, the others being hidden like all neighbours and their rows kept as they
+            are; all when omitted.
 
         Raises
         ------
@@ -85,30 +96,37 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         self._describe(catalog, exposure_id)
         if len(catalog) == 0:
             return
+        sources = catalog if wanted is None else catalog.take(wanted)
+        numbers = np.arange(len(catalog)) if wanted is None else np.flatnonzero(wanted)
         with self.timer("run"):
             templates = (
                 None if exposure.psf is None else PsfTemplates.of(exposure.psf, self.config.psf_interpolation)
             )
             calls = [plugin.measure for plugin in self.plugins]
             with self._scene(exposure, footprints, exposure_id) as scene:
-                self._measure(catalog, exposure, scene, templates, calls)
+                self._measure(sources, numbers, exposure, scene, templates, calls)
             calls = [plugin.measure_restored for plugin in self.plugins if _looks_again(plugin)]
             calls += [plugin.measure for plugin in self.undeblended]
             if calls:
-                self._measure(catalog, exposure, undisturbed(exposure), templates, calls)
-        self.record("sources", len(catalog))
+                self._measure(sources, numbers, exposure, undisturbed(exposure), templates, calls)
+            if wanted is not None:
+                catalog.put(wanted, sources)
+        self.record("sources", len(sources))
 
     def _measure(
         self,
         catalog: SourceCatalog,
+        numbers: NDArray[np.int64],
         exposure: Exposure,
         scene: Scene,
         templates: PsfTemplates | None,
         calls: Sequence[Callable[[MeasurementContext], None]],
     ) -> None:
         for first in range(0, len(catalog), CHUNK):
-            scene.first = first if scene.footprints else 0
-            sources = catalog.part(first, min(first + CHUNK, len(catalog)))
+            end = min(first + CHUNK, len(catalog))
+            if scene.footprints:
+                scene.sources = numbers[first:end]
+            sources = catalog.part(first, end)
             assert sources.footprints is not None
             context = MeasurementContext(
                 exposure, sources, sources.footprints, scene, self.config.slots, templates

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from streamchar.kernels import Scene
+from streamchar.kernels import Scene, circular_apertures
 from tests.measurement_scenes import bare_scene, footprints_of_masks
 
 MASKS = st.lists(arrays(bool, (6, 7)), max_size=4)
@@ -50,6 +50,26 @@ def test_non_finite_pixels_come_back():
     assert not image.any()
     scene.show_all()
     np.testing.assert_array_equal(image, np.array([[np.nan, np.inf, -np.inf]], np.float32))
+
+
+def test_kernels_measure_the_chosen_footprints():
+    image = np.arange(64, dtype=np.float32).reshape(8, 8)
+    masks = [np.zeros((8, 8), bool) for _ in range(3)]
+    for k, mask in enumerate(masks):
+        mask[2 * k + 1, 2:6] = True
+    footprints = footprints_of_masks(masks)
+    scene = make(image, footprints, np.zeros(footprints.area.sum(), np.float32))
+    np.testing.assert_array_equal(scene.sources, [0, 1, 2])
+    scene.hide_all()
+    scene.sources = np.array([2, 0])
+    np.testing.assert_array_equal(scene.sources, [2, 0])
+    x, y, radii = np.array([4.0, 4.0]), np.array([5.0, 1.0]), np.array([0.5])
+    flux, _ = circular_apertures(scene, np.ones_like(image), x, y, radii)
+    np.testing.assert_array_equal(flux[:, 0], [44, 12])
+    with pytest.raises(ValueError, match="footprints"):
+        circular_apertures(scene, np.ones_like(image), np.ones(3), np.ones(3), radii)
+    with pytest.raises(ValueError, match="footprint"):
+        scene.sources = np.array([3])
 
 
 def test_nothing_to_hide():
