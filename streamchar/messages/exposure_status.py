@@ -62,7 +62,14 @@ class ProductDescription(Part):
 
 
 class ExposureStatus(Message):
-    """What became of one event. Exactly one per event and outcome, also for the unreadable and the crashed.
+    """What became of one event. Exactly one per event, also for the unreadable and the crashed.
+
+    An event is a record of the input topic that repeats no earlier one; ``source`` is its position. Its identifier
+    follows from that position and not from the outcome: should at-least-once delivery make a service publish it twice,
+    even with another outcome the second time, readers that drop repeated identifiers see the first one only.
+
+    A dead letter that an operator replays is announced anew, at another position: it is an event of its own, with the
+    same ``event_id`` and its own status. The one with the latest ``published_at`` tells how an exposure stands.
 
     Identity is absent when the event was too malformed to tell it; ``source`` then says which record it was.
     """
@@ -74,7 +81,7 @@ class ExposureStatus(Message):
 
     message_id: Name = ""
     """Identifier: a UUID (version 5) of instrument, exposure, detector, message type, configuration digest, event
-    and outcome. Also in the header ``ce_id``."""
+    and ``source``. Also in the header ``ce_id``."""
     event_id: Name
     """Identifier of the event; made from ``source`` when the event does not tell one."""
     instrument: Instrument | None = None
@@ -113,9 +120,8 @@ class ExposureStatus(Message):
     @model_validator(mode="after")
     def _fill_identifier(self) -> Self:
         if not self.message_id:
-            identifier = product_id(
-                self.key, self.message_type, self.config_digest, self.event_id, self.outcome
-            )
+            place = (self.source.topic, self.source.partition, self.source.offset)
+            identifier = product_id(self.key, self.message_type, self.config_digest, self.event_id, *place)
             object.__setattr__(self, "message_id", identifier)
         return self
 

@@ -39,7 +39,7 @@ def product_id(key: str, message_type: str, config_digest: str | None, *parts: i
     config_digest
         Digest of the configuration the product was made with: another configuration makes another product.
     *parts
-        What else tells the message apart: the chunk number, or the event and outcome of a status.
+        What else tells the message apart: the chunk number, or the event of a status and its position.
 
     Returns
     -------

@@ -280,10 +280,10 @@ class Evidence:
                 text = f"{where} repeats an earlier announcement and has a status of its own"
                 self._find("duplicated", status.event_id, text)
             self._judge_repeats(status.event_id, f"status of {where}", statuses)
-            letters = self._letters.pop(position, 0)
-            if status.outcome == "failed" and letters == 0:
+            letters, ends = self._letters.pop(position, 0), self._ends(statuses)
+            if "failed" in ends and letters == 0:
                 self._find("lost", status.event_id, f"{where} failed and has no dead letter")
-            elif letters and status.outcome != "failed":
+            elif letters and "failed" not in ends:
                 text = f"{where} {status.outcome} and has a dead letter"
                 self._find("unexpected", status.event_id, text)
             elif letters > 1 and not self._allow_repeats:
@@ -291,6 +291,10 @@ class Evidence:
         for position in self._letters:
             where = "{}[{}]@{}".format(*position)
             self._find("unexpected", where, f"{where} has a dead letter and no status")
+
+    def _ends(self, statuses: list[ExposureStatus]) -> set[str]:
+        """Outcomes that may have left something behind: with at-least-once delivery those of all attempts."""
+        return {status.outcome for status in (statuses if self._allow_repeats else statuses[:1])}
 
     def _judge_repeats(self, event: str, what: str, messages: list[ExposureStatus]) -> None:
         """Judge messages of which there should be one."""
@@ -303,15 +307,19 @@ class Evidence:
     def _judge_products(self) -> None:
         successes: dict[tuple[str, str], ExposureStatus] = {}
         rounds: Counter[tuple[str, str]] = Counter()
+        failures: set[str] = set()
         for statuses in self._statuses.values():
-            status = statuses[0]
-            if status.outcome in _SUCCESSES:
+            ends = self._ends(statuses)
+            status = next((each for each in statuses if each.outcome in ends.intersection(_SUCCESSES)), None)
+            if status is not None:
                 successes[status.event_id, status.config_digest] = status
                 rounds[status.event_id, status.config_digest] += 1
+            elif self._allow_repeats:
+                failures.add(statuses[0].event_id)  # a crash may have left products of an earlier attempt
         for key, status in successes.items():
             self._judge_success(status, self._products.get(key, _Products()), rounds[key])
         for key, products in self._products.items():
-            if key not in successes:
+            if key not in successes and key[0] not in failures:
                 topics = ", ".join(sorted(products.counts))
                 self._find("unexpected", key[0], f"products without a success: {topics}")
 

@@ -231,9 +231,12 @@ class ServiceProcess:
         Where its log goes.
     *overrides
         Settings.
+    prelude
+        Python statements that are executed before the service is started.
     """
 
-    def __init__(self, night: Night, log_path: Path, *overrides: str) -> None:
+    def __init__(self, night: Night, log_path: Path, *overrides: str, prelude: str = "") -> None:
+        self._program = f"{prelude}; from streamchar.cli import main; main()".removeprefix("; ")
         self._arguments = [f"-c{text}" for text in (*BASE, *night.overrides, *overrides)]
         self.log_path = log_path
         self._process: asyncio.subprocess.Process | None = None
@@ -244,7 +247,7 @@ class ServiceProcess:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-c",
-                "from streamchar.cli import main; main()",
+                self._program,
                 "serve",
                 *self._arguments,
                 stderr=log,

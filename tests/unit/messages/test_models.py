@@ -152,14 +152,15 @@ def test_a_given_identifier_is_kept():
     assert quality(message_id="mine").message_id == "mine"
 
 
-def test_status_identifier_depends_on_event_and_outcome():
+def test_status_identifier_depends_on_the_event_and_its_position_and_not_on_the_outcome():
     identifiers = {
         status().message_id,
         status(event_id="other").message_id,
-        status(outcome="expired").message_id,
+        status(source={"topic": "t", "partition": 0, "offset": 77}).message_id,
+        status(source={"topic": "t", "partition": 1, "offset": 77}).message_id,
     }
-    assert len(identifiers) == 3
-    assert status(attempts=3).message_id == status().message_id
+    assert len(identifiers) == 4
+    assert status(attempts=3, outcome="expired").message_id == status().message_id
 
 
 def test_a_status_without_identity_is_keyed_by_its_event():
