@@ -1,9 +1,10 @@
-"""Products of a characterization as files: catalogue, background models, PSF, summary, and the exposure itself."""
+"""Products of a characterization as files: catalogue, background models, PSF, regions, summary, and the exposure itself."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,31 @@ from streamchar.characterize import CharacterizationResult
 from streamchar.characterize.background import BackgroundList
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.psf.io import write_psfex
+from streamchar.characterize.psf.measure import PsfMeasurement
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
+from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
+from streamchar.image import Psf
 from streamchar.image.fits import replacing, write_exposure, write_hdus
+from streamchar.regions import write_regions
+from streamchar.tables import DescribedTable, FileFormat
 
-_FITS_FORMATS = {"<i8": "K", "<i4": "J", "<f8": "D", "<f4": "E", "?": "L"}
+SUFFIXES: Mapping[FileFormat, str] = {
+    "fits": ".fits",
+    "parquet": ".parquet",
+    "ecsv": ".ecsv",
+    "votable": ".vot",
+}
+"""How the name of a file of each kind ends."""
 
 
 def write_products(
-    result: CharacterizationResult, directory: Path, stem: str, *, exposure: bool = False
+    result: CharacterizationResult,
+    directory: Path,
+    stem: str,
+    *,
+    exposure: bool = False,
+    table_format: FileFormat = "fits",
+    regions: bool = False,
 ) -> dict[str, Path]:
     """Write what the characterization made; each file appears whole or not at all.
 
@@ -35,23 +53,33 @@ def write_products(
         First part of the file names.
     exposure
         Also write the characterized exposure (three planes).
+    table_format
+        Kind of file of the catalogue.
+    regions
+        Also write sources, PSF stars and cosmic rays as DS9 regions.
 
     Returns
     -------
     dict
-        Paths by product: ``catalog``, ``background``, ``psf``, ``summary``, ``exposure``.
+        Paths by product: ``catalog``, ``background``, ``psf``, ``summary``, ``regions``, ``exposure``.
+
+    Raises
+    ------
+    MissingPackageError
+        Parquet without pyarrow.
     """
     paths: dict[str, Path] = {}
     if result.catalog is not None:
-        paths["catalog"] = write_hdus(directory / f"{stem}.catalog.fits", catalog_hdus(result.catalog))
+        path = directory / f"{stem}.catalog{SUFFIXES[table_format]}"
+        paths["catalog"] = catalog_table(result.catalog).write(path, table_format)
     if len(result.background):
         paths["background"] = write_hdus(
             directory / f"{stem}.background.fits", background_hdus(result.background)
         )
-    if isinstance(result.exposure.psf, PixelBasisPsf):
-        paths["psf"] = directory / f"{stem}.psf.fits"
-        with replacing(paths["psf"]) as temporary:
-            write_psfex(temporary, result.exposure.psf)
+    if result.exposure.psf is not None:
+        paths["psf"] = write_psf(directory / f"{stem}.psf.fits", result.exposure.psf, result.psf_measurement)
+    if regions:
+        paths["regions"] = write_regions(directory / f"{stem}.reg", result)
     if exposure:
         paths["exposure"] = write_exposure(directory / f"{stem}.exposure.fits", result.exposure)
     paths["summary"] = directory / f"{stem}.summary.json"
@@ -60,22 +88,10 @@ def write_products(
     return paths
 
 
-def catalog_hdus(catalog: SourceCatalog) -> list[Any]:
-    """Return the catalogue as a FITS binary table, column meanings in ``TCOMMn``, aliases in ``ALIASn``."""
-    from astropy.io import fits
-
-    columns = [
-        fits.Column(
-            column.name, _FITS_FORMATS[column.dtype], unit=column.unit or None, array=catalog[column.name]
-        )
-        for column in catalog.schema
-    ]
-    table = fits.BinTableHDU.from_columns(columns, name="SOURCES")
-    for number, column in enumerate(catalog.schema, start=1):
-        table.header[f"TCOMM{number}"] = column.doc
-    for number, (alias, target) in enumerate(sorted(catalog.schema.aliases.items()), start=1):
-        table.header[f"ALIAS{number}"] = f"{alias}={target}"
-    return [fits.PrimaryHDU(), table]
+def catalog_table(catalog: SourceCatalog) -> DescribedTable:
+    """Return the catalogue with its units, meanings and aliases; the columns are not copied."""
+    schema = catalog.schema
+    return DescribedTable(schema.columns, catalog.columns, dict(catalog.metadata), schema.aliases)
 
 
 def background_hdus(background: BackgroundList) -> list[Any]:
@@ -91,6 +107,36 @@ def background_hdus(background: BackgroundList) -> list[Any]:
             else:
                 hdus[-1].header[f"HIERARCH {name.upper()}" if len(name) > 8 else name.upper()] = value
     return hdus
+
+
+def write_psf(path: Path, psf: Psf, measurement: PsfMeasurement | None = None) -> Path:
+    """Write a PSF; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    path
+        In an existing directory; an existing file is replaced.
+    psf
+        A model that is no pixel basis (a Gaussian, a Moffat profile) is written as its image at its average position,
+        in pixels of the exposure: constant, and between pixels only as good as that sampling.
+    measurement
+        For the number of stars and the chi-square in the header.
+    """
+    stars, chi2 = 0, 0.0
+    if measurement is not None:
+        stars, chi2 = measurement.used, measurement.chi2 if np.isfinite(measurement.chi2) else 0.0
+    with replacing(path) as temporary:
+        write_psfex(temporary, as_pixel_basis(psf), stars=stars, chi2=chi2)
+    return path
+
+
+def as_pixel_basis(psf: Psf) -> PixelBasisPsf:
+    """Return a PSF as a pixel basis: itself, or its constant image at its average position."""
+    if isinstance(psf, PixelBasisPsf):
+        return psf
+    image = psf.kernel_images(*psf.average_position)
+    spatial = SpatialBasis.monomials(PositionPolynomial(0))
+    return PixelBasisPsf(np.ascontiguousarray(image), spatial, 1.0, psf.size[1], psf.average_position)
 
 
 def summary_record(result: CharacterizationResult) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -54,6 +55,7 @@ class Plan:
     fault_rate: float
     finish_within: float
     kill_broker_after: float | None
+    port: int
 
 
 def demo(
@@ -78,6 +80,10 @@ def demo(
     finish_within: Annotated[
         float, typer.Option(min=1, help="Seconds after the night in which everything must be finished.")
     ] = 120.0,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="Port of the broker; any free one with 0, or when it is taken."),
+    ] = 9092,
 ) -> None:
     """Run a simulated night: broker, camera, service and a live table; then settle the accounts.
 
@@ -88,7 +94,9 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="streamchar-demo-") as temporary:
         place = (directory or Path(temporary)).resolve()
         place.mkdir(parents=True, exist_ok=True)
-        plan = Plan(place, duration, cadence, workers, seed, fault_rate, finish_within, kill_broker_after)
+        plan = Plan(
+            place, duration, cadence, workers, seed, fault_rate, finish_within, kill_broker_after, port
+        )
         raise typer.Exit(asyncio.run(_run_until_told(plan, Console())))
 
 
@@ -107,7 +115,9 @@ async def _run_until_told(plan: Plan, console: Console) -> int:
 async def _run(plan: Plan, console: Console) -> int:
     night = Night()
     async with AsyncExitStack() as stack:
-        broker = await stack.enter_async_context(_process("broker", plan, *_broker_command(plan, 0)))
+        broker = await stack.enter_async_context(
+            _process("broker", plan, *_broker_command(plan, _free(plan.port)))
+        )
         bootstrap = _address(await broker.line_with("listening on"))
         console.print(f"broker on {bootstrap}; files and logs in {plan.directory}", highlight=False)
         service = await stack.enter_async_context(
@@ -164,6 +174,17 @@ async def _kill_and_restart(plan: Plan, broker: _Child, bootstrap: str, stack: A
     port = int(bootstrap.rsplit(":", 1)[-1])
     again = await stack.enter_async_context(_process("broker", plan, *_broker_command(plan, port)))
     await again.line_with("listening on")
+
+
+def _free(port: int) -> int:
+    """Return the port when nobody listens there, and 0 otherwise."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return 0
+    return port
 
 
 def _address(line: str) -> str:

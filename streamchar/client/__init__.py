@@ -10,6 +10,7 @@ from streamchar.client.errors import (
     ForbiddenError,
     RefusedError,
     SubscriptionError,
+    TopicsMissingError,
     UnreachableError,
 )
 from streamchar.client.subscription import (
@@ -41,6 +42,7 @@ __all__ = [
     "SubscriptionError",
     "SubscriptionOptions",
     "SubscriptionWarning",
+    "TopicsMissingError",
     "UnreachableError",
     "subscribe",
 ]
@@ -107,6 +109,8 @@ def subscribe(
         ``bootstrap`` is no address.
     UnreachableError, RefusedError, ForbiddenError
         When the iteration begins: no broker answers, or it does not let us in.
+    TopicsMissingError
+        When the iteration begins, with ``stop_at_end``: a topic does not exist.
 
     Examples
     --------

@@ -37,7 +37,8 @@ class RefusedError(SubscriptionError):
     code = "access_refused"
     template = (
         "no access to the Kafka broker at {bootstrap}: {detail}; user, password and certificates go into "
-        "consumer_options={{'security_protocol': ..., 'sasl_plain_username': ...}}"
+        "consumer_options={{'security_protocol': ..., 'sasl_plain_username': ...}}, on the command line into "
+        "-c kafka.security_protocol=... and the like"
     )
 
 
@@ -48,4 +49,14 @@ class ForbiddenError(SubscriptionError):
     template = (
         "the Kafka broker at {bootstrap} forbids it: {detail}; the user needs READ on the topics {topics} and on the "
         "group '{group}'"
+    )
+
+
+class TopicsMissingError(SubscriptionError):
+    """Nothing has been published yet under these names."""
+
+    code = "topics_missing"
+    template = (
+        "{bootstrap} has no topics {topics}: a service creates them when it starts; if it runs, its topics have "
+        "another prefix (topics=TopicNames(prefix), or --prefix on the command line)"
     )

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from streamchar.client.blocking import LoopThread
-from streamchar.client.errors import SubscriptionError
+from streamchar.client.errors import SubscriptionError, TopicsMissingError
 from streamchar.client.partitions import check_address, explain, find_partitions
 from streamchar.messages.assembly import CatalogAssembler, Memory, Partition, PsfAssembler, Record
 from streamchar.messages.base import Outcome
@@ -59,6 +59,8 @@ class SubscriptionOptions(TypedDict, total=False):
     detector: int | Collection[int] | None
     outcome: Outcome | Collection[Outcome] | None
     from_beginning: bool
+    from_end: int
+    stop_at_end: bool
     topics: TopicNames | None
     incomplete_after: float
     on_problem: Callable[[MessageError], None]
@@ -90,6 +92,11 @@ class Subscription(Generic[P_co]):
     from_beginning
         Where to begin without a kept position: with the oldest record, or with the next one. Topics that do not exist
         yet are waited for and read from their beginning.
+    from_end
+        Without a group: begin so many offsets before the end of each partition. A catalogue takes several, and each
+        transaction one more; what began before is left out.
+    stop_at_end
+        End once everything has been delivered that was there at the start, instead of waiting for more.
     topics
         Names of the topics.
     incomplete_after
@@ -122,6 +129,8 @@ class Subscription(Generic[P_co]):
         detector: int | Collection[int] | None = None,
         outcome: Outcome | Collection[Outcome] | None = None,
         from_beginning: bool = False,
+        from_end: int = 0,
+        stop_at_end: bool = False,
         topics: TopicNames | None = None,
         incomplete_after: float = 60.0,
         on_problem: Callable[[MessageError], None] = warn_about,
@@ -151,6 +160,8 @@ class Subscription(Generic[P_co]):
         self._detectors = _numbers(detector)
         self._outcomes = _texts(outcome)
         self._from_beginning = from_beginning
+        self._from_end = from_end
+        self._stop_at_end = stop_at_end
         self._on_problem = on_problem
         self._commit_interval = commit_interval
         self._settings: dict[str, Any] = {
@@ -169,6 +180,7 @@ class Subscription(Generic[P_co]):
             if topic in self._topics
         }
         self._iteration: AsyncGenerator[P_co, None] | None = None
+        self._reads_all = False
 
     def __aiter__(self) -> AsyncIterator[P_co]:
         if self._iteration is None:
@@ -188,6 +200,11 @@ class Subscription(Generic[P_co]):
         if self._iteration is not None:
             iteration, self._iteration = self._iteration, None
             await iteration.aclose()
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether it began, without a group, with the oldest record of every partition."""
+        return self._reads_all
 
     def __iter__(self) -> Iterator[P_co]:
         return self.stream()
@@ -225,6 +242,8 @@ class Subscription(Generic[P_co]):
                     for problem in assembler.expire(time.monotonic()):
                         self._on_problem(problem)
                 await reader.commit_if_due()
+                if self._stop_at_end and await reader.is_at_end():
+                    return
                 await reader.look_for_partitions()
         finally:
             await reader.close()
@@ -233,6 +252,8 @@ class Subscription(Generic[P_co]):
         """Wait for the topics, connect, and go to where reading begins."""
         partitions = await find_partitions(self._settings, self._topics)
         missing = [topic for topic in self._topics if topic not in partitions]
+        if missing and self._stop_at_end:
+            raise TopicsMissingError(bootstrap=self._settings["bootstrap_servers"], topics=", ".join(missing))
         if missing:
             warnings.warn(
                 SubscriptionWarning(
@@ -250,10 +271,14 @@ class Subscription(Generic[P_co]):
         consumer = AIOKafkaConsumer(**{"auto_offset_reset": reset, **self._settings})
         reader = _Reader(consumer, self._settings, self._assemblers, self._commit_interval)
         try:
-            await reader.start({topic: partitions[topic] for topic in self._topics}, at_end=at_end)
+            await reader.start(
+                [partition for topic in self._topics for partition in partitions[topic]],
+                back=self._from_end if at_end else None,
+            )
         except (KafkaError, TimeoutError, OSError) as error:
             await consumer.stop()
             raise await explain(error, self._settings, self._topics) from error
+        self._reads_all = reader.reads_all
         return reader
 
     def _accept(self, record: Record) -> Iterator[Product]:
@@ -316,6 +341,7 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
     ) -> None:
         self.consumer = consumer
         self.epoch = 0
+        self.reads_all = False
         self._settings = settings
         self._assemblers = assemblers
         self._keeps = settings["group_id"] is not None
@@ -323,17 +349,25 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._topics: tuple[str, ...] = ()
         self._next: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
         self._last_commit = self._last_look = time.monotonic()
 
-    async def start(self, partitions: Mapping[str, list[TopicPartition]], *, at_end: bool) -> None:
-        """Join the group, or take all partitions."""
-        self._topics = tuple(partitions)
+    async def start(self, partitions: list[TopicPartition], *, back: int | None) -> None:
+        """Join the group, or take all partitions: from ``back`` offsets before their ends, or from the beginning."""
+        self._topics = tuple(dict.fromkeys(partition.topic for partition in partitions))
         if self._keeps:
             self.consumer.subscribe(list(self._topics), listener=self)
-            await self.consumer.start()
-            return
         await self.consumer.start()
-        await self._take([one for group in partitions.values() for one in group], at_end=at_end)
+        if not self._keeps:
+            await self._take(partitions, back=back)
+        self._ends = await self.consumer.end_offsets(partitions)
+
+    async def is_at_end(self) -> bool:
+        """Whether all partitions we have were read to where they ended at the start."""
+        for partition in self.consumer.assignment():
+            if await self.consumer.position(partition) < self._ends.get(partition, 0):
+                return False
+        return True
 
     async def look_for_partitions(self) -> None:
         """Without a group, take partitions that were added; with one the group does it."""
@@ -346,14 +380,19 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         new = [one for group in found.values() for one in group if one not in self._next]
         if new:
-            await self._take([*self._next, *new], at_end=False)
+            await self._take([*self._next, *new], back=None)
 
-    async def _take(self, partitions: list[TopicPartition], *, at_end: bool) -> None:
-        """Assign partitions; go on with known ones, begin new ones at one of their ends."""
+    async def _take(self, partitions: list[TopicPartition], *, back: int | None) -> None:
+        """Assign partitions; go on with known ones, begin new ones near their end or at their beginning."""
         self.consumer.assign(partitions)
         new = [partition for partition in partitions if partition not in self._next]
-        ends = await (self.consumer.end_offsets if at_end else self.consumer.beginning_offsets)(new)
-        self._next.update(ends)
+        begin = await self.consumer.beginning_offsets(new)
+        if back is not None:
+            ends = await self.consumer.end_offsets(new)
+            oldest = begin
+            begin = {partition: max(oldest[partition], ends[partition] - back) for partition in new}
+            self.reads_all = begin == oldest
+        self._next.update(begin)
         for partition in partitions:
             self.consumer.seek(partition, self._next[partition])
 
