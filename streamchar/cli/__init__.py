@@ -17,6 +17,7 @@ _COMMANDS = {
     "telescope": ("streamchar.cli.telescope", "telescope"),
     "broker": ("streamchar.cli.broker", "broker"),
     "watch": ("streamchar.cli.watch", "watch"),
+    "dashboard": ("streamchar.cli.dashboard", "dashboard"),
     "tail": ("streamchar.cli.tail", "tail"),
     "lag": ("streamchar.cli.lag", "lag"),
     "verify": ("streamchar.cli.verify", "verify"),

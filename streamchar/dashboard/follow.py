@@ -59,7 +59,7 @@ async def follow(
         while True:
             for records in (await consumer.getmany(timeout_ms=poll_ms)).values():
                 for record in records:
-                    message = _read(record, names)
+                    message = read_watched(record, names)
                     if message is not None:
                         yield message
             yield None
@@ -67,7 +67,8 @@ async def follow(
         await consumer.stop()
 
 
-def _read(record: Any, names: TopicNames) -> Watched | None:
+def read_watched(record: Any, names: TopicNames) -> Watched | None:
+    """Decode a record of one of the followed topics; None, with a warning in the log, when it cannot be read."""
     try:
         if record.topic == names.exposure_ready:
             return decode_exposure_ready(record.value or b"", record.headers)
