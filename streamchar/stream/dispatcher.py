@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -53,8 +53,10 @@ class Dispatcher:
         Writes statuses, retries and dead letters.
     metrics
         Where everything is counted.
-    fail
-        Called once with an error that must end the service.
+    report
+        Called with an error after which partitions must be taken over anew, or the service must end.
+    progress
+        Called whenever something was published.
     """
 
     def __init__(
@@ -64,14 +66,16 @@ class Dispatcher:
         outbox: Outbox,
         correspondent: Correspondent,
         metrics: Metrics,
-        fail: Callable[[Exception], None],
+        report: Callable[[Exception], None],
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._outbox = outbox
         self._correspondent = correspondent
         self._metrics = metrics
-        self._fail = fail
+        self._report = report
+        self._progress = progress
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[TopicPartition, Lane] = {}
         self._turns: deque[TopicPartition] = deque()
@@ -95,6 +99,11 @@ class Dispatcher:
     def lanes(self) -> dict[TopicPartition, Lane]:
         """The lanes of the partitions owned at present."""
         return self._lanes
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every partition that is owned can publish."""
+        return not any(lane.closed for lane in self._lanes.values())
 
     @property
     def in_flight(self) -> int:
@@ -151,6 +160,9 @@ class Dispatcher:
             self.look_back(partition),
         )
         self._turns.append(partition)
+        for position in [position for position in self._events if position[0] == partition]:
+            if ledger.is_finished(position[1]):
+                self._confirm(position)
 
     def look_back(self, partition: TopicPartition) -> int:
         """Records before the first unfinished one that are to be read too, to recognise repetitions.
@@ -247,8 +259,6 @@ class Dispatcher:
             position = (lane.partition, record.offset)
             kept = self._events.get(position)
             if not lane.ledger.take(record.offset):
-                if kept is not None and record.offset not in lane.ledger.pending:
-                    self._drop(position)
                 self._note(lane, record)
                 continue
             if kept is not None:
@@ -278,6 +288,13 @@ class Dispatcher:
             lane.add(completion)
         else:
             self._resting.discard(position)
+
+    def _confirm(self, position: Position) -> None:
+        """Let go of an event in hand whose offset turns out to be committed: its publication was in doubt."""
+        completion = self._parked.get(position)
+        self._drop(position)
+        if completion is not None:
+            self._account(completion, utc_now())
 
     def _admit(self, lane: Lane, record: ConsumerRecord[Any, Any]) -> None:
         """Decode a record and decide whether it is to be processed now, later or not at all."""
@@ -431,19 +448,24 @@ class Dispatcher:
         """Count what became visible and start what may follow."""
         now = utc_now()
         self.last_progress = self._loop.time()
+        self._progress()
         self._metrics.change("streamchar_publish_seconds", seconds)
         self._metrics.change("streamchar_last_commit_timestamp_seconds", now.timestamp())
         for completion in completions:
-            event, outcome = completion.owner
-            self._release((lane.partition, event.offset))
-            for record in completion.records:
-                labels = {"topic": record.topic}
-                self._metrics.change("streamchar_published_messages_total", 1, labels)
-                size = memoryview(record.value).nbytes
-                self._metrics.change("streamchar_published_bytes_total", size, labels)
-            if outcome not in _WITHOUT_STATUS:
-                self._count(event, outcome, (now - (event.created_at or event.received_at)).total_seconds())
+            self._release((lane.partition, completion.offset))
+            self._account(completion, now)
         self.pump()
+
+    def _account(self, completion: Completion, now: datetime) -> None:
+        """Count what a completion made visible."""
+        event, outcome = completion.owner
+        for record in completion.records:
+            labels = {"topic": record.topic}
+            self._metrics.change("streamchar_published_messages_total", 1, labels)
+            size = memoryview(record.value).nbytes
+            self._metrics.change("streamchar_published_bytes_total", size, labels)
+        if outcome not in _WITHOUT_STATUS:
+            self._count(event, outcome, (now - (event.created_at or event.received_at)).total_seconds())
 
     def replace_oversized(self, completion: Completion) -> Completion:
         """Turn an event whose products the broker refuses into a dead letter."""
@@ -456,9 +478,12 @@ class Dispatcher:
         records = self._correspondent.dead(event, failure, utc_now())
         return Completion(event.offset, records, (event, "failed"))
 
-    def broke(self, error: PublishError) -> None:
-        """End the service: a lane cannot publish any more."""
-        self._fail(error)
+    def broke(self, lane: Lane, error: PublishError) -> None:
+        """Report that a lane cannot publish any more, unless its partition was given up anyway."""
+        if self._lanes.get(lane.partition) is lane:
+            self._report(error)
+        else:
+            log.warning("%s", error)
 
     def _count(self, event: Event, outcome: str, seconds: float) -> None:
         instrument = event.announced.instrument if event.announced else "unknown"

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 from streamchar.errors import StreamcharError
+
+Mending = Literal["never", "seldom", "always"]
+"""Whether the service may go on in process after an error: not at all; a few times in a row, because it may be a defect
+that comes again; or as often as it happens, because the brokers were away."""
 
 
 class StreamError(StreamcharError):
@@ -80,16 +86,19 @@ class ChecksumFormatError(PermanentError):
 
 
 class FatalError(StreamError):
-    """The service cannot go on; a supervisor restarts it.
+    """The service cannot go on as it is.
 
     Attributes
     ----------
     exit_code
-        Exit status of the process.
+        Exit status of the process when the error ends it; a supervisor starts it again.
+    mending
+        Whether it may instead join the group anew and go on (see :mod:`streamchar.stream.recovery`).
     """
 
     code = "fatal"
     exit_code = 4
+    mending: ClassVar[Mending] = "never"
 
 
 class StartError(FatalError):
@@ -165,11 +174,33 @@ class AuthorizationError(StreamError):
     template = "the broker refuses to describe the topic {topic}: {detail}"
 
 
+class OutageError(FatalError):
+    """The brokers have been away for longer than the settings allow."""
+
+    code = "outage"
+    template = "nothing could be published for {seconds:.0f} s (lifecycle.outage): {detail}"
+
+
 class GroupError(FatalError):
     """The consumer group failed."""
 
     code = "group"
     template = "the consumer group '{group}' failed: {detail}"
+    mending: ClassVar[Mending] = "seldom"
+
+
+class GroupForbiddenError(GroupError):
+    """The broker forbids what a member of the group must do."""
+
+    code = "group_forbidden"
+    mending: ClassVar[Mending] = "never"
+
+
+class GroupSilentError(GroupError):
+    """The brokers did not answer in time while partitions were taken over."""
+
+    code = "group_silent"
+    mending: ClassVar[Mending] = "always"
 
 
 class StuckError(FatalError):
@@ -184,13 +215,14 @@ class PublishError(FatalError):
 
     code = "publish"
     template = "results of {partition} could not be published: {detail}"
+    mending: ClassVar[Mending] = "seldom"
 
 
 class FencedError(PublishError):
-    """Another member owns the partition now and has fenced this one's producer."""
+    """Another member has the partition now, or a transaction was open for so long that the broker ended it."""
 
     code = "fenced"
-    template = "{partition} belongs to another member now: {detail}"
+    template = "the producer of {partition} was fenced: {detail}"
 
 
 class PublishAuthorizationError(PublishError):
@@ -198,6 +230,7 @@ class PublishAuthorizationError(PublishError):
 
     code = "authorization"
     template = "the broker refuses to publish results of {partition}: {detail}"
+    mending: ClassVar[Mending] = "never"
 
 
 class PublishAbortedError(PublishError):
@@ -212,6 +245,7 @@ class PublishTimeoutError(PublishError):
 
     code = "publish_timeout"
     template = "publishing the results of {partition} was not acknowledged within {seconds} s"
+    mending: ClassVar[Mending] = "always"
 
 
 class PartitionLostError(PublishError):

@@ -61,8 +61,8 @@ class LaneOwner(Protocol):
     def replace_oversized(self, completion: Completion) -> Completion:
         """Return what to publish instead of a completion with a message that the broker refuses."""
 
-    def broke(self, error: PublishError) -> None:
-        """Report that the lane cannot go on; the service must end."""
+    def broke(self, lane: Lane, error: PublishError) -> None:
+        """Report that the lane cannot go on: its partition must be taken over anew."""
 
 
 class Lane:
@@ -138,12 +138,12 @@ class Lane:
         return list(self._finished)
 
     def _check_publisher(self, publisher: asyncio.Task[None]) -> None:
-        """Turn a defect in the publication into the end of the service rather than into silence."""
+        """Report a defect in the publication rather than be silent."""
         error = None if publisher.cancelled() else publisher.exception()
         if error is not None:
             self._closed = True
             name = f"{self.partition.topic}[{self.partition.partition}]"
-            self._owner.broke(PublishError(partition=name, detail=f"{type(error).__name__}: {error}"))
+            self._owner.broke(self, PublishError(partition=name, detail=f"{type(error).__name__}: {error}"))
 
     async def _publish_all(self) -> None:
         while not self._closed:
@@ -154,14 +154,14 @@ class Lane:
                 began = self._clock()
                 try:
                     published = await self._publish(batch)
-                except PartitionLostError as error:
-                    log.warning("%s", error)
-                    self._closed = True
-                    return
                 except PublishError as error:
+                    # Kept: should the partition come back without its offsets, they are published once more.
                     self._finished.extendleft(reversed(batch))
                     self._closed = True
-                    self._owner.broke(error)
+                    if isinstance(error, PartitionLostError):
+                        log.warning("%s", error)  # the group is already on its way to a new assignment
+                    else:
+                        self._owner.broke(self, error)
                     return
                 self._owner.published(self, published, self._clock() - began)
 

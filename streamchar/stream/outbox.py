@@ -55,6 +55,7 @@ _FORBIDDEN = (
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 _COMMIT_PAUSE = 0.2
+_STOP_SECONDS = 2.0
 
 CommitThroughGroup = Callable[[Mapping[TopicPartition, OffsetAndMetadata]], Awaitable[None]]
 
@@ -87,7 +88,8 @@ class Outbox(Protocol):
         PartitionLostError
             Everything is visible and nothing is committed: another member will do it again.
         PublishError
-            The service must end: fenced, forbidden, not acknowledged in time, or unknown.
+            The partition must be opened anew, which also tells whether anything became visible: fenced, forbidden, not
+            acknowledged in time, or unknown.
         """
 
     async def close(self, partition: TopicPartition) -> None:
@@ -110,16 +112,18 @@ class TransactionalOutbox:
         self._kafka = kafka
         self._delivery = delivery
         self._producers: dict[TopicPartition, AIOKafkaProducer] = {}
+        self._departures = Departures()
 
     async def open(self, partition: TopicPartition) -> None:
-        """Start the partition's producer, which fences the former owner."""
+        """Start the partition's producer, which fences the former owner, and any earlier one of this process."""
         name = f"{self._kafka.group}-{partition.topic}-{partition.partition}"
         producer = AIOKafkaProducer(
             transactional_id=name,
             transaction_timeout_ms=milliseconds(self._delivery.transaction_timeout),
             **_producer_options(self._kafka, self._delivery),
         )
-        await _start(producer, partition, self._kafka.start_timeout)
+        await self.close(partition)
+        await self._departures.start(producer, partition, self._kafka.start_timeout)
         self._producers[partition] = producer
 
     async def publish(self, partition: TopicPartition, records: Sequence[Record], commit: Commit) -> None:
@@ -161,11 +165,12 @@ class TransactionalOutbox:
         """Stop the partition's producer."""
         producer = self._producers.pop(partition, None)
         if producer is not None:
-            await _stop(producer, self._kafka.request_timeout)
+            await self._departures.stop(producer)
 
     async def stop(self) -> None:
         """Stop all producers."""
         await asyncio.gather(*(self.close(partition) for partition in list(self._producers)))
+        await self._departures.end()
 
 
 class AcknowledgedOutbox:
@@ -184,17 +189,20 @@ class AcknowledgedOutbox:
         self._delivery = delivery
         self._commit = commit
         self._producer: AIOKafkaProducer | None = None
-        self._starting = asyncio.Lock()
+        self._open: set[TopicPartition] = set()
+        self._changing = asyncio.Lock()
+        self._departures = Departures()
 
     async def open(self, partition: TopicPartition) -> None:
         """Start the producer when this is the first partition."""
-        async with self._starting:
+        async with self._changing:
             if self._producer is None:
                 producer = AIOKafkaProducer(
                     enable_idempotence=True, **_producer_options(self._kafka, self._delivery)
                 )
-                await _start(producer, partition, self._kafka.start_timeout)
+                await self._departures.start(producer, partition, self._kafka.start_timeout)
                 self._producer = producer
+            self._open.add(partition)
 
     async def publish(self, partition: TopicPartition, records: Sequence[Record], commit: Commit) -> None:
         """Publish, then commit; see :meth:`Outbox.publish`."""
@@ -225,13 +233,21 @@ class AcknowledgedOutbox:
                 return
 
     async def close(self, partition: TopicPartition) -> None:
-        """Keep the producer: it belongs to all partitions."""
+        """Stop the producer when this was the last partition."""
+        async with self._changing:
+            self._open.discard(partition)
+            if not self._open:
+                await self._leave()
 
     async def stop(self) -> None:
         """Stop the producer."""
+        await self._leave()
+        await self._departures.end()
+
+    async def _leave(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _stop(producer, self._kafka.request_timeout)
+            await self._departures.stop(producer)
 
 
 def classify(error: BaseException, partition: TopicPartition, records: Sequence[Record]) -> PublishError:
@@ -287,25 +303,56 @@ def _producer_options(kafka: KafkaSettings, delivery: DeliverySettings) -> dict[
     }
 
 
-async def _start(producer: AIOKafkaProducer, partition: TopicPartition, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await producer.start()
-    except TimeoutError as error:
-        await _stop(producer, 1.0)
-        raise PublishTimeoutError(partition=_name(partition), seconds=seconds) from error
-    except KafkaError as error:
-        await _stop(producer, 1.0)
-        raise classify(error, partition, ()) from error
+class Departures:
+    """Producers on their way out: one whose brokers are gone cannot stop before they are back.
+
+    It then finds itself fenced, or delivers what it still has, and ends; nobody waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def start(self, producer: AIOKafkaProducer, partition: TopicPartition, seconds: float) -> None:
+        """Start a producer; one that cannot be started is stopped.
+
+        Raises
+        ------
+        PublishError
+            Why not.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await producer.start()
+        except TimeoutError as error:
+            await self.stop(producer)
+            raise PublishTimeoutError(partition=_name(partition), seconds=seconds) from error
+        except KafkaError as error:
+            await self.stop(producer)
+            raise classify(error, partition, ()) from error
+
+    async def stop(self, producer: AIOKafkaProducer) -> None:
+        """Stop a producer, and go on without waiting when it takes long."""
+        task = asyncio.ensure_future(_stop(producer))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+        await asyncio.wait([task], timeout=_STOP_SECONDS)
+
+    async def end(self) -> None:
+        """Give up what is still on its way out."""
+        leaving = list(self._leaving)
+        for task in leaving:
+            task.cancel()
+        if leaving:
+            await asyncio.wait(leaving, timeout=_STOP_SECONDS)
 
 
-async def _stop(producer: AIOKafkaProducer, seconds: float) -> None:
-    """Stop a producer; one whose brokers are gone would wait for ever, and a fenced one raises."""
+async def _stop(producer: AIOKafkaProducer) -> None:
     try:
-        async with asyncio.timeout(seconds):
-            await producer.stop()
-    except (TimeoutError, KafkaError):
-        return
+        await producer.stop()
+    except KafkaError:
+        return  # a fenced one raises
+    finally:
+        await producer.client.close()  # what a producer that raises leaves open
 
 
 def _name(partition: TopicPartition) -> str:

@@ -20,6 +20,8 @@ from streamchar.stream.events import NO_DIGEST, Correspondent
 from streamchar.stream.outbox import AcknowledgedOutbox, Outbox, TransactionalOutbox
 from streamchar.stream.pool import PoolOptions, WorkerPool
 from streamchar.stream.process import WorkerExit
+from streamchar.stream.pulse import Pulse
+from streamchar.stream.recovery import Recovery
 from streamchar.stream.settings import ServiceSettings
 from streamchar.stream.source import Source
 from streamchar.stream.topics import ensure_topics, message_limit
@@ -66,7 +68,10 @@ class Service:
         self._started = False
         self._config_digest = config_digest
         self._job_settings = job_settings
-        self._source = Source(settings, self.metrics, self.fail)
+        self._pulse = Pulse(settings.kafka, settings.topics.names.exposure_ready)
+        self._recovery = Recovery(settings, self._pulse, self.fail)
+        self._source = Source(settings, self.metrics, self._recovery.report)
+        self._recovery.membership = self._source
         self._build(settings)
         self._lag = LoopLag(lambda seconds: self.metrics.change("streamchar_loop_lag_seconds", seconds))
         self._visits = VisitWatcher(settings, self.metrics)
@@ -90,7 +95,13 @@ class Service:
             letter_limit=settings.delivery.max_value_bytes,
         )
         self._dispatcher = Dispatcher(
-            settings, self._pool, self._outbox, correspondent, self.metrics, self.fail
+            settings,
+            self._pool,
+            self._outbox,
+            correspondent,
+            self.metrics,
+            self._recovery.report,
+            self._recovery.progress,
         )
 
     def fail(self, error: Exception) -> None:
@@ -126,7 +137,8 @@ class Service:
             log.info("%d workers are ready", self.settings.workers.count)
             await self._source.start(self._dispatcher, self._outbox)
             polling = asyncio.ensure_future(self._source.poll())
-            background.append(asyncio.ensure_future(self._watch()))
+            watching = (self._watch(), self._pulse.run(), self._recovery.watch())
+            background += [asyncio.ensure_future(each) for each in watching]
             self._started = True
             await self._wait(polling, *background)
             await self._drain(polling)
@@ -160,6 +172,10 @@ class Service:
         log.info("draining %d events", self._dispatcher.in_flight)
         self._dispatcher.drain()
         deadline = self._loop.time() + self.settings.lifecycle.drain
+        if self._recovery.problem:
+            log.warning("nothing can be published: %s", self._recovery.problem)
+            deadline = self._loop.time()
+        await self._recovery.close()
         while self._dispatcher.in_flight and self._loop.time() < deadline:
             if self._fatal.done():
                 raise self._fatal.result()
@@ -167,10 +183,11 @@ class Service:
                 polling.result()
             await asyncio.sleep(0.02)
         if self._dispatcher.in_flight:
-            log.warning("%d events are given up after the drain deadline", self._dispatcher.in_flight)
+            log.warning("%d events are given up: the next start processes them", self._dispatcher.in_flight)
 
     async def _shut_down(self, polling: asyncio.Task[None] | None) -> None:
         self._stopping = True
+        await self._recovery.close()
         self._source.end_polling()
         if polling is not None:
             await asyncio.wait([polling])
@@ -195,7 +212,7 @@ class Service:
         dispatcher = self._dispatcher
         waiting = dispatcher.in_flight + dispatcher.backlog
         now = self._loop.time()
-        if not waiting or dispatcher.breaker_open:
+        if not waiting or dispatcher.breaker_open or self._recovery.problem:
             dispatcher.last_progress = now
         quiet = now - dispatcher.last_progress
         if quiet > self.settings.lifecycle.stuck_after:
@@ -228,7 +245,9 @@ class Service:
 
     def _live(self) -> Mapping[str, str]:
         now = self._loop.time()
-        poll_age = now - self._source.last_poll if self._started else 0.0
+        # Without brokers a poll lasts as long as the rebalance that it waits for; a restart would not mend that.
+        polled = max(self._source.last_poll, self._recovery.last_problem)
+        poll_age = now - polled if self._started else 0.0
         stale_poll = poll_age > self.settings.kafka.max_poll_interval
         return {
             "loop": f"no tick for {now - self._lag.last_tick:.1f} s"
@@ -242,6 +261,7 @@ class Service:
         return {
             "started": "" if self._started else "starting",
             "stopping": "draining" if self._stopping else "",
+            "brokers": self._recovery.problem,
             "group": "" if self._source.assigned else "no partitions assigned yet",
             "workers": "" if ready > 0 else f"0 of {count} workers are ready",
             "breaker": "too many dead letters: the intake is stopped"

@@ -163,7 +163,8 @@ class DeliverySettings(Configuration):
     """Seconds after which the broker aborts a transaction that was left open."""
 
     publish_timeout: float = Field(60.0, gt=0)
-    """Seconds to wait until everything of a publication is acknowledged."""
+    """Seconds to wait until everything of a publication is acknowledged. After that the service turns unready, joins
+    the group anew as soon as the brokers answer, and publishes what is finished."""
 
     batch_events: int = Field(32, ge=1)
     """Most events published in one transaction when several are finished at the same time."""
@@ -172,7 +173,7 @@ class DeliverySettings(Configuration):
     """Most bytes published in one transaction, unless a single event is larger."""
 
     attempts: int = Field(3, ge=1)
-    """How often an aborted transaction is tried before the service gives up and ends."""
+    """How often an aborted transaction is tried before the partition is taken over anew."""
 
     max_message_bytes: int = Field(1_000_000, ge=10_000)
     """Largest message sent, headers included. At the start it is lowered to what the topics allow
@@ -345,7 +346,16 @@ class LifecycleSettings(Configuration):
     """Seconds after SIGTERM in which running exposures may finish."""
 
     stuck_after: float = Field(900.0, gt=0)
-    """Seconds with waiting events and no finished one after which the service ends with an error."""
+    """Seconds with waiting events and no finished one after which the service ends with an error. Time in which the
+    brokers are away does not count."""
+
+    outage: float = Field(0.0, ge=0)
+    """Seconds the brokers may be away before the service ends with an error; 0 waits as long as it takes. Finished
+    results are kept meanwhile, within ``limits.bytes_in_flight``."""
+
+    recoveries: int = Field(10, ge=0)
+    """How often in a row, without a publication in between, the service joins the group anew after an error that is
+    no silence of the brokers, before it ends."""
 
 
 class ServiceSettings(Configuration):

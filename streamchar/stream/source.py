@@ -15,17 +15,31 @@ from collections.abc import Callable, Iterable, Mapping
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
+    ConsumerStoppedError,
+    GroupAuthorizationFailedError,
     IllegalStateError,
+    InconsistentGroupProtocolError,
+    InvalidGroupIdError,
+    InvalidSessionTimeoutError,
     KafkaConnectionError,
     KafkaError,
+    KafkaTimeoutError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
 )
 from aiokafka.structs import OffsetAndMetadata
 
 from streamchar.monitor.metrics import Metrics
 from streamchar.stream.dispatcher import Dispatcher
-from streamchar.stream.errors import BrokerUnreachableError, GroupError, RefusedError, StreamError
+from streamchar.stream.errors import (
+    BrokerUnreachableError,
+    FatalError,
+    GroupError,
+    GroupForbiddenError,
+    GroupSilentError,
+    RefusedError,
+)
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.outbox import Outbox
 from streamchar.stream.raw_records import RawRecord
@@ -36,6 +50,13 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 _MAX_POLL_RECORDS = 500
+_FORBIDDEN = (
+    GroupAuthorizationFailedError,
+    InconsistentGroupProtocolError,
+    InvalidGroupIdError,
+    InvalidSessionTimeoutError,
+    TopicAuthorizationFailedError,
+)
 
 
 class Source:
@@ -47,8 +68,8 @@ class Source:
         Of the service.
     metrics
         Counts rebalances and skipped offsets.
-    fail
-        Called with an error that must end the service.
+    report
+        Called with an error after which it cannot go on as it is: the group is joined anew, or the service ends.
 
     Attributes
     ----------
@@ -59,17 +80,21 @@ class Source:
     """
 
     def __init__(
-        self, settings: ServiceSettings, metrics: Metrics, fail: Callable[[Exception], None]
+        self, settings: ServiceSettings, metrics: Metrics, report: Callable[[Exception], None]
     ) -> None:
         kafka = settings.kafka
         self._settings = settings
         self._metrics = metrics
-        self._fail = fail
+        self._report = report
         self._loop = asyncio.get_running_loop()
         self._consumer = _make_consumer(kafka)
         self._dispatcher: Dispatcher | None = None
         self._outbox: Outbox | None = None
         self._polling = True
+        self._usable = True
+        self._taken = asyncio.Event()
+        self._opened: set[TopicPartition] = set()
+        self._running_poll: asyncio.Future[Mapping[TopicPartition, list[RawRecord]]] | None = None
         self._paused: set[TopicPartition] = set()
         self._following: dict[TopicPartition, int] = {}
         self.last_poll = self._loop.time()
@@ -113,18 +138,44 @@ class Source:
             else:
                 return
 
-    async def poll(self) -> None:
-        """Poll until :meth:`end_polling`; whatever happens to the events, the polls go on.
+    @property
+    def is_whole(self) -> bool:
+        """Whether partitions are assigned and every one of them can publish."""
+        assert self._dispatcher is not None
+        return self._usable and self.assigned and self._dispatcher.is_whole
 
-        Raises
-        ------
-        GroupError
-            The membership failed in a way the client does not recover from.
+    async def rejoin(self) -> None:
+        """Join the group anew, with a new client; return when taking over ended, well or not.
+
+        The present client cannot be trusted after an outage: its coordination ends when it is asked to subscribe again
+        while it looks for the coordinator.
         """
         assert self._dispatcher is not None
+        self._usable = False
+        if self._running_poll is not None:
+            self._running_poll.cancel()
+        await self.revoked(self._opened | set(self._dispatcher.lanes))
+        await self.stop()
+        self._taken.clear()
+        self._consumer = _make_consumer(self._settings.kafka)
+        try:
+            await self._join()
+        except KafkaError as error:
+            self._fail("joining the group", error)
+        else:
+            self._usable = True
+            await self._taken.wait()
+
+    async def poll(self) -> None:
+        """Poll until :meth:`end_polling`; whatever happens to the events, the polls go on."""
+        assert self._dispatcher is not None
         while self._polling:
+            if not self._usable:
+                self.last_poll = self._loop.time()
+                await asyncio.sleep(_POLL_SECONDS)
+                continue
             try:
-                batches = await self._consumer.getmany(timeout_ms=milliseconds(_POLL_SECONDS))
+                batches = await self._poll_once()
             except OffsetOutOfRangeError as error:
                 await self._return_to_beginning(error)
                 continue
@@ -132,17 +183,32 @@ class Source:
                 continue  # asked before the listener could seek; the seek answers it
             except UnicodeDecodeError:
                 batches = await self._poll_leniently()
-            except KafkaError as error:
-                if error.retriable:
-                    await asyncio.sleep(_POLL_SECONDS)
-                    continue
-                raise GroupError(group=self._settings.kafka.group, detail=str(error)) from error
+            except (KafkaError, ConsumerStoppedError) as error:
+                if not getattr(error, "retriable", False) and self._usable:
+                    self._usable = False  # its tasks have ended; a new one must take its place
+                    self._taken.set()
+                    self._fail("reading", error)
+                await asyncio.sleep(_POLL_SECONDS)
+                continue
             self.last_poll = self._loop.time()
             for partition, records in batches.items():
                 if partition in self._following and records:
                     self._following[partition] = records[-1].offset + 1
                 self._dispatcher.receive(partition, records)
             self._regulate()
+
+    async def _poll_once(self) -> Mapping[TopicPartition, list[RawRecord]]:
+        """Poll in a task of its own, because a client that has failed may never return.
+
+        Nothing else may cancel it: the client would not count polls correctly any more.
+        """
+        poll = asyncio.ensure_future(self._consumer.getmany(timeout_ms=milliseconds(_POLL_SECONDS)))
+        self._running_poll = poll
+        try:
+            await asyncio.wait([poll])
+        finally:
+            self._running_poll = None
+        return {} if poll.cancelled() else poll.result()
 
     async def _poll_leniently(self) -> Mapping[TopicPartition, list[RawRecord]]:
         """Poll once in place of the client, which cannot read a record with a header name that is no UTF-8."""
@@ -159,7 +225,7 @@ class Source:
             fetched = await fetch_leniently(self._settings.kafka, wanted)
         except KafkaError as error:
             if not error.retriable:
-                raise GroupError(group=self._settings.kafka.group, detail=str(error)) from error
+                self._fail("reading", error)
             await asyncio.sleep(_POLL_SECONDS)
             return {}
         batches = {}
@@ -174,14 +240,20 @@ class Source:
     def end_polling(self) -> None:
         """Let the poll loop end after its present poll."""
         self._polling = False
+        # A poll waits for the end of a rebalance, which without brokers never comes.
+        if self._running_poll is not None:
+            self._loop.call_later(2 * _POLL_SECONDS, self._running_poll.cancel)
 
     async def stop(self) -> None:
         """Leave the group."""
-        try:
-            async with asyncio.timeout(self._settings.kafka.request_timeout):
-                await self._consumer.stop()
-        except (TimeoutError, KafkaError) as error:
+        stopping = asyncio.ensure_future(self._consumer.stop())
+        await asyncio.wait([stopping], timeout=self._settings.kafka.request_timeout)
+        # Without brokers the client's stop ends in the cancellation of its own tasks, half-way.
+        error = stopping.exception() if stopping.done() and not stopping.cancelled() else None
+        if not stopping.done() or stopping.cancelled() or error is not None:
+            stopping.cancel()
             log.warning("leaving the group failed: %s", error or "no answer")
+            await self._consumer._client.close()
 
     def lag(self) -> dict[TopicPartition, int]:
         """Events of each owned partition that are not finished, as far as known."""
@@ -232,15 +304,27 @@ class Source:
             self._following.pop(partition, None)
         await self._dispatcher.revoke(partitions)
         await asyncio.gather(*(self._outbox.close(partition) for partition in partitions))
+        self._opened.difference_update(partitions)
 
-    async def took(self, partitions: Iterable[TopicPartition]) -> None:
+    async def take(self, partitions: Iterable[TopicPartition]) -> None:
         """Take partitions over from whoever had them."""
+        try:
+            await self._take(sorted(partitions))
+        finally:
+            self._taken.set()
+
+    async def _take(self, owned: list[TopicPartition]) -> None:
         assert self._dispatcher is not None
         assert self._outbox is not None
-        owned = sorted(partitions)
         self._consumer.pause(*owned)
         self._metrics.change("streamchar_rebalances_total")
-        await asyncio.gather(*(self._outbox.open(partition) for partition in owned))
+        self._opened.update(owned)
+        opened = await asyncio.gather(
+            *(self._outbox.open(partition) for partition in owned), return_exceptions=True
+        )
+        for problem in opened:
+            if problem is not None:
+                raise problem
         ledgers, first = await self._restore(owned)
         for partition, ledger in ledgers.items():
             earliest = max(first[partition], ledger.base - self._dispatcher.look_back(partition))
@@ -250,6 +334,19 @@ class Source:
         self._dispatcher.forget_lost()
         self._consumer.resume(*owned)
         self.assigned = True
+
+    def _fail(self, what: str, error: Exception) -> None:
+        """Report what cannot be gone on with, as what it means for the membership."""
+        if isinstance(error, FatalError):
+            self._report(error)
+            return
+        detail = f"{what} failed: {type(error).__name__} {error}"
+        kind = GroupError
+        if isinstance(error, _FORBIDDEN):
+            kind = GroupForbiddenError
+        elif isinstance(error, (TimeoutError, KafkaTimeoutError)) or getattr(error, "retriable", False):
+            kind = GroupSilentError
+        self._report(kind(group=self._settings.kafka.group, detail=detail))
 
     async def _restore(
         self, partitions: list[TopicPartition]
@@ -299,8 +396,12 @@ class Source:
         """Continue at the first offset there is when the one wanted is gone."""
         assert self._dispatcher is not None
         partitions = [partition for partition in error.args[0] if partition in self._dispatcher.lanes]
+        try:
+            first = await self._consumer.beginning_offsets(partitions)
+        except KafkaError:
+            await asyncio.sleep(_POLL_SECONDS)
+            return  # the next poll raises the same error
         await self._dispatcher.revoke(partitions)
-        first = await self._consumer.beginning_offsets(partitions)
         for partition in partitions:
             self._note_skipped(partition, error.args[0][partition], first[partition])
             self._dispatcher.assign(partition, OffsetLedger(first[partition]))
@@ -353,18 +454,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             await self._source.revoked(revoked)
         except Exception as error:  # noqa: BLE001 - the client would log it and go on with half an assignment
-            self._report("giving partitions back", error)
+            self._source._fail("giving partitions back", error)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Take partitions over."""
         try:
-            await self._source.took(assigned)
+            await self._source.take(assigned)
         except Exception as error:  # noqa: BLE001 - the client would log it and go on with half an assignment
-            self._report("taking partitions over", error)
-
-    def _report(self, what: str, error: Exception) -> None:
-        source = self._source
-        if not isinstance(error, StreamError):
-            detail = f"{what} failed: {type(error).__name__} {error}"
-            error = GroupError(group=source._settings.kafka.group, detail=detail)
-        source._fail(error)
+            self._source._fail("taking partitions over", error)

@@ -15,6 +15,7 @@ from aiokafka.structs import ConsumerRecord
 from streamchar.messages import ExposureStatus, TopicNames, decode
 from streamchar.monitor.metrics import Metrics
 from streamchar.stream.dispatcher import Dispatcher
+from streamchar.stream.errors import PartitionLostError, PublishError, PublishTimeoutError
 from streamchar.stream.events import Correspondent
 from streamchar.stream.job import Assignment, JobFailure, JobResult, Message
 from streamchar.stream.ledger import Commit, OffsetLedger
@@ -48,9 +49,10 @@ class FakePool:
 
 
 class MemoryOutbox:
-    """Keeps what is published; can be held back."""
+    """Keeps what is published; can be held back, and fail."""
 
     def __init__(self) -> None:
+        self.errors: list[PublishError] = []
         self.records: list[Record] = []
         self.commits: dict[TopicPartition, Commit] = {}
         self.gate = asyncio.Event()
@@ -60,6 +62,8 @@ class MemoryOutbox:
 
     async def publish(self, partition: TopicPartition, records: Sequence[Record], commit: Commit) -> None:
         await self.gate.wait()
+        if self.errors:
+            raise self.errors.pop(0)
         self.records += records
         self.commits[partition] = commit
 
@@ -194,6 +198,62 @@ async def test_kept_work_does_not_hold_the_credits_it_needs_to_be_read_again() -
     for ticket in list(bench.pool.tickets):
         await bench.finish(ticket)
     assert len(bench.outbox.statuses()) == 4
+
+
+async def test_results_survive_a_broken_publication_and_wait_for_the_partition(bench: Bench) -> None:
+    broken = PublishTimeoutError(partition="ready[0]", seconds=1)
+    bench.outbox.errors.append(broken)
+    records = [record(A, n) for n in range(5)]
+    bench.assign(A)
+    bench.dispatcher.receive(A, records)
+    running = bench.pool.take()
+    await bench.finish(bench.pool.take())
+    assert bench.errors == [broken]
+    assert not bench.dispatcher.is_whole
+    bench.errors.clear()
+    await bench.finish(running)  # meanwhile another one is finished
+    assert len(bench.pool.tickets) == 1, "a broken lane starts nothing"
+    await bench.dispatcher.revoke([A])
+    bench.assign(A)
+    assert bench.dispatcher.is_whole
+    bench.dispatcher.receive(A, records)
+    await settle()
+    assert [status.exposure for status in bench.outbox.statuses()] == [0, 1]
+    assert names(bench.pool.tickets) == ["0-2", "0-3", "0-4"]
+
+
+async def test_results_published_without_their_commit_are_published_again_when_the_partition_comes_back(
+    bench: Bench,
+) -> None:
+    bench.outbox.errors.append(PartitionLostError(partition="ready[0]", detail="rebalanced"))
+    records = [record(A, 0)]
+    bench.assign(A)
+    bench.dispatcher.receive(A, records)
+    await bench.finish(bench.pool.take())
+    await bench.dispatcher.revoke([A])
+    bench.assign(A)
+    bench.dispatcher.receive(A, records)
+    await settle()
+    assert [status.exposure for status in bench.outbox.statuses()] == [0]
+    assert bench.dispatcher.in_flight == 0
+
+
+async def test_a_publication_in_doubt_that_turns_out_committed_is_counted_and_not_repeated(
+    bench: Bench,
+) -> None:
+    bench.outbox.errors.append(PublishTimeoutError(partition="ready[0]", seconds=1))
+    bench.assign(A)
+    bench.dispatcher.receive(A, [record(A, 0)])
+    await bench.finish(bench.pool.take())
+    bench.errors.clear()
+    await bench.dispatcher.revoke([A])
+    bench.outbox.commits[A] = Commit(1, "")  # what the broker made of the transaction
+    bench.assign(A)
+    bench.dispatcher.receive(A, [record(A, 0)])
+    await settle()
+    assert bench.outbox.statuses() == []
+    assert bench.dispatcher.published_events == 1
+    assert bench.dispatcher.in_flight == bench.dispatcher.result_bytes == 0
 
 
 async def test_work_of_a_lost_partition_is_given_up_and_never_published(bench: Bench) -> None:

@@ -21,6 +21,7 @@ from aiokafka.errors import (
     TransactionalIdAuthorizationFailed,
 )
 
+import streamchar.stream.outbox as module
 from streamchar.stream.errors import (
     FencedError,
     MessageTooLargeError,
@@ -146,6 +147,53 @@ async def test_at_least_once_commits_after_the_acknowledgements_and_repeats_only
         await outbox.publish(PARTITION, RECORDS, Commit(8, ""))
 
 
+class StubbornProducer(FakeProducer):
+    """Cannot stop before its brokers are back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.back = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.client = self
+
+    async def stop(self) -> None:
+        await self.back.wait()
+        raise ProducerFenced
+
+    async def close(self) -> None:
+        self.closed.set()
+
+
+async def test_nobody_waits_for_a_producer_that_cannot_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STOP_SECONDS", 0.01)
+    producer, another = StubbornProducer(), StubbornProducer()
+    outbox = outbox_with(producer)
+    await outbox.close(PARTITION)
+    assert not producer.closed.is_set()
+    producer.back.set()
+    await asyncio.wait_for(producer.closed.wait(), 5)
+    outbox._producers[PARTITION] = another  # type: ignore[assignment]
+    await outbox.stop()
+    assert another.closed.is_set()
+
+
+async def test_the_producer_of_all_partitions_goes_with_the_last_of_them() -> None:
+    async def commit(offsets: Any) -> None: ...
+
+    producer, other = StubbornProducer(), TopicPartition("ready", 1)
+    producer.back.set()
+    outbox = AcknowledgedOutbox(KAFKA, DeliverySettings(), commit)
+    outbox._producer = producer  # type: ignore[assignment]
+    await outbox.open(PARTITION)
+    await outbox.open(other)
+    await outbox.close(PARTITION)
+    assert not producer.closed.is_set()
+    await outbox.close(other)
+    assert producer.closed.is_set()
+    with pytest.raises(PublishError, match="closed"):
+        await outbox.publish(PARTITION, RECORDS, Commit(7, ""))
+
+
 class ScriptedOutbox:
     """Answers each publication as the script says."""
 
@@ -178,7 +226,8 @@ class Owner:
     def replace_oversized(self, completion: Completion) -> Completion:
         return Completion(completion.offset, (Record("dlq", b"k", b"letter"),), completion.owner)
 
-    def broke(self, error: PublishError) -> None:
+    def broke(self, lane: Lane, error: PublishError) -> None:
+        assert lane.closed
         self.errors.append(error)
 
 
@@ -251,7 +300,18 @@ async def test_a_closed_lane_hands_back_what_is_not_published() -> None:
     assert lane.ledger.base == len(owner.done)
 
 
-async def test_a_defect_in_the_publication_ends_the_service() -> None:
+async def test_results_of_a_lost_partition_are_kept_until_it_is_known_who_has_it() -> None:
+    outbox, owner = ScriptedOutbox(PartitionLostError(partition="ready[0]", detail="")), Owner()
+    lane = make_lane(outbox, owner)
+    lane.add(completion(0))
+    lane.add(completion(1))
+    await settle()
+    assert owner.errors == []
+    assert lane.closed
+    assert [kept.offset for kept in await lane.close()] == [0, 1]
+
+
+async def test_a_defect_in_the_publication_is_reported() -> None:
     outbox, owner = ScriptedOutbox(), Owner()
     lane = make_lane(outbox, owner)
     lane.add(completion(99))  # never taken
