@@ -100,6 +100,25 @@ def test_reserved_stars_judge_the_model_honestly():
     np.testing.assert_array_equal(again.stars.reserved, found.stars.reserved)
 
 
+def test_undetected_neighbours_widen_the_model_less():
+    field = PsfField(4.0, 1, seed=6)
+    bias = {0: [], 3: []}
+    for seed in (1, 2):
+        scene = star_scene(field, 120, 3 + seed)
+        rng = np.random.default_rng(seed)
+        for x, y in np.repeat(scene.truth[:, :2], 2, axis=0):
+            distance, angle = rng.uniform(3, 10), rng.uniform(0, 2 * np.pi)
+            place = x + distance * np.cos(angle), y + distance * np.sin(angle)
+            # Signal to noise 5 to 30.
+            stamp, column, row = field.stamp(*place, 31, rng.uniform(600, 4000))
+            if 15 < column < 985 and 15 < row < 985:
+                scene.exposure.image[row - 15 : row + 16, column - 15 : column + 16] += stamp
+        for number, values in bias.items():
+            values.append(errors(fit(scene, neighbours=number).psf, field)[0])
+    assert np.mean(bias[0]) > 0.5
+    assert np.mean(bias[3]) < 0.6 * np.mean(bias[0])
+
+
 def test_cosmic_rays_saturation_nan_and_neighbours_do_no_harm():
     field = PsfField(4.0, 1, seed=5)
     clean, spoiled = star_scene(field, 100, 3), star_scene(field, 100, 3)

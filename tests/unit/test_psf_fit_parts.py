@@ -16,6 +16,7 @@ from streamchar.characterize.psf.informative import (
     STARS_PER_CELL,
     most_informative,
 )
+from streamchar.characterize.psf.neighbours import find_neighbours
 from streamchar.characterize.psf.pixel_fit import SPLINE, Grid, _overlap, centre_of, fit_components
 from streamchar.characterize.psf.polynomial import PositionPolynomial
 from streamchar.characterize.psf.samples import Samples
@@ -172,7 +173,8 @@ def test_left_out_residuals_by_leaving_out():
     values = (0.01 * (x / 1000) + rng.normal(0, 1e-3, 30))[:, None]
     variance = np.full((30, 1), 1e-6)
     choice = choose_degree(x, y, values, variance, 2)
-    assert choice.degree == int(np.argmin(choice.scores))
+    best = int(np.argmin(choice.scores))
+    losses = []
     for degree, score in enumerate(choice.scores):
         basis = PositionPolynomial.over(x, y, degree).basis(x, y)
         residual = []
@@ -180,7 +182,24 @@ def test_left_out_residuals_by_leaving_out():
             kept = np.arange(30) != i
             fit = np.linalg.lstsq(basis[kept], values[kept, 0], rcond=None)[0]
             residual.append((values[i, 0] - basis[i] @ fit) ** 2 / choice.variance[i, 0])
-        assert score == pytest.approx(np.minimum(residual, 16.0).sum(), rel=1e-6)
+        losses.append(np.minimum(residual, 16.0))
+        assert score == pytest.approx(losses[-1].sum(), rel=1e-6)
+    excess = [loss - losses[best] for loss in losses]
+    near = [degree for degree in range(3) if excess[degree].sum() <= np.sqrt(30) * excess[degree].std()]
+    assert choice.degree == near[0] == 1
+
+
+def test_a_degree_must_pay_beyond_the_chance_of_a_few_stars():
+    chosen, far = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        x, y = rng.uniform(0, 1000, (2, 39))
+        variance = np.full((39, 3), 1e-4)
+        noise = rng.normal(0, 1e-2, (39, 3))
+        chosen.append(choose_degree(x, y, noise, variance, 4).degree)
+        far.append(choose_degree(x, y, noise + 0.05 * (x / 500 - 1)[:, None] ** 2, variance, 4).degree)
+    assert np.mean(np.array(chosen) == 0) >= 0.9
+    assert np.mean(np.array(far) == 2) >= 0.9
 
 
 def test_degree_with_hardly_any_stars():
@@ -213,10 +232,42 @@ def test_star_modes_recover_flux_shift_and_shape():
     assert (modes.dx[0], modes.dy[0]) == (pytest.approx(0.02, rel=0.15), pytest.approx(-0.03, rel=0.15))
     # Central differences of so sharp a star fall short of the derivatives by a quarter.
     np.testing.assert_allclose(modes.shape[0], [0.01, 0.0, -0.01], atol=3e-3)
+    np.testing.assert_allclose(modes.residual, 0.0, atol=0.02)
     lost = fit_star_modes(model, model, np.zeros_like(model))
     assert np.isnan(lost.flux[0])
     assert np.isnan(lost.shape).all()
     assert len(fit_star_modes(model[:0], model[:0], model[:0]).flux) == 0
+
+
+def test_neighbours_in_residuals():
+    rng = np.random.default_rng(8)
+    t = np.arange(-12.0, 13.0)
+
+    def source(dx, dy):
+        return np.exp(-0.5 * ((t - dx) ** 2 + (t[:, None] - dy) ** 2) / 1.7**2)
+
+    residual, weights = rng.normal(0, 1, (4, 25, 25)), np.ones((4, 25, 25))
+    residual[0] += 8 * source(5.3, -4.2)
+    residual[1] += 2 * source(0.5, 0.4)  # at the star itself
+    residual[2] += 8 * source(-6.0, 3.0)
+    weights[2, 8:, :10] = 0.0  # but masked
+    residual[3] += 4 * source(-8.0, 0.0) + 8 * source(9.9, 9.2)
+    none = np.zeros(4)
+    found = find_neighbours(residual, weights, none, none, fwhm=4.0, threshold=6.0)
+    assert found.star.tolist() == [0, 3]
+    np.testing.assert_allclose(np.stack([found.dx, found.dy]), [[5.3, 9.9], [-4.2, 9.2]], atol=0.4)
+    # The threshold is a signal to noise: three sigma are rare in the 600 pixels, about 40 independent ones, of a stamp.
+    pure = rng.normal(0, 2, (300, 25, 25))
+    zeros = np.zeros(300)
+    rate = [
+        len(find_neighbours(pure, np.full_like(pure, 0.25), zeros, zeros, fwhm=4.0, threshold=limit)) / 300
+        for limit in (3.0, 4.5)
+    ]
+    assert 0.02 < rate[0] < 0.4
+    assert rate[1] < 0.02
+    nothing = find_neighbours(pure[:0], pure[:0], zeros[:0], zeros[:0], fwhm=4.0, threshold=3.0)
+    assert len(nothing) == 0
+    assert len(find_neighbours(pure, np.zeros_like(pure), zeros, zeros, fwhm=4.0, threshold=3.0)) == 0
 
 
 @settings(max_examples=30, deadline=None)

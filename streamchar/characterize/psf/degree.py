@@ -68,10 +68,28 @@ def choose_degree(
         return DegreeChoice(0, (0.0,), variance, np.zeros(len(x)))
     variance = variance + _scatter(fits.left_out(values, variance)[-1], variance)
     residuals = fits.left_out(values, variance)
-    scores = np.minimum(residuals, _LOO_LIMIT).sum(axis=(1, 2))
-    degree = int(np.argmin(scores))
+    losses = np.minimum(residuals, _LOO_LIMIT).sum(axis=2)
+    scores = losses.sum(axis=1)
+    degree = _simplest(losses)
     outlyingness = np.sqrt((residuals[degree] * variance / (variance + margin)).max(axis=1))
     return DegreeChoice(degree, tuple(float(score) for score in scores), variance, outlyingness)
+
+
+def _simplest(losses: Array) -> int:
+    """Lowest degree that predicts no worse than the best one within a standard error of their difference.
+
+    The rule of one standard error (Breiman et al. 1984, section 3.4.3): a higher degree must pay beyond the chance of
+    a few stars.
+
+    Parameters
+    ----------
+    losses
+        float64 (degrees, n): loss of each star.
+    """
+    best = int(np.argmin(losses.sum(axis=1)))
+    excess = losses[: best + 1] - losses[best]
+    error = np.sqrt(losses.shape[1]) * excess.std(axis=1)
+    return int(np.argmax(excess.sum(axis=1) <= error))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

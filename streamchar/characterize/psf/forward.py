@@ -20,6 +20,7 @@ from streamchar.characterize.errors import TooFewPsfStarsError
 from streamchar.characterize.psf.degree import DegreeChoice, choose_degree, max_degree_for
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
 from streamchar.characterize.psf.informative import most_informative
+from streamchar.characterize.psf.neighbours import find_neighbours
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.psf.pixel_fit import SPLINE, Grid, centre_of, fit_components
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
@@ -44,7 +45,7 @@ _FIRST_CLIP_ACCURACY = 0.5
 _CLIP_ACCURACY = 0.05
 """Relative error of the model allowed for when single pixels are judged."""
 _MAX_SHIFT = 0.5
-_SHAPE_MARGIN = 0.01
+_SHAPE_MARGIN = 0.003
 """Departure in relative size or ellipticity that no star is dropped for."""
 _FIRST_MARGIN = 0.3
 _STARS_FOR_START = 64
@@ -115,6 +116,12 @@ class PixelBasisConfig(Configuration):
     """Expected relative change of a super-pixel per unit of relative size or ellipticity; shrinks what is noise."""
     departure: float = Field(default=0.06, gt=0)
     """The same of changes that follow neither: where the stars tell of them they are fitted all the same."""
+    neighbours: int = Field(default=3, ge=0)
+    """At most so many undetected sources are found beside a star in each round, and subtracted."""
+    n_sigma_neighbour: float = Field(default=3.0, gt=0)
+    """Their least signal to noise."""
+    neighbour_tolerance: float = Field(default=0.02, ge=0, lt=1)
+    """Relative error of the model allowed for when they are looked for."""
     n_sigma_pixel: float = Field(default=6.0, gt=0)
     """Pixels farther from the model, in standard deviations, are left out."""
     n_sigma_star: float = Field(default=5.0, gt=0)
@@ -232,8 +239,9 @@ def _with_wings(grid: Grid, wide: _State, state: _State, config: PixelBasisConfi
     """Put the fitted core into the whole grid and fit the mean wings of the stars in it; chi-squares of the whole."""
     present = wide.samples
     present = present.take(np.isin(present.index, state.samples.index))
-    samples = replace(state.samples, pixels=present.pixels, usable=present.usable.copy())
-    centre_of(samples.usable, state.samples.size)[...] = state.samples.usable
+    samples = replace(state.samples, pixels=present.pixels, usable=present.usable)
+    for whole, core in ((samples.pixels, state.samples.pixels), (samples.usable, state.samples.usable)):
+        centre_of(whole, state.samples.size)[...] = core
     components = np.zeros((len(state.components), grid.size, grid.size))
     components[0] = wide.components[0]
     centre_of(components, state.components.shape[1])[...] = state.components
@@ -367,8 +375,10 @@ def _measure(grid: Grid, state: _State, config: PixelBasisConfig, accuracy: floa
     """Refit flux, position and shape of each star; drop those for which that fails or gives an odd shape."""
     samples = state.samples
     model = _draw(grid, state)
-    window = _window(grid, config)
-    modes = fit_star_modes(samples.pixels[window], model[window], _weights(samples, model, accuracy)[window])
+    modes = fit_star_modes(samples.pixels, model, _weights(samples, model, accuracy))
+    if accuracy <= config.accuracy:
+        # The first model is not yet good enough to tell neighbours from its own errors.
+        samples, modes = _without_neighbours(grid, state, model, modes, config)
     with np.errstate(invalid="ignore"):
         kept = (modes.flux > 0) & (np.abs(modes.dx) < _MAX_SHIFT) & (np.abs(modes.dy) < _MAX_SHIFT)
         kept &= np.isfinite(modes.variance).all(axis=1)
@@ -390,12 +400,38 @@ def _measure(grid: Grid, state: _State, config: PixelBasisConfig, accuracy: floa
     return _Stars(samples, values, choice)
 
 
-def _window(grid: Grid, config: PixelBasisConfig) -> tuple[slice, slice, slice]:
-    """Return the pixels that tell a star's shape: 2.5 FWHM around its centre."""
-    middle = grid.stamp // 2
-    half = min(middle, max(5, math.ceil(2.5 * config.samples_per_fwhm * grid.step)))
-    part = slice(middle - half, middle + half + 1)
-    return slice(None), part, part
+def _without_neighbours(
+    grid: Grid, state: _State, model: Array, modes: StarModes, config: PixelBasisConfig
+) -> tuple[Samples, StarModes]:
+    """Subtract sources beside the stars that show in their residuals, the most significant one first."""
+    samples = state.samples
+    pixels = samples.pixels.copy()
+    weights = _weights(samples, model, config.neighbour_tolerance)
+    looking = np.arange(len(samples))
+    for _ in range(config.neighbours):
+        found = find_neighbours(
+            modes.residual[looking],
+            weights[looking],
+            samples.dx[looking],
+            samples.dy[looking],
+            fwhm=config.samples_per_fwhm * grid.step,
+            threshold=config.n_sigma_neighbour,
+        )
+        looking = looking[found.star]
+        if not len(looking):
+            break
+        basis = state.spatial(samples.x[looking], samples.y[looking])
+        profile = grid.draw(state.components, basis, found.dx, found.dy)
+        weighted = weights[looking] * profile
+        flux = np.einsum("nij,nij->n", weighted, modes.residual[looking])
+        flux /= np.einsum("nij,nij->n", weighted, profile)
+        pixels[looking] -= np.where(
+            samples.usable[looking], np.maximum(flux, 0.0)[:, None, None] * profile, 0.0
+        )
+        part = replace(samples.take(looking), pixels=pixels[looking])
+        again = fit_star_modes(part.pixels, model[looking], _weights(part, model[looking], config.accuracy))
+        modes = modes.replaced(looking, again)
+    return replace(samples, pixels=pixels), modes
 
 
 def _shapes(model: Array, samples: Samples, modes: StarModes) -> tuple[Array, Array]:

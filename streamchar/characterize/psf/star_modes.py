@@ -33,6 +33,8 @@ class StarModes:
         float64 (n, 3): their variances.
     chi2
         float64 (n): reduced chi-square of the fit of flux and position.
+    residual
+        float64 (n, V, V): pixels minus the fit of flux, position and shape.
     """
 
     flux: Array
@@ -41,6 +43,14 @@ class StarModes:
     shape: Array
     variance: Array
     chi2: Array
+    residual: Array
+
+    def replaced(self, which: NDArray[np.int64], by: Self) -> Self:
+        """Results with those of some stars replaced."""
+        columns = {name: getattr(self, name).copy() for name in self.__slots__}
+        for name, column in columns.items():
+            column[which] = getattr(by, name)
+        return type(self)(**columns)
 
     def take(self, which: NDArray[np.generic]) -> Self:
         """Results of some of the stars."""
@@ -68,8 +78,8 @@ def fit_star_modes(pixels: Array, model: Array, weights: Array) -> StarModes:
         for i in range(0, len(pixels), _CHUNK)
     ]
     if not parts:
-        none = np.empty(0)
-        return StarModes(none, none, none, np.empty((0, SHAPE_MODES)), np.empty((0, SHAPE_MODES)), none)
+        none, shapes = np.empty(0), np.empty((0, SHAPE_MODES))
+        return StarModes(none, none, none, shapes, shapes, none, np.empty(pixels.shape))
     return StarModes(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in StarModes.__slots__)
     )
@@ -98,6 +108,7 @@ def _fit_chunk(pixels: Array, model: Array, weights: Array) -> StarModes:
             every[:, 3:] / flux[:, None],
             covariance[:, 3:] / (flux * flux)[:, None],
             chi2,
+            (data[:, 0] - (every[:, None, :] @ templates)[:, 0]).reshape(pixels.shape),
         )
 
 
