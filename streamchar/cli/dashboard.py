@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 
 from streamchar.cli.connection import ConfigOption, OverrideOption
+from streamchar.configuration import validate
+from streamchar.monitor.page_settings import DashboardSettings
 from streamchar.stream.settings import ServiceSettings, load_settings
 
 
@@ -54,9 +56,11 @@ def dashboard(
         [
             *(override or []),
             *(f"{name}={value!r}" for name, value in chosen.items() if value is not None),
-            *([f"dashboard.metrics={metrics!r}"] if metrics else []),
         ],
     )
+    if metrics:
+        page = settings.dashboard.model_dump() | {"metrics": (*settings.dashboard.metrics, *metrics)}
+        settings = settings.model_copy(update={"dashboard": validate(DashboardSettings, page, "--metrics")})
     raise typer.Exit(asyncio.run(_serve(settings, open_page=open_page, with_parent=with_parent)))
 
 

@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 import time
+import webbrowser
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,12 @@ START_TIMEOUT = 60.0
 """Seconds a process may take to say that it is ready."""
 SETTLE_SECONDS = 2.0
 """Seconds without a new message after which the accounts are closed, so that repeats would show."""
+
+GRADE_LIMITS = {
+    "grades.default.seeing": "{yellow = 1.0, orange = 1.25, red = 1.6}",
+    "grades.default.star_e_median": "{yellow = 0.08, orange = 0.15, red = 0.25}",
+}
+"""What the simulated observatory calls good: seeing in arcseconds, ellipticity of the stars."""
 
 INTERRUPTED = 130
 """Exit code after a signal."""
@@ -56,6 +63,8 @@ class Plan:
     finish_within: float
     kill_broker_after: float | None
     port: int
+    page_port: int
+    open_page: bool
 
 
 def demo(
@@ -84,8 +93,15 @@ def demo(
         int,
         typer.Option(min=0, max=65535, help="Port of the broker; any free one with 0, or when it is taken."),
     ] = 9092,
+    page_port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, help="Port of the live page; any free one with 0, or when it is taken."
+        ),
+    ] = 8751,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the live page in a browser.")] = False,
 ) -> None:
-    """Run a simulated night: broker, camera, service and a live table; then settle the accounts.
+    """Run a simulated night: broker, camera, service, live table and live page; then settle the accounts.
 
     Exit code 0 only if every announced event ended in exactly one status and every process ended cleanly.
 
@@ -95,7 +111,17 @@ def demo(
         place = (directory or Path(temporary)).resolve()
         place.mkdir(parents=True, exist_ok=True)
         plan = Plan(
-            place, duration, cadence, workers, seed, fault_rate, finish_within, kill_broker_after, port
+            place,
+            duration,
+            cadence,
+            workers,
+            seed,
+            fault_rate,
+            finish_within,
+            kill_broker_after,
+            port,
+            page_port,
+            open_page,
         )
         raise typer.Exit(asyncio.run(_run_until_told(plan, Console())))
 
@@ -123,12 +149,20 @@ async def _run(plan: Plan, console: Console) -> int:
         service = await stack.enter_async_context(
             _process("service", plan, *_service_command(plan, bootstrap))
         )
+        metrics = _address_of_metrics(await service.line_with("metrics on http"))
         await service.line_with("ready")
+        page = await stack.enter_async_context(
+            _process("page", plan, *_page_command(plan, bootstrap, metrics))
+        )
+        address = (await page.line_with("live page on")).rpartition(" ")[2]
+        console.print(f"[bold]live page on {address}[/]", highlight=False)
+        if plan.open_page:
+            webbrowser.open(address)
         camera = await stack.enter_async_context(_process("camera", plan, *_camera_command(plan, bootstrap)))
         if plan.kill_broker_after is not None:
             restart = asyncio.create_task(_kill_and_restart(plan, broker, bootstrap, stack))
             stack.push_async_callback(_cancelled, restart)
-        await _watch(plan, bootstrap, night, camera, service, console)
+        await _watch(plan, bootstrap, night, camera, service, console, f"live page on {address}")
         camera_code = await camera.process.wait()
         service.process.send_signal(signal.SIGTERM)
         service_code = await asyncio.wait_for(service.process.wait(), plan.finish_within)
@@ -145,18 +179,18 @@ async def _run(plan: Plan, console: Console) -> int:
 
 
 async def _watch(
-    plan: Plan, bootstrap: str, night: Night, camera: _Child, service: _Child, console: Console
+    plan: Plan, bootstrap: str, night: Night, camera: _Child, service: _Child, console: Console, title: str
 ) -> None:
     """Show the night until the camera is done and every event has its status, or time is up."""
     deadline = time.monotonic() + plan.duration + START_TIMEOUT + plan.finish_within
     last_message = time.monotonic()
-    with Live(render(night), console=console, refresh_per_second=4) as live:
+    with Live(render(night, title=title), console=console, refresh_per_second=4) as live:
         async for message in follow(bootstrap):
             if message is not None:
                 night.add(message)
                 last_message = time.monotonic()
                 continue
-            live.update(render(night))
+            live.update(render(night, title=title))
             finished = camera.process.returncode is not None and night.announced and not night.missing
             if finished and time.monotonic() - last_message > SETTLE_SECONDS:
                 return
@@ -196,6 +230,12 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+def _address_of_metrics(line: str) -> str:
+    """Read the address from the line of the service's log that names its port."""
+    address = line.partition("http://")[2].partition('"')[0].split()[0]
+    return f"http://{address}/metrics"
+
+
 def _broker_command(plan: Plan, port: int) -> tuple[str, ...]:
     return "streamchar.broker", "--port", str(port), "--data-dir", str(plan.directory / "broker")
 
@@ -208,11 +248,25 @@ def _service_command(plan: Plan, bootstrap: str) -> tuple[str, ...]:
         "http.port": 0,
         "retry.in_process": 1,
         "retry.rounds": 0,
+        **GRADE_LIMITS,
     }
     return (
         "streamchar.cli",
         "serve",
         *(word for key, value in settings.items() for word in ("-c", f"{key}={value}")),
+    )
+
+
+def _page_command(plan: Plan, bootstrap: str, metrics: str) -> tuple[str, ...]:
+    return (
+        "streamchar.cli",
+        "dashboard",
+        "--bootstrap",
+        bootstrap,
+        "--port",
+        str(_free(plan.page_port)),
+        "--metrics",
+        metrics,
     )
 
 

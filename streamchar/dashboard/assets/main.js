@@ -54,7 +54,7 @@ function widthRange(all) {
 }
 
 function widen(low, high) {
-  const room = Math.max(0, 0.04 * high - (high - low)) / 2;
+  const room = Math.max(0.02 * high, 0.1 * high - (high - low)) / 2;
   return [low - room, high + room];
 }
 
