@@ -14,7 +14,7 @@ FOUNDATION = {"errors", "configuration"}
 KERNELS = FOUNDATION | {"kernels"}
 IMAGE = KERNELS | {"image"}
 CHARACTERIZE = IMAGE | {"characterize", "tables"}
-CONTRACT = CHARACTERIZE | {"messages", "monitor", "products", "report"}
+CONTRACT = CHARACTERIZE | {"messages", "monitor", "products", "regions", "report"}
 SERVICE = CONTRACT | {"stream", "client", "contact", "archive"}
 TOP = SERVICE | {"dashboard", "telescope"}
 ALLOWED = {
@@ -24,7 +24,8 @@ ALLOWED = {
     "image": IMAGE,
     "tables": IMAGE | {"tables"},
     "characterize": IMAGE | {"characterize"},
-    "products": CHARACTERIZE | {"products"},
+    "regions": CHARACTERIZE | {"regions"},
+    "products": CHARACTERIZE | {"regions", "products"},
     "report": CHARACTERIZE | {"monitor", "report"},
     "messages": CHARACTERIZE | {"messages"},
     "monitor": CHARACTERIZE | {"messages", "monitor"},

@@ -63,7 +63,7 @@ def bad_file(kind, folder):
 )
 def test_bad_input_gives_one_sentence(kind, words, tmp_path):
     finished = run(bad_file(kind, tmp_path))
-    assert finished.returncode == 1
+    assert finished.returncode == 11
     assert "Traceback" not in finished.stderr + finished.stdout
     assert words in finished.stderr
     assert finished.stderr.count("bad.fits") == 1
@@ -95,7 +95,7 @@ def sdss_run(tmp_path_factory):
 
 def test_a_bad_file_does_not_keep_the_others_from_being_done(sdss_run):
     _, out, finished = sdss_run
-    assert finished.returncode == 1
+    assert finished.returncode == 11
     assert "succeeded" in finished.stdout
     assert sorted(path.name for path in out.iterdir()) == [
         f"r.{product}"
