@@ -30,7 +30,7 @@ class Probes:
     live, ready, started
         Checks by probe.
     metrics
-        Returns the metrics in the Prometheus text format.
+        Given the ``Accept`` header, returns the metrics and their content type.
     version
         Facts about the software and its settings.
     """
@@ -38,7 +38,7 @@ class Probes:
     live: Checks
     ready: Checks
     started: Checks
-    metrics: Callable[[], bytes]
+    metrics: Callable[[str], tuple[bytes, str]]
     version: Callable[[], Mapping[str, Any]]
 
 
@@ -98,10 +98,9 @@ class HealthServer:
             await self._runner.cleanup()
             self._runner = None
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(
-            body=self._probes.metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        )
+    async def _metrics(self, request: web.Request) -> web.Response:
+        body, content_type = self._probes.metrics(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _version(self, _: web.Request) -> web.Response:
         return web.json_response(dict(self._probes.version()))

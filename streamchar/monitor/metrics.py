@@ -1,7 +1,8 @@
 """All metrics in one list, and the registry built from it.
 
 Workers send changes with their results and the coordinator applies them: one registry, no files shared between
-processes. No label has the exposure or (unless asked for) the detector as value: series must stay few.
+processes. No label has the exposure or the detector as value: series must stay few. Which exposure a figure came from
+is told by exemplars, which Prometheus reads in the OpenMetrics format.
 """
 
 from __future__ import annotations
@@ -11,11 +12,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 Kind = Literal["counter", "gauge", "histogram"]
 
 LATENCY_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 300)
 """Seconds; 60 s is an edge because it is the objective for alerts."""
+
+MAX_SERIES = 1000
+"""Most label sets of one metric. Instruments and bands are named by messages: whatever those say, memory is bounded."""
+
+OTHER = "other"
+"""Value of all labels of what comes beyond :data:`MAX_SERIES`."""
+
+_EXEMPLAR_LENGTH = 100
+"""OpenMetrics allows 128 characters for an exemplar's labels, their names included."""
 
 SHORT_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 """Seconds, for what should be quick."""
@@ -104,11 +115,26 @@ DEFINITIONS: tuple[Definition, ...] = (
         "streamchar_degraded_reasons_total", "counter", "", ("reason",), "Degraded results by reason code."
     ),
     Definition(
+        "streamchar_implausible_results_total",
+        "counter",
+        "",
+        ("instrument", "quantity"),
+        "Results with an impossible value of a quantity; they count for the breaker as dead letters do.",
+    ),
+    Definition(
         "streamchar_end_to_end_seconds",
         "histogram",
         "s",
         ("instrument",),
         "From the creation of the event to the publication of its outcome.",
+        LATENCY_BUCKETS,
+    ),
+    Definition(
+        "streamchar_shutter_to_published_seconds",
+        "histogram",
+        "s",
+        ("instrument",),
+        "From the end of the exposure (its mid-time in UTC and its length, as announced) to the publication of its outcome; replays older than limits.expire_after are left out.",
         LATENCY_BUCKETS,
     ),
     Definition(
@@ -149,6 +175,14 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition("streamchar_events_in_flight", "gauge", "", (), "Events started and not yet published."),
     Definition("streamchar_events_delayed", "gauge", "", (), "Events that wait for their next attempt."),
     Definition("streamchar_events_backlog", "gauge", "", (), "Events read and not started."),
+    Definition("streamchar_worker_queue_events", "gauge", "", (), "Events that wait for a worker."),
+    Definition(
+        "streamchar_publication_queue_events",
+        "gauge",
+        "",
+        (),
+        "Finished events that wait for their publication to begin.",
+    ),
     Definition(
         "streamchar_result_bytes_in_flight", "gauge", "byte", (), "Bytes finished and not yet published."
     ),
@@ -156,6 +190,20 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition("streamchar_partitions_assigned", "gauge", "", (), "Input partitions owned."),
     Definition("streamchar_partitions_paused", "gauge", "", (), "Input partitions not being read."),
     Definition("streamchar_consumer_lag", "gauge", "", ("topic", "partition"), "Events not yet finished."),
+    Definition(
+        "streamchar_high_water_offset",
+        "gauge",
+        "",
+        ("topic", "partition"),
+        "Offset of the next event that will be announced, for partitions owned.",
+    ),
+    Definition(
+        "streamchar_low_water_offset",
+        "gauge",
+        "",
+        ("topic", "partition"),
+        "Offset of the first event that is not finished, which is the one committed, for partitions owned.",
+    ),
     Definition(
         "streamchar_oldest_unfinished_seconds",
         "gauge",
@@ -173,6 +221,13 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "streamchar_workers_spare", "gauge", "", (), "Worker processes kept ready to replace a lost one."
     ),
+    Definition(
+        "streamchar_workers_configured",
+        "gauge",
+        "",
+        (),
+        "Worker processes there should be (workers.count), spares not counted.",
+    ),
     Definition("streamchar_worker_ends_total", "counter", "", ("cause",), "Ended worker processes by cause."),
     Definition(
         "streamchar_worker_start_seconds",
@@ -189,7 +244,13 @@ DEFINITIONS: tuple[Definition, ...] = (
         "streamchar_loop_lag_seconds", "histogram", "s", (), "Delay of the event loop.", SHORT_BUCKETS
     ),
     Definition("streamchar_breaker_open", "gauge", "", (), "1 while the breaker stops the intake."),
-    Definition("streamchar_info", "gauge", "", ("version",), "Always 1; the version of the software."),
+    Definition(
+        "streamchar_build_info",
+        "gauge",
+        "",
+        ("version", "python", "config_digest"),
+        "Always 1; versions of the software and of Python, digest of the characterization's configuration.",
+    ),
     # Sky and PSF: the latest exposure
     Definition("streamchar_psf_fwhm_arcsec", "gauge", "arcsec", ("instrument", "band"), "FWHM of the PSF."),
     Definition("streamchar_psf_fwhm_pixels", "gauge", "pixel", ("instrument", "band"), "FWHM of the PSF."),
@@ -202,11 +263,53 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition("streamchar_psf_stars", "gauge", "", ("instrument", "band"), "Stars the PSF was fitted to."),
     Definition(
+        "streamchar_psf_stars_reserved",
+        "gauge",
+        "",
+        ("instrument", "band"),
+        "Stars withheld from the fit of the PSF.",
+    ),
+    Definition(
+        "streamchar_psf_candidates",
+        "gauge",
+        "",
+        ("instrument", "band"),
+        "Stars chosen by the star selector.",
+    ),
+    Definition(
         "streamchar_psf_size_residual_ratio",
         "gauge",
         "",
         ("instrument", "band"),
-        "Scatter of the relative size residual of the PSF stars.",
+        "Scatter of star minus model trace radius over the median radius, on reserved stars when there are any.",
+    ),
+    Definition(
+        "streamchar_psf_size_bias_pixels",
+        "gauge",
+        "pixel",
+        ("instrument", "band"),
+        "Median of star minus model trace radius, on reserved stars when there are any.",
+    ),
+    Definition(
+        "streamchar_psf_ellipticity_residual_ratio",
+        "gauge",
+        "",
+        ("instrument", "band"),
+        "Scatter of star minus model ellipticity, both components in quadrature, on reserved stars when there are any.",
+    ),
+    Definition(
+        "streamchar_psf_size_spread_pixels",
+        "gauge",
+        "pixel",
+        ("instrument", "band"),
+        "Largest minus smallest trace radius of the PSF over the detector.",
+    ),
+    Definition(
+        "streamchar_aperture_correction_scatter_ratio",
+        "gauge",
+        "",
+        ("instrument", "band"),
+        "Scatter of the stars about the aperture correction of the PSF flux.",
     ),
     Definition("streamchar_sky_level", "gauge", "adu", ("instrument", "band"), "Sky level."),
     Definition("streamchar_sky_noise", "gauge", "adu", ("instrument", "band"), "Noise of the sky."),
@@ -216,6 +319,27 @@ DEFINITIONS: tuple[Definition, ...] = (
         "",
         ("instrument", "band"),
         "Fraction of pixels hit by cosmic rays.",
+    ),
+    Definition(
+        "streamchar_exposure_sources",
+        "gauge",
+        "",
+        ("instrument", "band"),
+        "Sources in the catalogue.",
+    ),
+    Definition(
+        "streamchar_quality_grade",
+        "gauge",
+        "",
+        ("instrument", "band"),
+        "Quality grade: 0 green, 1 yellow, 2 orange, 3 red, -1 unknown.",
+    ),
+    Definition(
+        "streamchar_last_exposure_timestamp_seconds",
+        "gauge",
+        "s",
+        ("instrument", "band"),
+        "When an exposure was last characterized: the age of all figures of this instrument and band.",
     ),
     Definition("streamchar_sources_total", "counter", "", (), "Sources measured."),
     Definition(
@@ -247,9 +371,27 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._definitions = {definition.name: definition for definition in DEFINITIONS}
         self._collectors = {definition.name: self._make(definition) for definition in DEFINITIONS}
+        self._series: dict[str, set[tuple[str, ...]]] = {definition.name: set() for definition in DEFINITIONS}
 
-    def change(self, name: str, value: float = 1.0, labels: Mapping[str, str] | None = None) -> None:
+    def change(
+        self,
+        name: str,
+        value: float = 1.0,
+        labels: Mapping[str, str] | None = None,
+        exposure: str | None = None,
+    ) -> None:
         """Increment a counter, set a gauge, or observe a value for a histogram.
+
+        Parameters
+        ----------
+        name
+            A name of :data:`DEFINITIONS`.
+        value
+            Increment, value or observation.
+        labels
+            Label values by name; beyond :data:`MAX_SERIES` different ones all become :data:`OTHER`.
+        exposure
+            Which exposure it came from, ``instrument/exposure/detector``: the exemplar of counters and histograms.
 
         Raises
         ------
@@ -259,32 +401,56 @@ class Metrics:
             The labels are not those of the definition.
         """
         collector = self._collectors[name]
-        child = collector.labels(**labels) if labels else collector
+        child = collector.labels(**self._bounded(name, labels)) if labels else collector
+        exemplar = {"exposure": exposure[:_EXEMPLAR_LENGTH]} if exposure else None
         match child:
             case Counter():
-                child.inc(value)
+                child.inc(value, exemplar)
             case Gauge():
                 child.set(value)
             case Histogram():
-                child.observe(value)
+                child.observe(value, exemplar)
 
-    def apply(self, name: str, value: float, labels: Mapping[str, str]) -> bool:
+    def apply(self, name: str, value: float, labels: Mapping[str, str], exposure: str | None = None) -> bool:
         """Apply a change that a worker made; False when it is none of ours."""
         definition = self._definitions.get(name)
         if definition is None or set(labels) != set(definition.labels):
             return False
         if definition.kind == "counter" and not value >= 0:
             return False
-        self.change(name, value, labels)
+        self.change(name, value, labels, exposure)
         return True
 
     def clear(self, name: str) -> None:
         """Remove all labelled series of a metric, for example those of partitions that were given away."""
         self._collectors[name].clear()
+        self._series[name].clear()
 
     def text(self) -> bytes:
-        """Return all metrics in the Prometheus text format."""
+        """Return all metrics in the Prometheus text format, which has no exemplars."""
         return generate_latest(self.registry)
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """Return all metrics and their content type.
+
+        Parameters
+        ----------
+        accept
+            The request's ``Accept`` header: OpenMetrics, with exemplars, for those who ask for it; otherwise the
+            Prometheus text format.
+        """
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def _bounded(self, name: str, labels: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the labels, or others in their place when the metric has too many series already."""
+        series = self._series[name]
+        values = tuple(labels[label] for label in sorted(labels))
+        if values not in series:
+            if len(series) >= MAX_SERIES:
+                return dict.fromkeys(labels, OTHER)
+            series.add(values)
+        return labels
 
     def _make(self, definition: Definition) -> Counter | Gauge | Histogram:
         name, text, labels = definition.name, definition.help, definition.labels

@@ -1,4 +1,4 @@
-"""The breaker: stops the intake when almost every event becomes a dead letter. Pure; time is an argument."""
+"""The breaker: stops the intake when almost every event becomes a dead letter or nonsense. Pure; time is an argument."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ State = Literal["closed", "open", "probing"]
 
 
 class Breaker:
-    """Counts dead letters among the latest events.
+    """Counts dead letters, and results with impossible values, among the latest events.
 
     Closed: everything passes. Open: nothing passes until the cool-down is over. Probing: one event passes, and
     its end decides.

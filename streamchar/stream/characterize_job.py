@@ -6,21 +6,24 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from streamchar.characterize.config import CharacterizeImageConfig
 from streamchar.characterize.task import CharacterizationResult, CharacterizeImage
 from streamchar.configuration import merge, validate
 from streamchar.errors import ConfigurationError
-from streamchar.image import Exposure, Identity
+from streamchar.image.fits import ReadOptions
 from streamchar.messages import ExposureReady, decode_exposure_ready
 from streamchar.messages.catalog_chunks import MAX_CHUNK_BYTES
 from streamchar.monitor.grades import GradeLimits, Limits
+from streamchar.monitor.nonsense import PlausibleRange, Ranges
 from streamchar.stream.errors import ConfigurationMismatchError
-from streamchar.stream.fetch import locate
+from streamchar.stream.exposure_store import ExposureStore
+from streamchar.stream.fetch import ExposureReader, FetchSettings
 from streamchar.stream.job import Assignment, Job, JobResult
 from streamchar.stream.products import Publisher
+from streamchar.stream.store_settings import StoreSettings
 
 PRESETS = ("best", "reference")
 
@@ -31,8 +34,8 @@ def characterize(settings: Mapping[str, Any]) -> Job:
     Parameters
     ----------
     settings
-        ``characterize`` (tree of settings, optionally with ``preset``), ``config_digest``, ``roots``,
-        ``max_bytes``, ``max_value_bytes``, ``grades`` and ``source``.
+        ``characterize`` (tree of settings, optionally with ``preset``), ``config_digest``, ``fetch``,
+        ``read``, ``store``, ``max_value_bytes``, ``grades``, ``plausible`` and ``source``.
 
     Raises
     ------
@@ -43,12 +46,21 @@ def characterize(settings: Mapping[str, Any]) -> Job:
         name: {quantity: GradeLimits.model_validate(limit) for quantity, limit in group.items()}
         for name, group in settings.get("grades", {}).items()
     }
+    plausible = {
+        name: {quantity: PlausibleRange.model_validate(limit) for quantity, limit in group.items()}
+        for name, group in settings.get("plausible", {}).items()
+    }
+    store = StoreSettings.model_validate(settings.get("store", {}))
     return CharacterizeJob(
         CharacterizeImage(load_config(settings["characterize"])),
         config_digest=settings["config_digest"],
-        roots=[Path(root) for root in settings["roots"]],
-        max_bytes=settings["max_bytes"],
+        reader=ExposureReader(
+            FetchSettings.model_validate(settings["fetch"]),
+            ReadOptions.model_validate(settings.get("read", {})),
+        ),
+        store=None if store.uri is None else ExposureStore(store, settings["config_digest"]),
         limits=limits,
+        plausible=plausible,
         source=settings.get("source", "streamchar"),
         max_value_bytes=settings.get("max_value_bytes", MAX_CHUNK_BYTES),
     )
@@ -63,10 +75,14 @@ class CharacterizeJob:
         The characterization.
     config_digest
         Digest of its configuration, written into every product.
-    roots, max_bytes
-        Which files may be read.
+    reader
+        Reads the exposures.
+    store
+        Keeps the characterized exposures; they are not kept without.
     limits
         Of the quality grades.
+    plausible
+        Ranges outside which a result is nonsense.
     source
         Who publishes, for the header ``ce_source``.
     max_value_bytes
@@ -78,17 +94,20 @@ class CharacterizeJob:
         task: CharacterizeImage,
         *,
         config_digest: str,
-        roots: Sequence[Path],
-        max_bytes: int,
+        reader: ExposureReader,
+        store: ExposureStore | None = None,
         limits: Limits,
+        plausible: Ranges,
         source: str = "streamchar",
         max_value_bytes: int = MAX_CHUNK_BYTES,
     ) -> None:
         self._task = task
         self._digest = config_digest
-        self._roots = roots
-        self._max_bytes = max_bytes
-        self._publisher = Publisher(config_digest, limits, source, min(MAX_CHUNK_BYTES, max_value_bytes))
+        self._reader = reader
+        self._store = store
+        self._publisher = Publisher(
+            config_digest, limits, source, min(MAX_CHUNK_BYTES, max_value_bytes), plausible
+        )
 
     def __call__(self, assignment: Assignment) -> JobResult:
         """Characterize the exposure of an event.
@@ -102,28 +121,26 @@ class CharacterizeJob:
         if event.config_digest is not None and event.config_digest != self._digest:
             raise ConfigurationMismatchError(expected=event.config_digest, actual=self._digest)
         cpu, wall = time.process_time(), time.perf_counter()
-        exposure = self._read(event)
-        reading = ("read", time.process_time() - cpu, time.perf_counter() - wall)
+        exposure = self._reader.read(event)
+        timings = [("read", time.process_time() - cpu, time.perf_counter() - wall)]
         result = self._task.run(exposure).raise_if_failed()
-        return self._encode(event, result, reading, dict(assignment.headers).get("traceparent"))
-
-    def _read(self, event: ExposureReady) -> Exposure:
-        path = locate(event.uri, self._roots, self._max_bytes, event.checksum)
-        exposure = Exposure.read(path)
-        # The announcement says which exposure this is; headers of files are often silent or wrong about it.
-        exposure.identity = Identity(
-            event.instrument, event.exposure, event.detector, event.band or exposure.identity.band
-        )
-        return exposure
+        traceparent = dict(assignment.headers).get("traceparent")
+        if self._store is None:
+            return self._encode(event, result, timings, traceparent)
+        cpu, wall = time.process_time(), time.perf_counter()
+        stored = self._store.put(event, result).model_dump(exclude_none=True)
+        timings.append(("store", time.process_time() - cpu, time.perf_counter() - wall))
+        encoded = self._encode(event, result, timings, traceparent)
+        return replace(encoded, products=(*encoded.products, stored))
 
     def _encode(
         self,
         event: ExposureReady,
         result: CharacterizationResult,
-        reading: tuple[str, float, float],
+        timings: Sequence[tuple[str, float, float]],
         traceparent: bytes | None,
     ) -> JobResult:
-        return self._publisher.encode(event, result, (reading,), traceparent)
+        return self._publisher.encode(event, result, timings, traceparent)
 
 
 def load_config(tree: Mapping[str, Any]) -> CharacterizeImageConfig:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -128,6 +129,11 @@ class Dispatcher:
     def backlog(self) -> int:
         """Events that were read and not started."""
         return sum(len(lane.backlog) for lane in self._lanes.values())
+
+    @property
+    def unpublished(self) -> int:
+        """Finished events that wait for their publication to begin."""
+        return sum(lane.waiting for lane in self._lanes.values())
 
     @property
     def result_bytes(self) -> int:
@@ -360,7 +366,13 @@ class Dispatcher:
             return
         event.ticket = None
         if ticket.started is not None and ticket.ended is not None:
-            self._metrics.change("streamchar_attempt_seconds", ticket.ended - ticket.started)
+            self._metrics.change(
+                "streamchar_attempt_seconds", ticket.ended - ticket.started, exposure=event.name
+            )
+            if event.tries == 1 and event.passage.rounds == 0:
+                held = (utc_now() - event.received_at).total_seconds()
+                queued = max(0.0, held - (time.monotonic() - ticket.started))
+                self._metrics.change("streamchar_queue_seconds", queued, exposure=event.name)
         result = outcome.result()
         if isinstance(result, JobResult):
             self._end_well(event, result)
@@ -375,27 +387,28 @@ class Dispatcher:
             self._end_dead(event, JobFailure("permanent", "invalid_result", text))
             return
         for delta in result.metrics:
-            if not self._metrics.apply(delta.name, delta.value, delta.labels):
+            if not self._metrics.apply(delta.name, delta.value, delta.labels, event.name):
                 log.warning("a worker changed an unknown metric: %s %s", delta.name, dict(delta.labels))
         for stage, _, wall in result.timings:
-            self._metrics.change("streamchar_stage_seconds", wall, {"stage": stage})
+            self._metrics.change("streamchar_stage_seconds", wall, {"stage": stage}, event.name)
         for reason in result.reasons:
-            self._metrics.change("streamchar_degraded_reasons_total", 1, {"reason": str(reason["code"])})
-        self._complete(event, records, result.outcome)
+            labels = {"reason": str(reason["code"])}
+            self._metrics.change("streamchar_degraded_reasons_total", 1, labels, event.name)
+        nonsense = result.summary.get("implausible", ())
+        if nonsense:
+            text = ", ".join(nonsense)
+            extra = {**event.log_fields, "reason": "implausible"}
+            log.error("%s: impossible values of %s (plausible)", event.name, text, extra=extra)
+        self._complete(event, records, result.outcome, nonsense=bool(nonsense))
 
     def _end_badly(self, event: Event, failure: JobFailure) -> None:
         """Try again, later, or not at all."""
         labels = {"category": failure.category, "reason": failure.code}
-        self._metrics.change("streamchar_event_failures_total", 1, labels)
+        self._metrics.change("streamchar_event_failures_total", 1, labels, event.name)
         if failure.category == "lost":
             event.lost += 1
         decision = decide(failure, event.history, self._settings.retry)
-        extra = {
-            "event": event.name,
-            "event_id": event.event_id,
-            "reason": failure.code,
-            "step": decision.step,
-        }
+        extra = {**event.log_fields, "reason": failure.code, "step": decision.step}
         log.warning("%s: attempt %d failed: %s", event.name, event.tries, failure.text, extra=extra)
         if decision.step == "dead":
             self._end_dead(event, failure)
@@ -417,20 +430,22 @@ class Dispatcher:
         """Finish a repetition without a word: the status of the first announcement is the event's one status."""
         instrument = event.announced.instrument if event.announced else "unknown"
         self._metrics.change("streamchar_duplicates_total", 1, {"instrument": instrument})
-        extra = {"event": event.name, "event_id": event.event_id, "reason": "duplicate"}
+        extra = {**event.log_fields, "reason": "duplicate"}
         log.info("%s: announced before at offset %d, not processed again", event.name, earlier, extra=extra)
         self._complete(event, (), "duplicate")
 
     def _end_dead(self, event: Event, failure: JobFailure) -> None:
-        extra = {"event": event.name, "event_id": event.event_id, "reason": failure.code}
+        extra = {**event.log_fields, "reason": failure.code}
         log.error("%s: failed for good: %s", event.name, failure.text, extra=extra)
-        self._metrics.change("streamchar_dead_letters_total", 1, {"reason": failure.code})
+        self._metrics.change("streamchar_dead_letters_total", 1, {"reason": failure.code}, event.name)
         self._complete(event, self._correspondent.dead(event, failure, utc_now()), "failed")
 
-    def _complete(self, event: Event, records: tuple[Record, ...], outcome: str) -> None:
+    def _complete(
+        self, event: Event, records: tuple[Record, ...], outcome: str, *, nonsense: bool = False
+    ) -> None:
         """Hand the records of an ended event to its lane, or keep them until the partition comes back."""
         if outcome not in _WITHOUT_STATUS:
-            self._breaker.finished(dead=outcome == "failed", now=self._loop.time())
+            self._breaker.finished(dead=outcome == "failed" or nonsense, now=self._loop.time())
         completion = Completion(event.offset, records, (event, outcome))
         self._resting.add((event.partition, event.offset))
         event.result_bytes = completion.nbytes
@@ -465,7 +480,7 @@ class Dispatcher:
             size = memoryview(record.value).nbytes
             self._metrics.change("streamchar_published_bytes_total", size, labels)
         if outcome not in _WITHOUT_STATUS:
-            self._count(event, outcome, (now - (event.created_at or event.received_at)).total_seconds())
+            self._count(event, outcome, now)
 
     def replace_oversized(self, completion: Completion) -> Completion:
         """Turn an event whose products the broker refuses into a dead letter."""
@@ -473,8 +488,9 @@ class Dispatcher:
         largest = max(memoryview(record.value).nbytes for record in completion.records)
         text = f"a product of {largest} bytes is larger than its topic allows (max.message.bytes)"
         failure = JobFailure("permanent", "product_too_large", text, {"size": largest})
-        log.error("%s: failed for good: %s", event.name, text, extra={"event": event.name})
-        self._metrics.change("streamchar_dead_letters_total", 1, {"reason": failure.code})
+        extra = {**event.log_fields, "reason": failure.code}
+        log.error("%s: failed for good: %s", event.name, text, extra=extra)
+        self._metrics.change("streamchar_dead_letters_total", 1, {"reason": failure.code}, event.name)
         records = self._correspondent.dead(event, failure, utc_now())
         return Completion(event.offset, records, (event, "failed"))
 
@@ -485,12 +501,19 @@ class Dispatcher:
         else:
             log.warning("%s", error)
 
-    def _count(self, event: Event, outcome: str, seconds: float) -> None:
-        instrument = event.announced.instrument if event.announced else "unknown"
+    def _count(self, event: Event, outcome: str, now: datetime) -> None:
+        labels = {"instrument": event.announced.instrument if event.announced else "unknown"}
+        seconds = (now - (event.created_at or event.received_at)).total_seconds()
         self.published_events += 1
-        self._metrics.change("streamchar_events_total", 1, {"instrument": instrument, "outcome": outcome})
-        self._metrics.change("streamchar_end_to_end_seconds", max(0.0, seconds), {"instrument": instrument})
-        extra = {"event": event.name, "event_id": event.event_id, "outcome": outcome, "latency": seconds}
+        change = self._metrics.change
+        change("streamchar_events_total", 1, {**labels, "outcome": outcome}, event.name)
+        change("streamchar_end_to_end_seconds", max(0.0, seconds), labels, event.name)
+        closed = event.shutter_closed_at
+        if closed is not None:
+            since = (now - closed).total_seconds()
+            if 0.0 <= since <= self._settings.limits.expire_after:
+                change("streamchar_shutter_to_published_seconds", since, labels, event.name)
+        extra = {**event.log_fields, "outcome": outcome, "latency": seconds}
         log.info("%s: %s in %.2f s", event.name, outcome, seconds, extra=extra)
 
     def _release(self, position: Position) -> None:

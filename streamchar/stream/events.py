@@ -39,6 +39,8 @@ from streamchar.stream.pool import Ticket
 from streamchar.stream.retry import History
 
 _MAX_KEY = 1024
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNIX_EPOCH_MJD = 40_587.0
 NO_DIGEST = "sha256:" + "0" * 64
 
 
@@ -117,6 +119,28 @@ class Event:
         if self.announced is not None:
             return self.announced.key
         return f"{self.partition.topic}[{self.partition.partition}]@{self.offset}"
+
+    @property
+    def log_fields(self) -> dict[str, str | int]:
+        """What a log record about the event carries: its name and identifier, and which exposure it announces."""
+        fields: dict[str, str | int] = {"event": self.name, "event_id": self.event_id}
+        if self.announced is not None:
+            fields["instrument"] = self.announced.instrument
+            fields["exposure"] = self.announced.exposure
+            fields["detector"] = self.announced.detector
+        return fields
+
+    @property
+    def shutter_closed_at(self) -> datetime | None:
+        """When the exposure ended, if its middle, taken as UTC, and its length are announced."""
+        announced = self.announced
+        if announced is None or announced.mid_time is None or announced.exposure_time is None:
+            return None
+        days = announced.mid_time - _UNIX_EPOCH_MJD
+        try:
+            return _UNIX_EPOCH + timedelta(days=days, seconds=0.5 * announced.exposure_time)
+        except (OverflowError, ValueError):
+            return None
 
     @property
     def created_at(self) -> datetime | None:

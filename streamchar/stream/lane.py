@@ -125,6 +125,11 @@ class Lane:
         """Whether the partition was given up."""
         return self._closed
 
+    @property
+    def waiting(self) -> int:
+        """Completions whose publication has not begun."""
+        return len(self._finished)
+
     def add(self, completion: Completion) -> None:
         """Queue a completion for publication."""
         self._finished.append(completion)

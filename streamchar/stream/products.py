@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -36,11 +37,17 @@ from streamchar.messages.base import ProductIdentity
 from streamchar.messages.catalog_chunks import MAX_CHUNK_BYTES, encode_catalog
 from streamchar.messages.psf_chunks import encode_psf_model
 from streamchar.messages.psf_conversion import describe_psf, psf_kind
-from streamchar.monitor.grades import Assessment, Limits, assess, limits_for
+from streamchar.monitor.grades import Assessment, Exceeded, Limits, assess, limits_for
+from streamchar.monitor.nonsense import Implausible, Ranges, implausible, ranges_for
 from streamchar.stream.job import JobResult, Message, MetricDelta
 
 GRID_POINTS = 5
 """Points of the PSF grid along each axis."""
+
+GRADE_NUMBERS: Mapping[str, int] = MappingProxyType(
+    {"green": 0, "yellow": 1, "orange": 2, "red": 3, "unknown": -1}
+)
+"""Values of the gauge of the quality grade."""
 
 _STAGE_DEPTH = 2
 _STATISTICS = tuple(name for name in SummaryStatistics.model_fields if name in Summary.units())
@@ -60,12 +67,15 @@ class Publisher:
         Who publishes.
     max_chunk_bytes
         Largest value of a message.
+    plausible
+        Ranges outside which a result is nonsense.
     """
 
     config_digest: str
     limits: Limits
     source: str = "streamchar"
     max_chunk_bytes: int = MAX_CHUNK_BYTES
+    plausible: Ranges = field(default_factory=dict)
 
     def encode(
         self,
@@ -113,7 +123,7 @@ class Publisher:
             *stage_timings(result.timings),
             ("encode", time.process_time() - cpu, time.perf_counter() - wall),
         )
-        quality, assessment = self._quality(result, identity, provenance, observed, timings)
+        quality, assessment, nonsense = self._quality(result, identity, provenance, observed, timings)
         products = {"psf-quality": [encode(quality, **headers)], **products}
         reasons = tuple(reason.model_dump(exclude_none=True) for reason in map(wire_reason, result.reasons))
         return JobResult(
@@ -128,8 +138,8 @@ class Publisher:
                 describe(name, messages, result) for name, messages in products.items() if messages
             ),
             timings=timings,
-            metrics=tuple(metric_changes(result.summary, identity, assessment)),
-            summary={"grade": assessment.grade},
+            metrics=tuple(metric_changes(result.summary, quality, nonsense)),
+            summary={"grade": assessment.grade, "implausible": [item.quantity for item in nonsense]},
         )
 
     def _catalog(
@@ -189,14 +199,16 @@ class Publisher:
         provenance: Provenance,
         observed: Mapping[str, Any],
         timings: Sequence[tuple[str, float, float]],
-    ) -> tuple[PsfQuality, Assessment]:
+    ) -> tuple[PsfQuality, Assessment, tuple[Implausible, ...]]:
         summary, exposure = result.summary, result.exposure
         statistics: dict[str, Any] = {name: getattr(summary, name) for name in _STATISTICS}
         figures = figures_of(result)
-        assessment = assess(
-            {**statistics, **figures},
-            limits_for(self.limits, identity.instrument, identity.band),
-        )
+        values = {**statistics, **figures}
+        where = identity.instrument, identity.band
+        nonsense = implausible(values, ranges_for(self.plausible, *where))
+        assessment = assess(values, limits_for(self.limits, *where))
+        if nonsense:
+            assessment = replace(assessment, grade="red")
         height, width = exposure.shape
         quality = PsfQuality(
             **identity.fields(),
@@ -212,16 +224,29 @@ class Publisher:
             psf_grid=psf_grid(exposure),
             reserved_stars=reserved_stars(summary),
             grade=assessment.grade,
-            grade_reasons=tuple(
-                Reason(
-                    code=item.quantity, values={"value": item.value, "limit": item.limit, "grade": item.grade}
-                )
-                for item in assessment.exceeded
-            ),
+            grade_reasons=(*map(impossible_reason, nonsense), *map(limit_reason, assessment.exceeded)),
             timings=tuple(StageTiming(stage=stage, cpu=cpu, wall=wall) for stage, cpu, wall in timings),
             provenance=provenance,
         )
-        return quality, assessment
+        return quality, assessment, nonsense
+
+
+def limit_reason(item: Exceeded) -> Reason:
+    """Say which limit of the grades was reached."""
+    return Reason(code=item.quantity, values={"value": item.value, "limit": item.limit, "grade": item.grade})
+
+
+def impossible_reason(item: Implausible) -> Reason:
+    """Say which value is impossible; an infinite one is left out of the reason's values."""
+    values = {"value": item.value, "least": item.possible.least, "most": item.possible.most, "grade": "red"}
+    return Reason(
+        code=f"implausible_{item.quantity}",
+        values={
+            name: value
+            for name, value in values.items()
+            if value is not None and not (isinstance(value, float) and math.isinf(value))
+        },
+    )
 
 
 def figures_of(result: CharacterizationResult) -> dict[str, Any]:
@@ -250,7 +275,24 @@ def figures_of(result: CharacterizationResult) -> dict[str, Any]:
         figures["aperture_correction"] = known(
             float(np.ravel(field.evaluate([0.5 * (width - 1)], [0.5 * (height - 1)]))[0])
         )
+        figures["aperture_correction_scatter"] = known(aperture_correction_scatter(result))
     return figures
+
+
+def aperture_correction_scatter(result: CharacterizationResult) -> float:
+    """Relative scatter of the stars' corrected PSF flux over the reference flux; NaN without a correction.
+
+    It is 1.4826 times the median absolute deviation from the median.
+    """
+    catalog = result.catalog
+    if catalog is None or "apcorr_base_PsfFlux_used" not in catalog:
+        return math.nan
+    used = catalog["apcorr_base_PsfFlux_used"]
+    ratio = catalog["base_PsfFlux_instFlux"][used] / catalog["slot_CalibFlux_instFlux"][used]
+    if not ratio.size:
+        return math.nan
+    middle = float(np.median(ratio))
+    return 1.4826 * float(np.median(np.abs(ratio - middle))) / middle
 
 
 def bad_pixel_fraction(exposure: Exposure) -> float:
@@ -327,26 +369,40 @@ def describe(name: str, messages: Sequence[Encoded], result: CharacterizationRes
 
 
 def metric_changes(
-    summary: Summary, identity: ProductIdentity, assessment: Assessment
+    summary: Summary, quality: PsfQuality, nonsense: Sequence[Implausible]
 ) -> Iterator[MetricDelta]:
-    """Changes of the metrics that describe the sky and the PSF."""
-    labels = {"instrument": identity.instrument, "band": identity.band or ""}
+    """Changes of the metrics that describe the sky and the PSF; a gauge whose value is not known keeps its last one."""
+    instrument = {"instrument": quality.instrument}
+    labels = {**instrument, "band": quality.band or ""}
     gauges = {
         "streamchar_psf_fwhm_arcsec": summary.psf_fwhm_arcsec,
         "streamchar_psf_fwhm_pixels": summary.psf_fwhm,
         "streamchar_psf_ellipticity_ratio": math.hypot(summary.psf_e1, summary.psf_e2),
         "streamchar_psf_stars": summary.n_psf_star,
+        "streamchar_psf_stars_reserved": summary.n_psf_reserved,
+        "streamchar_psf_candidates": summary.n_psf_candidate,
         "streamchar_psf_size_residual_ratio": summary.psf_star_scaled_delta_size_scatter,
+        "streamchar_psf_size_bias_pixels": summary.psf_star_delta_size_median,
+        "streamchar_psf_ellipticity_residual_ratio": math.hypot(
+            summary.psf_star_delta_e1_scatter, summary.psf_star_delta_e2_scatter
+        ),
+        "streamchar_psf_size_spread_pixels": summary.psf_trace_radius_delta,
+        "streamchar_aperture_correction_scatter_ratio": quality.aperture_correction_scatter,
         "streamchar_sky_level": summary.sky_bg,
         "streamchar_sky_noise": summary.sky_noise,
         "streamchar_cosmic_ray_ratio": summary.cosmic_ray_pixel_fraction,
+        "streamchar_exposure_sources": summary.source_count,
+        "streamchar_quality_grade": GRADE_NUMBERS[quality.grade],
+        "streamchar_last_exposure_timestamp_seconds": time.time(),
     }
     for name, value in gauges.items():
-        if math.isfinite(value):
+        if value is not None and math.isfinite(value):
             yield MetricDelta(name, float(value), labels)
     yield MetricDelta("streamchar_sources_total", float(summary.source_count))
     if not summary.n_psf_star:
+        yield MetricDelta("streamchar_exposures_without_stars_total", 1.0, instrument)
+    for item in nonsense:
         yield MetricDelta(
-            "streamchar_exposures_without_stars_total", 1.0, {"instrument": identity.instrument}
+            "streamchar_implausible_results_total", 1.0, {**instrument, "quantity": item.quantity}
         )
-    yield MetricDelta("streamchar_quality_grades_total", 1.0, {**labels, "grade": assessment.grade})
+    yield MetricDelta("streamchar_quality_grades_total", 1.0, {**labels, "grade": quality.grade})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 import signal
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 1.0
 _STALE_LOOP = 10.0
+_OF_PARTITIONS = ("streamchar_low_water_offset", "streamchar_high_water_offset", "streamchar_consumer_lag")
 
 
 class Service:
@@ -66,6 +68,7 @@ class Service:
         self._stop = asyncio.Event()
         self._stopping = False
         self._started = False
+        self._warm = False
         self._config_digest = config_digest
         self._job_settings = job_settings
         self._pulse = Pulse(settings.kafka, settings.topics.names.exposure_ready)
@@ -77,7 +80,8 @@ class Service:
         self._visits = VisitWatcher(settings, self.metrics)
         probes = Probes(self._live, self._ready, self._startup, self._scrape, self._version)
         self.health = HealthServer(probes, settings.http.host, settings.http.port)
-        self.metrics.change("streamchar_info", 1, {"version": __version__})
+        self.metrics.change("streamchar_build_info", 1, self._build_labels())
+        self.metrics.change("streamchar_workers_configured", settings.workers.count)
 
     def _build(self, settings: ServiceSettings) -> None:
         """Make what depends on how large a message may be; nothing of it is started yet."""
@@ -134,6 +138,7 @@ class Service:
             if limit < self.settings.delivery.max_message_bytes:
                 self._build(self.settings.with_message_limit(limit))
             await self._pool.start()
+            self._warm = True
             log.info("%d workers are ready", self.settings.workers.count)
             await self._source.start(self._dispatcher, self._outbox)
             polling = asyncio.ensure_future(self._source.poll())
@@ -233,15 +238,27 @@ class Service:
         change("streamchar_workers_ready", self._pool.ready)
         change("streamchar_workers_busy", self._pool.busy)
         change("streamchar_workers_spare", self._pool.spare)
-        self.metrics.clear("streamchar_consumer_lag")
-        for partition, lag in self._source.lag().items():
-            labels = {"topic": partition.topic, "partition": str(partition.partition)}
-            change("streamchar_consumer_lag", lag, labels)
+        change("streamchar_worker_queue_events", self._pool.queued)
+        change("streamchar_publication_queue_events", dispatcher.unpublished)
+        self._refresh_partitions()
 
-    def _scrape(self) -> bytes:
+    def _refresh_partitions(self) -> None:
+        """Replace the series of the partitions owned: those of others disappear."""
+        for name in _OF_PARTITIONS:
+            self.metrics.clear(name)
+        for partition, (low, high) in self._source.marks().items():
+            labels = {"topic": partition.topic, "partition": str(partition.partition)}
+            for name, value in zip(_OF_PARTITIONS, (low, high, max(0, high - low)), strict=True):
+                self.metrics.change(name, value, labels)
+
+    def _scrape(self, accept: str) -> tuple[bytes, str]:
         if self._started:
             self._refresh()
-        return self.metrics.text()
+        return self.metrics.exposition(accept)
+
+    def _build_labels(self) -> dict[str, str]:
+        version = platform.python_version()
+        return {"version": __version__, "python": version, "config_digest": self._config_digest}
 
     def _live(self) -> Mapping[str, str]:
         now = self._loop.time()
@@ -264,13 +281,17 @@ class Service:
             "brokers": self._recovery.problem,
             "group": "" if self._source.assigned else "no partitions assigned yet",
             "workers": "" if ready > 0 else f"0 of {count} workers are ready",
-            "breaker": "too many dead letters: the intake is stopped"
+            "breaker": "too many dead letters or impossible results: the intake is stopped"
             if self._dispatcher.breaker_open
             else "",
         }
 
     def _startup(self) -> Mapping[str, str]:
-        return {"started": "" if self._started else "starting"}
+        count = self.settings.workers.count
+        return {
+            "workers": "" if self._warm else f"waiting for {count} workers to become ready",
+            "group": "" if self._source.was_assigned else "no partitions assigned yet",
+        }
 
     def _version(self) -> Mapping[str, Any]:
         return {
@@ -307,10 +328,12 @@ def pool_options(
         job_settings = {
             "characterize": settings.characterize,
             "grades": settings.model_dump()["grades"],
+            "plausible": settings.model_dump(exclude_none=True)["plausible"],
             "config_digest": config_digest,
             "source": settings.kafka.group,
-            "roots": [str(root) for root in settings.fetch.roots],
-            "max_bytes": settings.fetch.max_bytes,
+            "fetch": settings.fetch.model_dump(mode="json"),
+            "read": settings.read.model_dump(mode="json"),
+            "store": settings.store.model_dump(mode="json"),
             "max_value_bytes": settings.delivery.max_value_bytes,
         }
     return PoolOptions(

@@ -12,9 +12,13 @@ from pydantic import Field, SecretStr, model_validator
 
 from streamchar.configuration import Configuration, Tree, merge, parse_override, read_toml, validate
 from streamchar.errors import ConfigurationError
+from streamchar.image.fits import ReadOptions
 from streamchar.messages.topics import PREFIX, TopicNames
 from streamchar.monitor.grades import GradeLimits
+from streamchar.monitor.nonsense import PlausibleRange
 from streamchar.monitor.page_settings import DashboardSettings
+from streamchar.stream.fetch import FetchSettings
+from streamchar.stream.store_settings import StoreSettings
 
 ENVIRONMENT_PREFIX = "STREAMCHAR__"
 
@@ -287,10 +291,10 @@ class BreakerSettings(Configuration):
     """Events needed before the ratio means anything."""
 
     ratio: float = Field(0.5, gt=0, le=1)
-    """Fraction of dead letters above which the breaker opens."""
+    """Fraction of dead letters and impossible results (``plausible``) above which the breaker opens."""
 
     consecutive: int = Field(15, ge=1)
-    """Dead letters in a row that open it at once."""
+    """Dead letters or impossible results in a row that open it at once."""
 
     cool_down: float = Field(60.0, gt=0)
     """Seconds without intake before a single event is tried again."""
@@ -314,16 +318,6 @@ class VisitSettings(Configuration):
             instrument: frozenset(range(detectors) if isinstance(detectors, int) else detectors)
             for instrument, detectors in self.detectors.items()
         }
-
-
-class FetchSettings(Configuration):
-    """Which files the service may read."""
-
-    roots: tuple[Path, ...] = ()
-    """Folders below which exposures must lie, symbolic links resolved. Empty: nothing may be read."""
-
-    max_bytes: int = Field(2 << 30, gt=0)
-    """Largest file in bytes."""
 
 
 class HttpSettings(Configuration):
@@ -386,7 +380,13 @@ class ServiceSettings(Configuration):
     """Protection against failing all night."""
 
     fetch: FetchSettings = FetchSettings()
-    """Access to files."""
+    """Access to files, hosts and buckets."""
+
+    read: ReadOptions = ReadOptions()
+    """How files are understood: instrument profile and limits."""
+
+    store: StoreSettings = StoreSettings()
+    """Where characterized exposures are kept, if at all."""
 
     http: HttpSettings = HttpSettings()
     """Health and metrics."""
@@ -400,6 +400,12 @@ class ServiceSettings(Configuration):
     grades: dict[str, dict[str, GradeLimits]] = Field(default_factory=dict)
     """Limits of the quality grades: by ``default``, instrument or ``instrument/band``, then by quantity of the
     psf-quality message, for example ``[grades."DemoCam/r".seeing]`` with yellow, orange and red."""
+
+    plausible: dict[str, dict[str, PlausibleRange]] = Field(default_factory=dict)
+    """Ranges outside which a result is nonsense, by ``default``, instrument or ``instrument/band``, then by quantity, for
+    example ``[plausible.DemoCam.psf_fwhm]`` with least and most. Nonsense is graded red and counts for the breaker as a
+    dead letter does. Where nothing is said: psf_fwhm 0.7 to 60 pixels, seeing 0.01 to 60 arcsec, star_e_median at most
+    0.9, cosmic_ray_fraction at most 0.2."""
 
     characterize: dict[str, Any] = Field(default_factory=dict)
     """Settings of the characterization, as in `streamchar config show`."""

@@ -77,6 +77,8 @@ class Source:
         Loop time of the last poll.
     assigned
         Whether partitions have been assigned at least once since the last revocation.
+    was_assigned
+        Whether partitions have been assigned at least once.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Source:
         self._following: dict[TopicPartition, int] = {}
         self.last_poll = self._loop.time()
         self.assigned = False
+        self.was_assigned = False
 
     async def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Commit through the group; a member that lost the partition is refused."""
@@ -255,16 +258,16 @@ class Source:
             log.warning("leaving the group failed: %s", error or "no answer")
             await self._consumer._client.close()
 
-    def lag(self) -> dict[TopicPartition, int]:
-        """Events of each owned partition that are not finished, as far as known."""
+    def marks(self) -> dict[TopicPartition, tuple[int, int]]:
+        """First unfinished offset and end of each owned partition, as far as known."""
         assert self._dispatcher is not None
-        lags = {}
+        found = {}
         for partition, lane in self._dispatcher.lanes.items():
             with contextlib.suppress(IllegalStateError):
                 end = self._consumer.highwater(partition)
                 if end is not None:
-                    lags[partition] = max(0, end - lane.ledger.base)
-        return lags
+                    found[partition] = (lane.ledger.base, end)
+        return found
 
     @property
     def is_first(self) -> bool:
@@ -333,7 +336,7 @@ class Source:
             log.info("owns %s[%d] from offset %d", partition.topic, partition.partition, ledger.base)
         self._dispatcher.forget_lost()
         self._consumer.resume(*owned)
-        self.assigned = True
+        self.assigned = self.was_assigned = True
 
     def _fail(self, what: str, error: Exception) -> None:
         """Report what cannot be gone on with, as what it means for the membership."""

@@ -74,7 +74,13 @@ def test_grades() -> None:
 
 async def test_probes_answer_and_say_what_is_wrong() -> None:
     wrong = {"breaker": ""}
-    probes = Probes(dict, lambda: wrong, dict, lambda: b"metric 1\n", lambda: {"version": "1"})
+    probes = Probes(
+        dict,
+        lambda: wrong,
+        dict,
+        lambda accept: (b"metric 1\n", f"text/{accept[:5]}"),
+        lambda: {"version": "1"},
+    )
     server = HealthServer(probes)
     await server.start()
     try:
