@@ -29,7 +29,7 @@ _GAUGES = {
 """Metrics of which the sum over all labels is shown."""
 
 _ENDS = "streamchar_worker_ends_total"
-_INFO = "streamchar_info"
+_INFO = "streamchar_build_info"
 
 
 @dataclass(frozen=True, slots=True)
