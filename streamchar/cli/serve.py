@@ -6,12 +6,15 @@ import asyncio
 import json
 import logging
 import sys
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from streamchar.dashboard.beside import keep_page
 from streamchar.errors import StreamcharError
 from streamchar.stream.errors import FatalError
 from streamchar.stream.events import NO_DIGEST
@@ -56,7 +59,9 @@ def serve(
         _complain(error)
         raise typer.Exit(CONFIGURATION_EXIT) from error
     try:
-        asyncio.run(_serve(settings.model_copy(update={"characterize": tree}), digest))
+        asyncio.run(
+            _serve(settings.model_copy(update={"characterize": tree}), digest, _given(config, override))
+        )
     except FatalError as error:
         _complain(error)
         raise typer.Exit(error.exit_code) from error
@@ -65,8 +70,35 @@ def serve(
         raise typer.Exit(CONFIGURATION_EXIT) from error
 
 
-async def _serve(settings: ServiceSettings, digest: str) -> None:
-    await serve_until_told(Service(settings, digest))
+def _given(config: Path | None, override: list[str] | None) -> list[str]:
+    """Return the arguments that lead another command to the same settings."""
+    words = [] if config is None else ["--config", str(config)]
+    return words + [word for text in override or [] for word in ("-c", text)]
+
+
+async def _serve(settings: ServiceSettings, digest: str, arguments: list[str]) -> None:
+    service = Service(settings, digest)
+    async with AsyncExitStack() as stack:
+        if settings.dashboard.enabled:
+            page = asyncio.create_task(keep_page(arguments, partial(_metrics_address, service)))
+            stack.push_async_callback(_cancelled, page)
+        await serve_until_told(service)
+
+
+async def _metrics_address(service: Service) -> str:
+    """Wait until the service's metrics can be read, and say where."""
+    http = service.settings.http
+    if not http.enabled:
+        return ""
+    while not service.health.port:  # noqa: ASYNC110 - the server finds a free one when it starts
+        await asyncio.sleep(0.1)
+    host = "127.0.0.1" if http.host in {"0.0.0.0", "::", ""} else http.host  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{service.health.port}/metrics"
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def prepare_characterization(settings: ServiceSettings) -> tuple[str, dict[str, object]]:
