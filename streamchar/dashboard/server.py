@@ -21,9 +21,9 @@ from streamchar.dashboard import summaries
 from streamchar.dashboard.errors import PageListenError
 from streamchar.dashboard.feed import Feed, dump
 from streamchar.dashboard.visits import Visit, Visits
+from streamchar.image.access import Access, locate
+from streamchar.image.errors import AccessError
 from streamchar.monitor.page_settings import DashboardSettings
-from streamchar.stream.errors import StreamError
-from streamchar.stream.fetch import locate
 
 HEADERS: Mapping[str, str] = MappingProxyType(
     {
@@ -231,7 +231,7 @@ class PageServer:
             raise web.HTTPNotFound
         try:
             body = await asyncio.to_thread(_read_image, uri, self._settings)
-        except (StreamError, OSError) as error:
+        except (AccessError, OSError) as error:
             raise web.HTTPNotFound from error
         kind = next((kind for magic, kind in _IMAGES.items() if body.startswith(magic)), None)
         if kind is None:
@@ -328,4 +328,4 @@ def _whole(text: str) -> int:
 
 
 def _read_image(uri: str, settings: DashboardSettings) -> bytes:
-    return locate(uri, settings.roots, MAX_THUMBNAIL_BYTES).read_bytes()
+    return locate(uri, Access(roots=settings.roots, max_bytes=MAX_THUMBNAIL_BYTES)).read_bytes()

@@ -17,7 +17,7 @@ from streamchar.image.headers import Sources
 from streamchar.image.mask import MaskPlanes
 from streamchar.image.mask_reading import named_planes, painted, translated
 from streamchar.image.metadata import metadata_of
-from streamchar.image.opening import DAMAGE, damaged
+from streamchar.image.opening import card_value
 from streamchar.image.profiles.loader import Facts
 from streamchar.image.profiles.model import IMAGE_FILE, InstrumentProfile, Place
 
@@ -57,13 +57,7 @@ def facts_of(file: HDUList, name: str, hdu: str = "") -> Facts:
 
 
 def _facts(header: Header) -> dict[str, Any]:
-    found = {}
-    for key in header:
-        try:
-            found[key] = header[key]
-        except DAMAGE:
-            continue  # a card that cannot be parsed tells nothing
-    return found
+    return {key: card_value(header, key) for key in header}
 
 
 def images(file: HDUList) -> list[Any]:
@@ -238,6 +232,10 @@ class _Assembly:
             gain=gain,
             read_noise=read_noise,
             saturation=headers.number(sources, keys.saturation),
+            zero_point=headers.number(sources, keys.zero_point),
+            latitude=headers.number(sources, keys.latitude),
+            longitude=headers.number(sources, keys.longitude),
+            elevation=headers.number(sources, keys.elevation),
             unit=headers.text(sources, keys.unit) or "adu",
         )
 
@@ -275,10 +273,7 @@ class _Assembly:
         path = self._names[rules.file]
         if rules.kind == "spans":
             planes = MaskPlanes().including(*rules.planes)
-            try:
-                return painted(self._files[rules.file], rules, planes, (height, width), path), planes
-            except (OSError, *DAMAGE) as error:
-                damaged(path, error)
+            return painted(self._files[rules.file], rules, planes, (height, width), path), planes
         hdu = self._find(rules)
         if rules.kind == "named":
             mask, planes = _plane(hdu, np.int32, path), named_planes(hdu.header, rules.prefix, path)
@@ -333,7 +328,7 @@ class _Assembly:
 
     def _missing(self, what: str, keys: str, hint: str = "") -> InvalidExposureError:
         present = [
-            f"{key} = {str(self._sources.header[key])[:30]!r}"
+            f"{key} = {str(card_value(self._sources.header, key))[:30]!r}"
             for key in keys.split(" or ")
             if key and key in self._sources.header
         ]
@@ -365,7 +360,7 @@ def _named(file: HDUList, choice: str | int) -> Any:
 
 
 def _name(hdu: Any) -> str:
-    name = hdu.header.get("EXTNAME") or hdu.header.get("EXTTYPE") or ""
+    name = card_value(hdu.header, "EXTNAME") or card_value(hdu.header, "EXTTYPE") or ""
     return str(name).strip().upper()[:68]
 
 
@@ -376,10 +371,7 @@ def _listing(file: HDUList) -> str:
 
 
 def _data(hdu: Any, path: str) -> NDArray[Any]:
-    try:
-        data = hdu.data
-    except (OSError, *DAMAGE) as error:
-        damaged(path, error)
+    data = hdu.data
     if data is None or data.ndim != 2:
         raise InvalidExposureError(path=path, detail=f"extension '{_name(hdu)}' holds no image")
     return np.asarray(data)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from streamchar.image.errors import InvalidExposureError
+from streamchar.image.errors import InvalidExposureError, UnreadableExposureError
+from streamchar.image.opening import card_value, reading
 from streamchar.image.profiles.model import Coordinates
 
 if TYPE_CHECKING:
@@ -28,26 +32,37 @@ def read_wcs(header: Header, rules: Coordinates, path: str) -> WCS | None:
     InvalidExposureError
         The keys make no sense.
     """
-    if not rules.use or "CTYPE1" not in header:
+    if not rules.use or not card_value(header, "CTYPE1"):
         return None
     from astropy.wcs import WCS, FITSFixedWarning
 
     header = _prepared(header, rules)
     _check(header, path)
+    hint = "(a profile may ignore keys with wcs.drop)"
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _quiet(), reading(path):
             warnings.simplefilter("ignore", FITSFixedWarning)
             wcs = WCS(header, naxis=2)
             celestial = wcs.has_celestial
             if celestial:
                 wcs.wcs.set()
-    except (ValueError, TypeError, KeyError, IndexError, MemoryError, AssertionError, OSError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InvalidExposureError(
-            path=path,
-            detail=f"the world coordinates cannot be read: {first[:200]} (a profile may ignore keys with wcs.drop)",
-        ) from error
+    except UnreadableExposureError as error:
+        reason = str(error.values["detail"]).removeprefix("is damaged: ")
+        detail = f"the world coordinates cannot be read: {reason} {hint}"
+        raise InvalidExposureError(path=path, detail=detail) from error
     return wcs if celestial else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep astropy from printing what it thinks of a header."""
+    logger = logging.getLogger("astropy")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _prepared(header: Header, rules: Coordinates) -> Header:
@@ -66,7 +81,7 @@ def _check(header: Header, path: str) -> None:
     # wcslib and astropy allocate squares of these numbers.
     bounds = {"WCSAXES": _MAX_AXES, **{f"{name}_ORDER": _MAX_SIP_ORDER for name in _SIP}}
     for key, bound in bounds.items():
-        value = header.get(key, 0)
+        value = card_value(header, key) or 0
         if not isinstance(value, int) or not 0 <= value <= bound:
             raise InvalidExposureError(
                 path=path, detail=f"the world coordinates cannot be read: {key} is {str(value)[:30]!r}"

@@ -22,7 +22,7 @@ from streamchar.image.assembly import Wanted, assemble, facts_of
 from streamchar.image.errors import CompanionMissingError, FileMissingError, InvalidExposureError
 from streamchar.image.exposure import Exposure
 from streamchar.image.fits_writing import replacing, write_exposure, write_hdus
-from streamchar.image.opening import DAMAGE, FileLimits, damaged, opened
+from streamchar.image.opening import FileLimits, opened, reading
 from streamchar.image.profiles import InstrumentProfile, ProfileSet, load_profiles
 from streamchar.image.profiles.model import IMAGE_FILE
 
@@ -118,10 +118,8 @@ def read_exposure(
         files, names = {IMAGE_FILE: hdus}, {IMAGE_FILE: uri}
         for role, found in _companions(chosen, uri, companions, access, stack):
             files[role], names[role] = stack.enter_context(opened(found.path, options, found.uri)), found.uri
-        try:
+        with reading(uri):
             return assemble(files, names, chosen, Wanted(hdu, detector, options.gain, options.read_noise))
-        except (OSError, *DAMAGE) as error:
-            damaged(uri, error)
 
 
 def choose_profile(
@@ -144,7 +142,9 @@ def choose_profile(
         return named
     if named:
         return known.named(named)
-    return known.recognise(facts_of(hdus, file.name, hdu), file.uri)
+    with reading(file.uri):
+        facts = facts_of(hdus, file.name, hdu)
+    return known.recognise(facts, file.uri)
 
 
 def companion_addresses(profile: InstrumentProfile, uri: str) -> dict[str, tuple[str, ...]]:

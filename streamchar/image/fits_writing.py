@@ -139,6 +139,10 @@ def _primary_header(exposure: Exposure) -> Any:
         ("GAIN", observation.gain, "electrons per image unit"),
         ("RDNOISE", observation.read_noise, "read noise (electrons)"),
         ("SATURATE", observation.saturation, "saturation level (image unit)"),
+        ("MAGZERO", observation.zero_point, "magnitude of one image unit"),
+        ("OBSGEO-B", observation.latitude, "latitude of the telescope (deg)"),
+        ("OBSGEO-L", observation.longitude, "longitude of the telescope, east (deg)"),
+        ("OBSGEO-H", observation.elevation, "elevation of the telescope (m)"),
     ):
         if value is not None:
             header.append(exact_card(key, float(value), comment))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from streamchar.image.errors import InvalidExposureError
-from streamchar.image.opening import DAMAGE
+from streamchar.image.opening import card_value
 from streamchar.image.profiles.model import IMAGE_FILE, Keys, Table, Value
 
 if TYPE_CHECKING:
@@ -123,10 +123,7 @@ def _from_keys(header: Header, value: Value) -> Scalar | None:
 
 
 def _plain(header: Header, key: str) -> Scalar | None:
-    try:
-        value = header.get(key)
-    except DAMAGE:
-        return None  # a card that cannot be parsed tells nothing
+    value = card_value(header, key)
     if isinstance(value, str):
         return value.strip() or None
     return value if isinstance(value, int | float) else None
@@ -174,22 +171,23 @@ def _cell(sources: Sources, table: Table) -> float | None:
         hdu = sources.files[table.file][table.hdu]
     except (KeyError, IndexError):
         raise missing(f"has no extension {table.hdu}, which holds the table with {table.column}") from None
-    try:
-        if table.column not in (hdu.columns.names if hasattr(hdu, "columns") else ()):
-            raise missing(f"extension {table.hdu} has no column '{table.column}'")
-        values = hdu.data[table.column][0]
-        if not table.element_key:
-            return float(values)
-        which = str(_plain(sources.header, table.element_key))
-        if which not in table.elements:
-            known = ", ".join(table.elements)
-            raise InvalidExposureError(
-                path=sources.names[IMAGE_FILE],
-                detail=f"key {table.element_key} is '{which[:30]}', not one of {known}",
-            )
-        return float(values[table.elements.index(which)])
-    except (OSError, *DAMAGE) as error:
-        raise missing(f"the table in extension {table.hdu} is damaged: {type(error).__name__}") from error
+    if table.column not in (hdu.columns.names if hasattr(hdu, "columns") else ()):
+        raise missing(f"extension {table.hdu} has no column '{table.column}'")
+    if not len(hdu.data):
+        raise missing(f"the table in extension {table.hdu} is empty")
+    values = hdu.data[table.column][0]
+    if not table.element_key:
+        return float(values)
+    which = str(_plain(sources.header, table.element_key))
+    if which not in table.elements:
+        known = ", ".join(table.elements)
+        raise InvalidExposureError(
+            path=sources.names[IMAGE_FILE],
+            detail=f"key {table.element_key} is {which[:30]!r}, not one of {known}",
+        )
+    if len(values) != len(table.elements):
+        raise missing(f"column '{table.column}' has {len(values)} elements, not {len(table.elements)}")
+    return float(values[table.elements.index(which)])
 
 
 def key_names(keys: Keys, name: str) -> str:

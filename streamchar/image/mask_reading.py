@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streamchar.image.errors import InvalidExposureError
 from streamchar.image.mask import MAX_PLANES, MaskPlanes
+from streamchar.image.opening import card_value
 from streamchar.image.profiles.model import MaskPlane
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def named_planes(header: Header, prefix: str, path: str) -> MaskPlanes:
     for key in header:
         if not key.startswith(prefix) or len(key) == len(prefix):
             continue
-        value = header[key]
+        value = card_value(header, key)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MAX_PLANES:
             raise InvalidExposureError(
                 path=path, detail=f"key {key} is {str(value)[:30]!r}, not a bit from 0 to {MAX_PLANES - 1}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamchar.image.errors import InvalidExposureError
-from streamchar.image.opening import DAMAGE
+from streamchar.image.opening import card_value
 
 if TYPE_CHECKING:
     from astropy.io.fits import HDUList
@@ -48,13 +48,13 @@ def metadata_of(file: HDUList, path: str) -> dict[str, Any]:
         It holds something else.
     """
     hdu = next((hdu for hdu in file if hdu.name == EXTENSION and hdu.is_image and len(hdu.shape) == 1), None)
-    if hdu is None or hdu.header.get("CONTENT") != "application/json":
+    if hdu is None or card_value(hdu.header, "CONTENT") != "application/json":
         return {}
     if hdu.shape[0] > _MAX_BYTES:
         raise InvalidExposureError(path=path, detail=f"{EXTENSION} holds {hdu.shape[0]} bytes of values")
     try:
         tree = _restored(json.loads(np.asarray(hdu.data, np.uint8).tobytes().decode()), 0)
-    except (OSError, RecursionError, *DAMAGE) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         detail = f"{EXTENSION} holds no values: {str(error)[:100]}"
         raise InvalidExposureError(path=path, detail=detail) from error
     if not isinstance(tree, dict):

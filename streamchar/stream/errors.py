@@ -21,6 +21,7 @@ class RetryableError(StreamError):
     """An event failed for a reason that may go away by itself."""
 
     code = "retryable"
+    retryable = True
 
 
 class PermanentError(StreamError):
@@ -29,60 +30,11 @@ class PermanentError(StreamError):
     code = "permanent"
 
 
-class FileMissingError(RetryableError):
-    """The file of an exposure is not there (yet)."""
-
-    code = "file_missing"
-    template = "{uri}: no such file"
-
-
-class FileUnreadableError(RetryableError):
-    """The file of an exposure could not be read."""
-
-    code = "file_unreadable"
-    template = "{uri}: cannot be read ({detail})"
-
-
-class OutsideRootsError(PermanentError):
-    """A URI points outside the configured roots."""
-
-    code = "outside_roots"
-    template = "{uri}: lies outside the allowed roots ({roots}); see the setting fetch.roots"
-
-
-class UnsupportedSchemeError(PermanentError):
-    """A URI has a scheme that is not enabled."""
-
-    code = "unsupported_scheme"
-    template = "{uri}: the scheme '{scheme}' is not supported, only local paths and file:// are"
-
-
-class FileTooLargeError(PermanentError):
-    """The file of an exposure is larger than allowed."""
-
-    code = "file_too_large"
-    template = "{uri}: {size} bytes exceed the limit of {limit} (fetch.max_bytes)"
-
-
-class ChecksumError(PermanentError):
-    """The file of an exposure is not the one that was announced."""
-
-    code = "checksum_mismatch"
-    template = "{uri}: its SHA-256 is {actual}, announced was {announced}"
-
-
 class ConfigurationMismatchError(PermanentError):
     """The announcer expects another configuration than the one in force."""
 
     code = "configuration_mismatch"
     template = "the event expects the configuration {expected}, in force is {actual}"
-
-
-class ChecksumFormatError(PermanentError):
-    """The announced checksum cannot be understood."""
-
-    code = "checksum_format"
-    template = "'{checksum}' is not a SHA-256 checksum"
 
 
 class FatalError(StreamError):

@@ -1,111 +1,72 @@
-"""From the URI of an exposure to a local file that may be read: roots, size and checksum are verified. Runs in the worker."""
+"""From an announcement to the exposure: what may be read, by which instrument profile. Runs in the worker."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from streamchar.stream.errors import (
-    ChecksumError,
-    ChecksumFormatError,
-    FileMissingError,
-    FileTooLargeError,
-    FileUnreadableError,
-    OutsideRootsError,
-    UnsupportedSchemeError,
-)
-
-_SHA256_DIGITS = 64
+from streamchar.image import Exposure, Identity
+from streamchar.image.access import Access
+from streamchar.image.fits import ReadOptions, read_exposure
+from streamchar.image.profiles import load_profiles
+from streamchar.messages import ExposureReady
 
 
-def locate(uri: str, roots: Sequence[Path], max_bytes: int, checksum: str | None = None) -> Path:
-    """Return the file behind a URI after having verified that it may be read and is the announced one.
+class FetchSettings(Access):
+    """Which addresses the service may read; nothing unless it is named here."""
+
+    roots: tuple[Path, ...] = ()
+    """Folders below which exposures must lie, symbolic links resolved. Empty: no file may be read."""
+
+    hosts: tuple[str, ...] = ()
+    """Hosts that may be asked by ``https://``, as ``host``, ``host:port`` or ``*.example.org``. Redirections to other
+    hosts are never followed. Empty: none."""
+
+    buckets: tuple[str, ...] = ()
+    """Buckets of S3 that may be read, as ``bucket`` or ``bucket/prefix``. Empty: none."""
+
+
+class ExposureReader:
+    """Reads the exposures that are announced.
 
     Parameters
     ----------
-    uri
-        A path or a ``file://`` URI.
-    roots
-        Folders below which the file must lie; symbolic links are resolved on both sides.
-    max_bytes
-        Largest size.
-    checksum
-        SHA-256 in hexadecimal, optionally after ``sha256:``; not verified when None.
+    access
+        Which addresses may be read.
+    options
+        Limits and instrument profile.
 
     Raises
     ------
-    UnsupportedSchemeError, OutsideRootsError, FileTooLargeError, ChecksumError, ChecksumFormatError
-        Another attempt will not help.
-    FileMissingError, FileUnreadableError
-        Another attempt may help.
+    ConfigurationError
+        A folder of profiles, or the profile that is named, is wrong.
     """
-    path = local_path(uri)
-    try:
-        resolved = path.resolve()
-        allowed = [root.resolve() for root in roots]
-    except (OSError, RuntimeError, ValueError) as error:  # loops of links, embedded null bytes
-        raise OutsideRootsError(uri=_short(uri), roots=_list(roots)) from error
-    if not any(resolved.is_relative_to(root) for root in allowed):
-        raise OutsideRootsError(uri=_short(uri), roots=_list(roots))
-    try:
-        status = resolved.stat()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileMissingError(uri=_short(uri)) from error
-    except OSError as error:
-        raise FileUnreadableError(uri=_short(uri), detail=error.strerror) from error
-    if not resolved.is_file():
-        raise FileUnreadableError(uri=_short(uri), detail="not a regular file")
-    if status.st_size > max_bytes:
-        raise FileTooLargeError(uri=_short(uri), size=status.st_size, limit=max_bytes)
-    if checksum is not None:
-        verify(resolved, uri, checksum)
-    return resolved
 
+    def __init__(self, access: Access, options: ReadOptions | None = None) -> None:
+        self._access, self._options = access, options or ReadOptions()
+        self._profiles = load_profiles(self._options.profile_directories)
+        named = self._options.profile
+        self._profile = None if named is None else self._profiles.named(named)
 
-def local_path(uri: str) -> Path:
-    """Return the path that a URI names.
+    def read(self, event: ExposureReady) -> Exposure:
+        """Read the exposure of an event; the announcement says which exposure it is.
 
-    Raises
-    ------
-    UnsupportedSchemeError
-        The URI is not a local path.
-    """
-    try:
-        parts = urlsplit(uri)
-    except ValueError as error:
-        raise UnsupportedSchemeError(uri=_short(uri), scheme="") from error
-    if not parts.scheme:
-        return Path(uri)
-    if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
-        raise UnsupportedSchemeError(uri=_short(uri), scheme=parts.scheme)
-    return Path(unquote(parts.path))
+        Headers of files are often silent or wrong about that.
 
-
-def verify(path: Path, uri: str, checksum: str) -> None:
-    """Compare the SHA-256 of a file with the announced one.
-
-    Raises
-    ------
-    ChecksumFormatError, ChecksumError, FileUnreadableError
-        The checksum is malformed or different, or the file cannot be read.
-    """
-    announced = checksum.strip().lower().removeprefix("sha256:")
-    if len(announced) != _SHA256_DIGITS or not set(announced) <= set("0123456789abcdef"):
-        raise ChecksumFormatError(checksum=_short(checksum))
-    try:
-        with path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise FileUnreadableError(uri=_short(uri), detail=error.strerror) from error
-    if actual != announced:
-        raise ChecksumError(uri=_short(uri), actual=actual, announced=announced)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 300 else text[:300] + "..."
-
-
-def _list(roots: Sequence[Path]) -> str:
-    return ", ".join(map(str, roots)) or "none are configured"
+        Raises
+        ------
+        StreamcharError
+            Says what cannot be read and why; ``retryable`` says whether another attempt may help.
+        """
+        exposure = read_exposure(
+            event.uri,
+            self._options,
+            profile=self._profile,
+            access=self._access,
+            checksum=event.checksum,
+            companions=event.uris,
+            detector=event.detector,
+            profiles=self._profiles,
+        )
+        band = event.band or exposure.identity.band
+        exposure.identity = Identity(event.instrument, event.exposure, event.detector, band)
+        return exposure

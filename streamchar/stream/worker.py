@@ -19,7 +19,7 @@ from pathlib import Path
 
 from streamchar.errors import StreamcharError, Value
 from streamchar.stream import framing
-from streamchar.stream.errors import JobImportError, RetryableError
+from streamchar.stream.errors import JobImportError
 from streamchar.stream.job import (
     Category,
     Job,
@@ -102,7 +102,7 @@ def describe(error: BaseException) -> JobFailure:
     category: Category = "permanent"
     if isinstance(error, StreamcharError):
         code, sentence, values = error.code, str(error), dict(error.values)
-        if isinstance(error, RetryableError):
+        if error.retryable:
             category = "retryable"
     elif isinstance(error, MemoryError):
         category, code, sentence = (

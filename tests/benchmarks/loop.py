@@ -15,6 +15,7 @@ from streamchar.characterize.base import Task, Timing
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.task import CharacterizationResult, CharacterizeImage
 from streamchar.stream.characterize_job import CharacterizeJob, digest_of, load_config
+from streamchar.stream.fetch import ExposureReader, FetchSettings
 from streamchar.stream.job import Assignment, JobResult
 from tests.benchmarks.processes import answer, forget_peak, peak_bytes
 
@@ -38,8 +39,7 @@ def settings_of(path: Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "characterize": config.model_dump(mode="json"),
         "config_digest": digest_of(config),
-        "roots": [str(path.parent)],
-        "max_bytes": 4 << 30,
+        "fetch": {"roots": [str(path.parent)], "max_bytes": 4 << 30},
         "grades": {},
     }
 
@@ -63,8 +63,7 @@ def make_job(path: Path, configuration: Mapping[str, Any]) -> ObservedJob:
     return ObservedJob(
         CharacterizeImage(load_config(configuration)),
         config_digest=settings["config_digest"],
-        roots=[path.parent],
-        max_bytes=settings["max_bytes"],
+        reader=ExposureReader(FetchSettings.model_validate(settings["fetch"])),
         limits={},
     )
 

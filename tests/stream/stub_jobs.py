@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from streamchar.stream.errors import FileMissingError
+from streamchar.image.errors import FileMissingError
 from streamchar.stream.job import Assignment, Job, JobResult, Message, MetricDelta
 
 DIGEST = "sha256:" + "0" * 64

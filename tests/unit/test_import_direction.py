@@ -15,7 +15,7 @@ KERNELS = FOUNDATION | {"kernels"}
 IMAGE = KERNELS | {"image"}
 CHARACTERIZE = IMAGE | {"characterize", "tables"}
 CONTRACT = CHARACTERIZE | {"messages", "monitor", "products", "regions", "report"}
-SERVICE = CONTRACT | {"stream", "client", "contact", "archive"}
+SERVICE = CONTRACT | {"stored", "stream", "client", "contact", "archive"}
 TOP = SERVICE | {"dashboard", "telescope"}
 ALLOWED = {
     "errors": set(),
@@ -27,10 +27,11 @@ ALLOWED = {
     "regions": CHARACTERIZE | {"regions"},
     "products": CHARACTERIZE | {"regions", "products"},
     "report": CHARACTERIZE | {"monitor", "report"},
+    "stored": CHARACTERIZE | {"stored"},
     "messages": CHARACTERIZE | {"messages"},
     "monitor": CHARACTERIZE | {"messages", "monitor"},
     "contact": FOUNDATION | {"contact"},
-    "stream": CONTRACT | {"stream", "contact"},
+    "stream": CONTRACT | {"stored", "stream", "contact"},
     "client": CONTRACT | {"client", "contact"},
     "archive": CONTRACT | {"client", "archive"},
     "dashboard": TOP,

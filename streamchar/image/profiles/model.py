@@ -233,6 +233,14 @@ class Keys(Configuration):
     """Level of saturation in image units, after ``image.offset`` and ``image.scale``."""
     unit: Source | None = None
     """Unit of the pixels, after ``image.scale``."""
+    zero_point: Source | None = None
+    """Magnitude of one image unit over the whole exposure, after ``image.scale``."""
+    latitude: Source | None = None
+    """Of the telescope, degrees, north positive."""
+    longitude: Source | None = None
+    """Of the telescope, degrees, east positive."""
+    elevation: Source | None = None
+    """Of the telescope, metres."""
     seeing: Source | None = None
     """FWHM of stars as the camera's own pipeline measured it, arcseconds; kept as metadata ``SEEING`` for
     comparison."""

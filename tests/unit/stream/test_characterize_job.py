@@ -13,16 +13,12 @@ import pytest
 from streamchar.characterize.config import CharacterizeImageConfig
 from streamchar.errors import ConfigurationError, StreamcharError
 from streamchar.image import Exposure
+from streamchar.image.errors import ChecksumError, FileMissingError, OutsideRootsError
 from streamchar.image.fits import write_exposure
 from streamchar.messages import CatalogChunk, CatalogManifest, PsfModel, PsfQuality, decode
 from streamchar.messages.psf_chunks import join_psf_model
 from streamchar.stream.characterize_job import characterize, digest_of, load_config
-from streamchar.stream.errors import (
-    ChecksumError,
-    ConfigurationMismatchError,
-    FileMissingError,
-    OutsideRootsError,
-)
+from streamchar.stream.errors import ConfigurationMismatchError
 from streamchar.stream.job import Assignment, JobResult, parse_outcome, result_frame
 from tests.sdss import read_frame
 
@@ -51,8 +47,7 @@ def settings_for(frame: Path, **characterization: Any) -> dict[str, Any]:
     return {
         "characterize": config.model_dump(mode="json"),
         "config_digest": digest_of(config),
-        "roots": [str(frame.parent)],
-        "max_bytes": 1 << 30,
+        "fetch": {"roots": [str(frame.parent)]},
         "grades": {"default": {"seeing": {"yellow": 0.5, "orange": 1.0, "red": 5.0}}},
         "source": "night",
     }

@@ -1,93 +1,103 @@
-"""Which files may be read: only what lies below the roots, links resolved, of the announced bytes."""
+"""What the worker opens: the announced file by its instrument profile, nothing beyond the settings."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from streamchar.stream.errors import (
+from streamchar.errors import ConfigurationError
+from streamchar.image.errors import (
     ChecksumError,
-    ChecksumFormatError,
+    CompanionMissingError,
     FileMissingError,
-    FileTooLargeError,
-    FileUnreadableError,
+    HostRefusedError,
+    InvalidExposureError,
     OutsideRootsError,
-    PermanentError,
-    RetryableError,
-    UnsupportedSchemeError,
 )
-from streamchar.stream.fetch import locate
+from streamchar.image.fits import ReadOptions
+from streamchar.messages import ExposureReady
+from streamchar.stream.fetch import ExposureReader, FetchSettings
+from streamchar.stream.worker import describe
+from tests.fits_files import decam, plain
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    (folder / "a file.fits").write_bytes(b"pixels")
-    (tmp_path / "secret").write_bytes(b"secret")
-    (folder / "link").symlink_to(tmp_path / "secret")
-    (folder / "loop").symlink_to(folder / "loop")
-    return folder
+def announced(uri: object, **fields: Any) -> ExposureReady:
+    event = {"event_id": "e", "instrument": "Announced", "exposure": 5, "detector": 60, **fields}
+    return ExposureReady.model_validate({"created_at": "2026-11-22T00:00:00Z", "uri": str(uri), **event})
 
 
-def test_paths_and_file_uris_below_a_root(root: Path) -> None:
-    file = root / "a file.fits"
-    digest = hashlib.sha256(b"pixels").hexdigest()
-    for uri in (
-        str(file),
-        f"file://{root}/a%20file.fits",
-        f"file://localhost{root}/a%20file.fits",
-        f"{root}/x/../a file.fits",
+def test_nothing_may_be_read_by_default(tmp_path: Path) -> None:
+    reader = ExposureReader(FetchSettings())
+    for uri, error in (
+        (plain(tmp_path), OutsideRootsError),
+        ("https://example.org/a.fits", HostRefusedError),
+        ("s3://bucket/a.fits", HostRefusedError),
     ):
-        assert locate(uri, [root], 100, f"sha256:{digest}") == file.resolve()
+        with pytest.raises(error, match="none are configured"):
+            reader.read(announced(uri))
 
 
-@pytest.mark.parametrize(
-    ("uri", "error"),
-    [
-        ("{root}/../secret", OutsideRootsError),
-        ("{root}/link", OutsideRootsError),
-        ("/etc/passwd", OutsideRootsError),
-        ("file:///etc/passwd", OutsideRootsError),
-        ("a file.fits", OutsideRootsError),
-        ("", OutsideRootsError),
-        ("{root}/nul\0byte", OutsideRootsError),
-        ("s3://bucket/key", UnsupportedSchemeError),
-        ("file://otherhost{root}/a%20file.fits", UnsupportedSchemeError),
-        ("http://[bad", UnsupportedSchemeError),
-        ("{root}/absent.fits", FileMissingError),
-        ("{root}/a file.fits/below", FileMissingError),
-        ("{root}", FileUnreadableError),
-        ("{root}/" + "x" * 300, FileUnreadableError),
-    ],
-)
-def test_refusals(root: Path, uri: str, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        locate(uri.replace("{root}", str(root)), [root], 100)
+def test_the_announced_detector_chooses_among_the_images_of_a_file(tmp_path: Path) -> None:
+    image = decam(tmp_path)
+    reader = ExposureReader(FetchSettings(roots=(tmp_path,)))
+    exposure = reader.read(announced(image))
+    assert (exposure.identity.instrument, exposure.identity.detector) == ("Announced", 60)
+    assert exposure.image.mean() == pytest.approx(
+        reader.read(announced(image, detector=33)).image.mean() + 27
+    )
+    with pytest.raises(InvalidExposureError, match="none is detector 4; say which"):
+        reader.read(announced(image, detector=4))
 
 
-def test_link_loops_size_checksum_and_no_roots(root: Path) -> None:
-    file = str(root / "a file.fits")
-    with pytest.raises((OutsideRootsError, FileUnreadableError)):
-        locate(str(root / "loop"), [root], 100)
-    with pytest.raises(FileTooLargeError, match="6 bytes"):
-        locate(file, [root], 5)
-    with pytest.raises(ChecksumError, match="announced was 0000"):
-        locate(file, [root], 100, "sha256:" + "0" * 64)
-    with pytest.raises(ChecksumFormatError):
-        locate(file, [root], 100, "md5:abc")
-    with pytest.raises(OutsideRootsError, match="none are configured"):
-        locate(file, [], 100)
+def test_companions_are_found_by_name_or_announced(tmp_path: Path) -> None:
+    image = decam(tmp_path)
+    mask, weight = (image.with_name(image.name.replace("_ooi_", f"_oo{letter}_")) for letter in "dw")
+    reader = ExposureReader(FetchSettings(roots=(tmp_path,)))
+    moved = mask.rename(tmp_path / "elsewhere.fits.fz")
+    with pytest.raises(
+        CompanionMissingError, match=r"_ood_.*the profile decam-instcal needs the mask"
+    ) as caught:
+        reader.read(announced(image))
+    assert describe(caught.value).category == "retryable"
+    exposure = reader.read(announced(image, uris=(str(moved), str(weight))))
+    assert exposure.mask.any()
+    with pytest.raises(InvalidExposureError, match="3 further files"):
+        reader.read(announced(image, uris=(str(moved), str(weight), str(weight))))
+    outside = tmp_path.parent / "outside.fits.fz"
+    outside.write_bytes(moved.read_bytes())
+    with pytest.raises(OutsideRootsError):
+        reader.read(announced(image, uris=(str(outside), str(weight))))
+    mask.symlink_to(outside)
+    with pytest.raises(OutsideRootsError):
+        reader.read(announced(image))
 
 
-@given(st.text(max_size=50))
-def test_whatever_is_announced_nothing_else_is_raised(uri: str) -> None:
-    try:
-        found = locate(uri, [Path("/nonexistent-root")], 100)
-    except (PermanentError, RetryableError):
-        return
-    assert found.is_relative_to("/nonexistent-root")
+def test_profiles_limits_and_checksums_are_honoured(tmp_path: Path) -> None:
+    image = plain(tmp_path)
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    reader = ExposureReader(FetchSettings(roots=(tmp_path,)), ReadOptions(gain=4.0, profile="plain"))
+    assert reader.read(announced(image, checksum=f"sha256:{digest}")).observation.gain == 4.0
+    with pytest.raises(ChecksumError):
+        reader.read(announced(image, checksum="sha256:" + "0" * 64))
+    with pytest.raises(ConfigurationError, match="neither a known profile"):
+        ExposureReader(FetchSettings(), ReadOptions(profile="unheard-of"))
+    with pytest.raises(ConfigurationError, match="not a directory"):
+        ExposureReader(FetchSettings(), ReadOptions(profile_directories=(tmp_path / "absent",)))
+
+
+@pytest.mark.parametrize(("name", "category"), [("absent.fits", "retryable"), ("text.fits", "permanent")])
+def test_failures_are_retried_only_where_that_may_help(tmp_path: Path, name: str, category: str) -> None:
+    (tmp_path / "text.fits").write_text("no image")
+    with pytest.raises(Exception) as caught:
+        ExposureReader(FetchSettings(roots=(tmp_path,))).read(announced(tmp_path / name))
+    assert describe(caught.value).category == category
+    assert isinstance(caught.value, FileMissingError) == (category == "retryable")
+
+
+def test_access_cannot_be_switched_off_by_accident() -> None:
+    with pytest.raises(ValidationError):
+        FetchSettings.model_validate({"roots": None})
