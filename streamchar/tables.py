@@ -49,7 +49,6 @@ _FITS_FORMATS: Mapping[str, tuple[str, int | None]] = {
     "<u8": ("K", 2**63),
     "<f4": ("E", None),
     "<f8": ("D", None),
-    "?": ("L", None),
 }
 """FITS letter and zero point by type: unsigned integers are kept by a shift (FITS standard 4.0, section 7.3)."""
 
@@ -91,7 +90,7 @@ class ColumnDescription(Protocol):
 
     @property
     def dtype(self) -> str:
-        """Type in NumPy notation, ``?`` for a flag."""
+        """Type in NumPy notation, ``?`` for a flag, ``<U8`` for text of at most eight characters."""
         ...
 
     @property
@@ -210,7 +209,8 @@ class DescribedTable:
         fields, arrays = [], []
         for column, values in self.described():
             array = pa.array(np.ascontiguousarray(values).reshape(-1))
-            about = {"unit": column.unit, "description": column.doc}
+            about = {"unit": column.unit} if column.unit else {}
+            about["description"] = column.doc
             if values.ndim > 1:
                 array = pa.FixedSizeListArray.from_arrays(array, math.prod(values.shape[1:]))
                 about["shape"] = json.dumps(values.shape[1:])
@@ -219,6 +219,11 @@ class DescribedTable:
         about = {
             "streamchar": json.dumps({"metadata": dict(self.metadata), "aliases": dict(self.aliases)}),
             "table_meta_yaml": self._astropy_header(),
+        }
+        about |= {
+            f"table::len::{column.name}": str(np.dtype(column.dtype).itemsize // 4)
+            for column in self.columns
+            if "U" in column.dtype
         }
         return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=about))
 
@@ -230,7 +235,7 @@ class DescribedTable:
             {
                 "name": column.name,
                 **({"unit": column.unit} if column.unit else {}),
-                "datatype": "bool" if column.dtype == "?" else np.dtype(column.dtype).name,
+                "datatype": "string" if "U" in column.dtype else np.dtype(column.dtype).name,
                 **({"description": column.doc} if column.doc else {}),
             }
             for column in self.columns
@@ -255,13 +260,14 @@ class DescribedTable:
     def to_fits(self) -> HDUList:
         """Return a FITS binary table: units in ``TUNITn``, meanings in ``TCOMMn``, aliases in ``ALIASn``.
 
-        Metadata go into the header of the table under their own names; lists are written as text.
+        Metadata go into the header of the table under their own names; lists are written as text. What is not ASCII
+        in text becomes question marks: FITS has no other characters.
         """
         from astropy.io import fits
 
         made = []
         for column, values in self.described():
-            letter, zero = _FITS_FORMATS[np.dtype(column.dtype).str if column.dtype != "?" else "?"]
+            letter, zero = _fits_format(column.dtype)
             shape = values.shape[1:]
             made.append(
                 fits.Column(
@@ -272,7 +278,7 @@ class DescribedTable:
                     dim=f"({','.join(str(length) for length in reversed(shape))})"
                     if len(shape) > 1
                     else None,
-                    array=values,
+                    array=np.char.encode(values, "ascii", "replace") if values.dtype.kind == "U" else values,
                 )
             )
         hdu = fits.BinTableHDU.from_columns(made, name="SOURCES")
@@ -364,20 +370,36 @@ class DescribedTable:
         return buffer.getvalue()
 
 
+def _fits_format(dtype: str) -> tuple[str, int | None]:
+    if dtype == "?":
+        return "L", None
+    kind = np.dtype(dtype)
+    return (f"{kind.itemsize // 4}A", None) if kind.kind == "U" else _FITS_FORMATS[kind.str]
+
+
 def parquet_bytes(table: pa.Table) -> bytes:
-    """Write an Arrow table as Parquet: floating columns split into byte streams, all compressed with zstd."""
+    """Write an Arrow table as Parquet: floating columns split into byte streams, all compressed with zstd.
+
+    Units and descriptions are in the file's metadata, ``table_meta_yaml``. Arrow's own schema repeats them for each
+    field and is three times as large as a small catalogue: it is kept only for columns that are lists.
+    """
     pa = _import_pyarrow()
     kinds = {field.name: field.type for field in table.schema}
+    has_lists = any(pa.types.is_fixed_size_list(kind) for kind in kinds.values())
     sink = pa.BufferOutputStream()
-    pa.parquet.write_table(
-        table,
+    with pa.parquet.ParquetWriter(
         sink,
+        table.schema,
         compression="zstd",
-        use_dictionary=[name for name, kind in kinds.items() if pa.types.is_dictionary(kind)],
+        use_dictionary=[name for name, kind in kinds.items() if pa.types.is_string(kind)],
         column_encoding={
             name: "BYTE_STREAM_SPLIT" for name, kind in kinds.items() if pa.types.is_floating(kind)
         },
-    )
+        store_schema=has_lists,
+    ) as writer:
+        writer.write_table(table)
+        if not has_lists:
+            writer.add_key_value_metadata(table.schema.metadata or {})
     return bytes(sink.getvalue())
 
 

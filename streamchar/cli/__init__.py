@@ -19,6 +19,7 @@ _COMMANDS = {
     "watch": ("streamchar.cli.watch", "watch"),
     "dashboard": ("streamchar.cli.dashboard", "dashboard"),
     "tail": ("streamchar.cli.tail", "tail"),
+    "archive": ("streamchar.cli.archive", "archive"),
     "lag": ("streamchar.cli.lag", "lag"),
     "verify": ("streamchar.cli.verify", "verify"),
 }
