@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from streamchar.cli.connection import ConfigOption, JsonOption, OverrideOption, connect
+
+if TYPE_CHECKING:
+    from streamchar.stream.hidden import OpenTransaction
+    from streamchar.stream.progress import PartitionProgress
+    from streamchar.stream.settings import ServiceSettings
 
 
 def lag(config: ConfigOption = None, override: OverrideOption = None, as_json: JsonOption = False) -> None:
@@ -20,11 +26,17 @@ def lag(config: ConfigOption = None, override: OverrideOption = None, as_json: J
     keeps it in the metadata of its commits. A lag that grows needs more workers; a lag that stands still with idle
     workers is a slow exposure or a stopped service.
 
+    A transaction that hangs hides what was written after it from every reader: it is told on standard error, with the
+    command that ends it.
+
     Example: streamchar lag -c kafka.bootstrap=broker:9092
     """
-    from streamchar.stream.progress import read_progress
+    from streamchar.stream.hidden import explain
 
-    found = asyncio.run(read_progress(connect(config, override)))
+    settings = connect(config, override)
+    found, hanging = asyncio.run(_look(settings))
+    if hanging:
+        typer.echo(explain(hanging, settings.kafka.bootstrap), err=True)
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(partition) for partition in found], indent=2))
         return
@@ -45,3 +57,10 @@ def lag(config: ConfigOption = None, override: OverrideOption = None, as_json: J
     table.add_section()
     table.add_row("all", "", "", "", "", str(sum(partition.lag for partition in found)))
     Console().print(table)
+
+
+async def _look(settings: ServiceSettings) -> tuple[list[PartitionProgress], list[OpenTransaction]]:
+    from streamchar.stream.hidden import hanging_transactions
+    from streamchar.stream.progress import read_progress
+
+    return await read_progress(settings), await hanging_transactions(settings)

@@ -109,7 +109,14 @@ class ReadStalledError(StreamError):
     """Committed records could not be read to the end."""
 
     code = "read_stalled"
-    template = "nothing could be read of {partitions} for {seconds:.0f} s: a transaction is left open there"
+    template = "nothing could be read of {partitions} for {seconds:.0f} s: a transaction is open there"
+
+
+class HangingTransactionError(ReadStalledError):
+    """A transaction that nobody will end hides committed records."""
+
+    code = "hanging_transaction"
+    template = "readers of committed records do not get to the end.\n{explanation}"
 
 
 class ReplayError(StreamError):

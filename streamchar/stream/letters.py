@@ -117,8 +117,19 @@ class Selection:
         )
 
 
-async def read_letters(settings: ServiceSettings, selection: Selection | None = None) -> list[Letter]:
+async def read_letters(
+    settings: ServiceSettings, selection: Selection | None = None, *, wait: bool = False
+) -> list[Letter]:
     """Read the dead letters, oldest first.
+
+    Parameters
+    ----------
+    settings
+        Which brokers and topics.
+    selection
+        Which letters; all when omitted.
+    wait
+        Whether to wait for those of transactions that are open now.
 
     Raises
     ------
@@ -128,7 +139,7 @@ async def read_letters(settings: ServiceSettings, selection: Selection | None = 
     names = settings.topics.names
     replayed = set()
     letters = []
-    async for record in read_all(settings.kafka, [names.exposure_ready, names.dlq]):
+    async for record in read_all(settings.kafka, [names.exposure_ready, names.dlq], wait=wait):
         if record.topic == names.dlq:
             letters.append(record)
         elif mark := read_replay(tuple(record.headers)).of:
@@ -167,7 +178,7 @@ async def replay(settings: ServiceSettings, selection: Selection, *, again: bool
     try:
         letters = [
             letter
-            for letter in await read_letters(settings, selection)
+            for letter in await read_letters(settings, selection, wait=True)
             if letter.is_whole and (again or not letter.replayed)
         ]
         if letters:

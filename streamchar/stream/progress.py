@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
 
 from streamchar.stream.errors import BrokerUnreachableError
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.reading import partitions_of
 from streamchar.stream.settings import ServiceSettings
+
+_RETRY_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ async def read_ledgers(settings: ServiceSettings) -> dict[TopicPartition, Offset
     try:
         async with asyncio.timeout(kafka.start_timeout):
             await admin.start()
-            committed = await admin.list_consumer_group_offsets(kafka.group)
+            committed = await _read_offsets(admin, kafka.group)
     except (TimeoutError, KafkaError) as error:
         raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
     finally:
@@ -64,6 +68,19 @@ async def read_ledgers(settings: ServiceSettings) -> dict[TopicPartition, Offset
         for partition, found in committed.items()
         if partition.topic in settings.topics.inputs() and found.offset >= 0
     }
+
+
+async def _read_offsets(admin: AIOKafkaAdminClient, group: str) -> Mapping[TopicPartition, OffsetAndMetadata]:
+    """Read a group's offsets, again and again while its coordinator is not there: a fresh cluster makes it first."""
+    while True:
+        try:
+            found: Mapping[TopicPartition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(group)
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            return found
 
 
 async def read_progress(settings: ServiceSettings) -> list[PartitionProgress]:

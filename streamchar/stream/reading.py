@@ -1,4 +1,7 @@
-"""Reading topics from beginning to end, as they are at the start of the reading: committed records only, no group."""
+"""Reading topics from beginning to end, as they are at the start of the reading: committed records only, no group.
+
+The end is that of all records: those of a transaction that is open at the start are waited for.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ async def read_all(
     *,
     begin: Mapping[TopicPartition, int] | None = None,
     patience: float = PATIENCE,
+    wait: bool = True,
 ) -> AsyncGenerator[RawRecord, None]:
     """Yield every committed record of the topics, up to what there was at the beginning.
 
@@ -41,6 +45,8 @@ async def read_all(
         First offset by partition where it is not the oldest record.
     patience
         Seconds to wait for records that an open transaction hides.
+    wait
+        Whether to wait for them at all.
 
     Raises
     ------
@@ -51,6 +57,7 @@ async def read_all(
     ReadStalledError
         Records stayed hidden.
     """
+    all_records = AIOKafkaConsumer(isolation_level="read_uncommitted", **kafka.connection())
     consumer = AIOKafkaConsumer(
         isolation_level="read_committed",
         enable_auto_commit=False,
@@ -59,11 +66,11 @@ async def read_all(
         **kafka.connection(),
     )
     try:
-        following, end = await _open(consumer, kafka, topics, begin or {})
+        following, end = await _open(consumer, all_records if wait else consumer, kafka, topics, begin or {})
         async for record in _read(consumer, kafka, following, end, patience):
             yield record
     finally:
-        await consumer.stop()
+        await asyncio.gather(consumer.stop(), all_records.stop())
 
 
 async def partitions_of(kafka: KafkaSettings, topics: Collection[str]) -> list[TopicPartition]:
@@ -92,18 +99,21 @@ async def partitions_of(kafka: KafkaSettings, topics: Collection[str]) -> list[T
 
 async def _open(
     consumer: AIOKafkaConsumer,
+    counter: AIOKafkaConsumer,
     kafka: KafkaSettings,
     topics: Collection[str],
     begin: Mapping[TopicPartition, int],
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-    """Assign all partitions; return where to begin and to end with each."""
+    """Assign all partitions; return where to begin and, as the ``counter`` sees it, to end with each."""
     try:
         async with asyncio.timeout(kafka.start_timeout):
             await consumer.start()
+            if counter is not consumer:
+                await counter.start()
             partitions = await partitions_of(kafka, topics)
             consumer.assign(partitions)
             first: dict[TopicPartition, int] = await consumer.beginning_offsets(partitions)
-            end: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+            end: dict[TopicPartition, int] = await counter.end_offsets(partitions)
     except (TimeoutError, KafkaError) as error:
         raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
     following = {
@@ -149,5 +159,7 @@ async def _read(
         if following != before:
             last = loop.time()
         elif loop.time() - last > patience:
-            names = ", ".join(f"{partition.topic}[{partition.partition}]" for partition in open_)
-            raise ReadStalledError(partitions=names, seconds=patience)
+            places = (
+                f"{place.topic}[{place.partition}] from offset {following[place]} on" for place in open_
+            )
+            raise ReadStalledError(partitions=", ".join(places), seconds=patience)

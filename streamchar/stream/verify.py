@@ -27,7 +27,9 @@ from streamchar.messages import (
 from streamchar.messages.base import ProductMessage
 from streamchar.messages.catalog_chunks import digest_of
 from streamchar.stream.dead_letters import Origin, read_passage
+from streamchar.stream.errors import HangingTransactionError
 from streamchar.stream.events import Identity, identity_of, utc_now
+from streamchar.stream.hidden import explain, hanging_transactions
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.progress import read_ledgers
 from streamchar.stream.raw_records import RawRecord
@@ -124,9 +126,12 @@ async def verify(
     ------
     BrokerUnreachableError, TopicsMissingError, ReadStalledError
         The topics cannot be read.
+    HangingTransactionError
+        A transaction that nobody will end hides records; says which, and the command that ends it.
     """
     if allow_repeats is None:
         allow_repeats = settings.delivery.mode == "at_least_once"
+    await _refuse_hidden(settings)
     # Progress is read first: what was finished by then must be visible afterwards.
     progress = await read_ledgers(settings)
     night = Evidence(settings.topics.names, settings.limits.duplicate_window, allow_repeats)
@@ -137,6 +142,13 @@ async def verify(
         async for record in read_all(settings.kafka, topics, patience=patience):
             night.add(record)
     return night.report(progress)
+
+
+async def _refuse_hidden(settings: ServiceSettings) -> None:
+    """Judge nothing that cannot be seen."""
+    hanging = await hanging_transactions(settings)
+    if hanging:
+        raise HangingTransactionError(explanation=explain(hanging, settings.kafka.bootstrap))
 
 
 @dataclass

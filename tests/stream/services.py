@@ -172,7 +172,9 @@ class Night:
         settings = self.settings()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            async for record in read_all(settings.kafka, [self.topics.exposure_status], begin=begin):
+            async for record in read_all(
+                settings.kafka, [self.topics.exposure_status], begin=begin, wait=False
+            ):
                 status = decode(record.value or b"", record.headers)
                 assert isinstance(status, ExposureStatus)
                 found.add((status.source.partition, status.source.offset))
