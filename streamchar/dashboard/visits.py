@@ -210,8 +210,8 @@ class Visits:
         self._forgotten = 0
         self._frame_count = 0
         self._unsorted = False
-        self._code_sets: list[tuple[str, ...]] = [()]
-        self._code_numbers: dict[tuple[str, ...], int] = {(): 0}
+        self._code_sets: list[tuple[str, ...]] = [(), ("other",)]
+        self._code_numbers = {codes: number for number, codes in enumerate(self._code_sets)}
 
     def __len__(self) -> int:
         return len(self._visits)
@@ -290,7 +290,9 @@ class Visits:
         self._note_closed(row, message)
 
     def _measured(self, message: PsfQuality, recorded: float) -> None:
-        visit = self._touch((message.instrument, message.exposure), recorded)
+        key = message.instrument, message.exposure
+        known = self._visits.get(key)
+        visit = self._touch(key, recorded if known is None else known.at)
         visit.band, visit.tense = message.band or visit.band, message.tense
         row = self._frame(visit, message.detector)
         for name, value in (
@@ -364,7 +366,7 @@ class Visits:
         number = self._code_numbers.get(codes)
         if number is None:
             if len(self._code_sets) >= CODE_SETS:
-                return self._code_number(("other",)) if codes != ("other",) else 0
+                return self._code_numbers["other",]
             number = self._code_numbers[codes] = len(self._code_sets)
             self._code_sets.append(codes)
         return number

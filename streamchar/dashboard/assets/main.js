@@ -409,7 +409,7 @@ function drawRows(all) {
 function makeRow(item) {
   if (item.key === "more") return h("tr", { class: "more" }, h("td", { colspan: 11 }));
   const button = h("button", { type: "button" }, String(item.exposure));
-  const row = h("tr", { class: "row", click: () => choose(item) }, ["", "", "", "picture", "number", "number", "number wide", "number wide", "number medium", "", ""].map((name) => h("td", { class: name || null })));
+  const row = h("tr", { class: "row", click: () => choose(item) }, ["", "", "", "picture", "number", "number medium", "number wide", "number wide", "number medium", "medium", "outcomes"].map((name) => h("td", { class: name || null })));
   row.children[1].append(button);
   return row;
 }
@@ -426,9 +426,9 @@ function fillRow(row, visit, bands, range, outlines) {
   text(cells[6], count(visit.stars));
   text(cells[7], count(visit.sources));
   text(cells[8], visit.latency_max === null ? DASH : `${seconds(visit.latency_max)} s`);
-  cells[9].replaceChildren(h("span", { class: "counts" }, h("span", { class: "of" }, `${visit.done}/${visit.frames}`),
+  cells[10].replaceChildren(h("span", { class: "counts" }, h("span", { class: "of" }, `${visit.done}/${visit.frames}`),
     ["degraded", "failed", "expired"].filter((name) => visit[name]).map((name) => h("span", { tone: outcomeColor(name), title: name }, `${visit[name]} ${name}`))));
-  cells[10].replaceChildren(visit.grade === "unknown" ? DASH : h("span", { class: "grade" }, gradeSign(visit.grade), h("span", {}, visit.grade)));
+  cells[9].replaceChildren(visit.grade === "unknown" ? DASH : h("span", { class: "grade" }, gradeSign(visit.grade), h("span", {}, visit.grade)));
 }
 
 /** The detectors of the chosen exposure under its row, with their reports and thumbnails. */
