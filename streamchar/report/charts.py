@@ -40,8 +40,8 @@ _SETTINGS: Any = {
     "xtick.color": "0.35",
     "ytick.color": "0.35",
 }
-_SIZES: dict[Panel, tuple[float, float]] = {"stamps": (5.6, 3.9), "timings": (5.6, 4.4), "sizes": (5.6, 4.4)}
-_SIZE = (5.6, 4.4)
+_SIZES: dict[Panel, tuple[float, float]] = {"stamps": (5.0, 3.6), "timings": (5.0, 4.2)}
+_SIZE = (5.0, 4.0)
 _DPI = 110
 
 

@@ -192,4 +192,4 @@ def _trend(
         element("span", "in order →"),
         class_="range",
     )
-    return element("figure", element("h3", label), plot, ends, class_="trend")
+    return element("figure", element("h2", label), plot, ends, class_="trend")

@@ -179,7 +179,7 @@ def summary_table(summary: Summary) -> Html:
             element(
                 "tr",
                 element("th", element("code", item.name), scope="row"),
-                element("td", shown, class_="number"),
+                element("td", shown, class_="number wrap" if isinstance(value, tuple) else "number"),
                 element("td", item.metadata["unit"]),
                 element("td", item.metadata["doc"], class_="muted"),
             )
