@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,15 @@ from streamchar.characterize.background import BackgroundList
 from streamchar.characterize.base import Task
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.cosmic_rays import CosmicRays
+from streamchar.characterize.depth import FiducialConditions, measure_depth, zenith_distance
+from streamchar.characterize.measurement.higher_moments import ORDERS, HigherOrderMomentsSource
+from streamchar.characterize.measurement.neighbours import undisturbed
 from streamchar.characterize.psf.measure import PsfMeasurement
 from streamchar.characterize.psf.width import effective_fwhm
 from streamchar.characterize.statistics import clipped
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure, Moments, Psf
+from streamchar.kernels import higher_moments
 
 Array = NDArray[np.float64]
 NAN = float("nan")
@@ -36,6 +41,12 @@ class SummaryConfig(Configuration):
     """Stars with a lower PSF-flux signal to noise are left out of the residuals."""
     star_signal_to_noise_max: float = Field(default=1000.0, gt=0)
     """Stars with a higher PSF-flux signal to noise are left out of the residuals."""
+    mag_lim_signal_to_noise: float = Field(default=5.0, gt=0)
+    """Signal to noise at the magnitude limit."""
+    max_effective_transparency: float = Field(default=np.inf, gt=0)
+    """Largest factor of the effective time from the zero point."""
+    fiducials: Mapping[str, FiducialConditions] = dict.fromkeys("ugrizy", FiducialConditions())
+    """By band: what effective times refer to."""
 
 
 def _figure(unit: str, doc: str) -> float:
@@ -94,6 +105,13 @@ class Summary:
     )
     star_e_median: float = _figure("", "median ellipticity of the stars, all used and reserved")
     star_un_normalized_e_median: float = _figure("pixel2", "median of the moments' unnormalised ellipticity")
+    star_coma1_median: float = _figure("", "median of M30 + M12 of the stars, standardised moments")
+    star_coma2_median: float = _figure("", "median of M21 + M03")
+    star_trefoil1_median: float = _figure("", "median of M30 - 3 M12")
+    star_trefoil2_median: float = _figure("", "median of 3 M21 - M03")
+    star_kurtosis_median: float = _figure("", "median of M40 + 2 M22 + M04; 2 for a Gaussian")
+    star_e41_median: float = _figure("", "median of M40 - M04")
+    star_e42_median: float = _figure("", "median of 2 (M31 + M13)")
     max_dist_to_nearest_psf: float = _figure(
         "pixel", "largest distance of a good pixel to the nearest PSF star"
     )
@@ -111,10 +129,17 @@ class Summary:
         metadata={"unit": "deg", "doc": "declination of the corners, counter-clockwise from the first pixel"},
     )
     pixel_scale: float = _figure("arcsec", "size of a pixel")
+    zenith_distance: float = _figure("deg", "zenith distance of the centre at the middle of the exposure")
     exp_time: float = _figure("s", "exposure time")
+    zero_point: float = _figure("mag", "magnitude of one image unit over the whole exposure")
     sky_bg: float = _figure("adu", "sky level, sum of the medians of the background models")
     sky_noise: float = _figure("adu", "clipped standard deviation of the background-subtracted image")
     mean_var: float = _figure("adu2", "clipped mean of the variance plane")
+    mag_lim: float = _figure("mag", "magnitude of a star at the limiting signal to noise")
+    eff_time: float = _figure("s", "time that reaches that limit under fiducial conditions")
+    eff_time_psf_sigma_scale: float = _figure("", "factor of the effective time from the PSF width")
+    eff_time_sky_bg_scale: float = _figure("", "factor of the effective time from the sky level")
+    eff_time_zero_point_scale: float = _figure("", "factor of the effective time from the zero point")
     cosmic_ray_count: int = _count("cosmic rays found in the last repair")
     cosmic_ray_pixel_fraction: float = _figure("", "fraction of pixels in cosmic rays")
     source_count: int = _count("sources in the catalogue")
@@ -150,7 +175,25 @@ class ComputeSummary(Task[SummaryConfig]):
                 found.update(self._psf_model(exposure, exposure.psf))
             if catalog is not None and psf_measurement is not None:
                 found.update(self._stars(exposure, catalog, psf_measurement))
+            found.update(self._depth(exposure, found))
             return replace(Summary(), **found)
+
+    def _depth(self, exposure: Exposure, found: Mapping[str, Any]) -> dict[str, float]:
+        observation = exposure.observation
+        depth = measure_depth(
+            observation,
+            psf_sigma=found.get("psf_sigma", NAN),
+            psf_area=found.get("psf_area", NAN),
+            sky_bg=found["sky_bg"],
+            fiducial=self.config.fiducials.get(exposure.identity.band),
+            max_transparency=self.config.max_effective_transparency,
+            signal_to_noise=self.config.mag_lim_signal_to_noise,
+        )
+        return {
+            "zenith_distance": zenith_distance(observation, found.get("ra", NAN), found.get("dec", NAN)),
+            "zero_point": NAN if observation.zero_point is None else observation.zero_point,
+            **asdict(depth),
+        }
 
     def _noise(
         self, exposure: Exposure, background: BackgroundList, cosmic_rays: CosmicRays | None
@@ -239,6 +282,7 @@ class ComputeSummary(Task[SummaryConfig]):
             found["star_un_normalized_e_median"] = float(
                 np.median(np.hypot(shapes.xx - shapes.yy, 2 * shapes.xy))
             )
+            found.update(_asymmetries(exposure, catalog, everything))
             found["max_dist_to_nearest_psf"] = self._largest_distance(exposure, catalog, everything)
         return found
 
@@ -303,6 +347,31 @@ def _residuals(prefix: str, catalog: SourceCatalog, which: NDArray[np.bool_], ps
         found[f"{prefix}_delta_{name}_median"] = median
         found[f"{prefix}_delta_{name}_scatter"] = MAD_TO_SIGMA * float(np.median(np.abs(residual - median)))
     return found
+
+
+def _asymmetries(exposure: Exposure, catalog: SourceCatalog, which: NDArray[np.bool_]) -> dict[str, float]:
+    name = HigherOrderMomentsSource.name
+    if f"{name}_30" in catalog:
+        moments = [catalog[f"{name}_{order}"][which] for order in ORDERS]
+    else:
+        # PSF stars have no near neighbours that would have to be hidden.
+        places = (catalog[f"slot_Shape_{axis}"][which] for axis in ("x", "y", "xx", "yy", "xy"))
+        moments = [*higher_moments(undisturbed(exposure), *map(np.ascontiguousarray, places)).T]
+    m30, m21, m12, m03, m40, m31, m22, m13, m04 = moments
+    combinations = {
+        "coma1": m30 + m12,
+        "coma2": m21 + m03,
+        "trefoil1": m30 - 3 * m12,
+        "trefoil2": 3 * m21 - m03,
+        "kurtosis": m40 + 2 * m22 + m04,
+        "e41": m40 - m04,
+        "e42": 2 * (m31 + m13),
+    }
+    return {
+        f"star_{name}_median": float(np.median(values[np.isfinite(values)]))
+        for name, values in combinations.items()
+        if np.isfinite(values).any()
+    }
 
 
 def _coordinates(exposure: Exposure) -> dict[str, Any]:

@@ -201,6 +201,9 @@ def _digitize(scene: SceneConfig, electrons: Real, expected: Real, random: np.ra
         gain=camera.gain,
         read_noise=camera.read_noise,
         saturation=camera.saturation,
+        zero_point=BANDS[scene.band].zero_point
+        - scene.extinction
+        + 2.5 * float(np.log10(scene.exposure_time / camera.gain)),
     )
     frame = Exposure.from_image(
         image, gain=camera.gain, read_noise=camera.read_noise, observation=observation

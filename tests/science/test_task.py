@@ -168,6 +168,19 @@ class TestProducts:
         assert result.summary.source_count == len(result.catalog)
         assert result.summary.pixel_scale == pytest.approx(0.2, rel=1e-6)
 
+    def test_summary_tells_the_depth_and_the_stars_higher_moments(self, result):
+        summary, observation = result.summary, _scene("cosmic-rays").exposure.observation
+        # The errors of faint sources, less what their own photons add (4/3 of them under a Gaussian weight), are the sky's.
+        flux, error = (result.catalog[f"slot_PsfFlux_instFlux{end}"] for end in ("", "Err"))
+        faint = (flux > 5 * error) & (flux < 60 * error) & ~result.catalog["slot_PsfFlux_flag"]
+        sky_variance = np.median(error[faint] ** 2 - 4 / 3 * flux[faint] / GAIN)
+        limit = 25 / (2 * GAIN) + np.sqrt((25 / (2 * GAIN)) ** 2 + 25 * sky_variance)
+        assert summary.mag_lim == pytest.approx(observation.zero_point - 2.5 * np.log10(limit), abs=0.05)
+        # The wings of a seeing profile make it more peaked than a Gaussian, whose kurtosis is 2.
+        assert 2.0 < summary.star_kurtosis_median < 2.3
+        for name in ("coma1", "coma2", "trefoil1", "trefoil2", "e41", "e42"):
+            assert abs(getattr(summary, f"star_{name}_median")) < 0.05
+
     def test_source_ids_and_coordinates(self, result):
         catalog, exposure = result.catalog, result.exposure
         assert len(set(catalog["id"].tolist())) == len(catalog)
