@@ -15,7 +15,7 @@ INTERVAL = 2.0
 TIMEOUT = 4.0
 MAX_BYTES = 8 << 20
 
-_GAUGES = {
+GAUGES = {
     "streamchar_workers_ready": "ready",
     "streamchar_workers_busy": "busy",
     "streamchar_workers_spare": "spare",
@@ -23,13 +23,14 @@ _GAUGES = {
     "streamchar_events_backlog": "backlog",
     "streamchar_events_delayed": "delayed",
     "streamchar_breaker_open": "breaker",
+    "streamchar_publication_blocked": "blocked",
     "streamchar_oldest_unfinished_seconds": "oldest",
     "streamchar_consumer_lag": "lag",
 }
 """Metrics of which the sum over all labels is shown."""
 
-_ENDS = "streamchar_worker_ends_total"
-_INFO = "streamchar_build_info"
+ENDS = "streamchar_worker_ends_total"
+INFO = "streamchar_build_info"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class ServiceState:
     version
         Of the service.
     figures
-        See the values of ``_GAUGES``.
+        See the values of :data:`GAUGES`.
     ends
         Ended worker processes by cause.
     """
@@ -130,11 +131,11 @@ def read_metrics(address: str, text: str) -> ServiceState:
     version = ""
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name in _GAUGES:
-                name = _GAUGES[sample.name]
+            if sample.name in GAUGES:
+                name = GAUGES[sample.name]
                 figures[name] = figures.get(name, 0.0) + sample.value
-            elif sample.name == _ENDS:
+            elif sample.name == ENDS:
                 ends[sample.labels.get("cause", "")] = int(sample.value)
-            elif sample.name == _INFO:
+            elif sample.name == INFO:
                 version = sample.labels.get("version", "")
     return ServiceState(address, time.time(), "", version, figures, ends)

@@ -171,6 +171,9 @@ function drawBanners(all) {
   if (night.sections.services?.some((service) => service.figures.breaker > 0)) {
     list.push(["breaker", false, "The service has stopped its intake", "too many exposures failed in a row"]);
   }
+  if (night.sections.services?.some((service) => service.figures.blocked > 0)) {
+    list.push(["blocked", false, "The service cannot publish", "results wait until the brokers take them"]);
+  }
   const newest = all.at(-1);
   if (view.link === "live" && newest && now - newest.at > lateAfter(all)) {
     list.push(["stale", true, "No new exposure", `for ${span(now - newest.at)}; the latest is of ${clock(newest.at)} UTC`]);
@@ -181,7 +184,7 @@ function drawBanners(all) {
     text(line.lastElementChild, detail);
   });
   for (const tile of document.querySelectorAll(".tile")) {
-    tile.classList.toggle("old", list.some(([key]) => key !== "behind" && key !== "breaker"));
+    tile.classList.toggle("old", list.some(([key]) => !["behind", "breaker", "blocked"].includes(key)));
   }
 }
 
