@@ -1,7 +1,7 @@
 """Preset ``reference`` on a real SDSS frame, stage by stage, against what the reference task itself made of it.
 
 Up to the first PSF fit both do the same arithmetic and agree to rounding. From then on the PSF differs: with 54 stars at
-2.6 pixels FWHM a quadratic field is loosely determined, and the determiners differ by 0.8% in size at the centre and 7%
+2.6 pixels FWHM a quadratic field is loosely determined, and the determiners differ by 0.03% in size at the centre and 1%
 in the corners, which no star is near. What is measured with the PSF differs accordingly.
 """
 
@@ -150,18 +150,24 @@ class TestFirstRound:
                     differing[column.name] = count
         # A moments fit that does not converge is named by us and only flagged in general by the reference.
         differing.pop("ext_shapeHSM_HsmSourceMoments_flag_galsim", None)
+        # Tested below.
+        differing.pop("calib_psf_used", None)
         assert differing == {}
 
-    def test_psf_stars_are_the_same(self):
+    def test_psf_stars_are_the_same_but_for_one(self):
         pairs = _first_pairs()
-        for name in ("calib_psf_candidate", "calib_psf_used"):
-            np.testing.assert_array_equal(pairs.catalog[name][pairs.row], pairs.theirs[name].astype(bool))
+        candidate, used = (
+            np.asarray(pairs.catalog[name][pairs.row], bool) != np.asarray(pairs.theirs[name], bool)
+            for name in ("calib_psf_candidate", "calib_psf_used")
+        )
+        assert not candidate.any()
+        assert used.sum() <= 1
 
     def test_psf(self):
         psf = _first_round().exposure.psf
         theirs = fits.getdata(FOLDER / "stage1_psf.fits")
         ours = psf.kernel_images(*psf.average_position)[0]
-        assert np.abs(ours - theirs).max() < 0.06 * theirs.max()
+        assert np.abs(ours - theirs).max() < 0.015 * theirs.max()
 
 
 class TestEnd:
@@ -206,22 +212,34 @@ class TestEnd:
         ours, theirs = pairs.catalog[name][pairs.row], pairs.theirs[name].astype(bool)
         assert (ours & theirs).sum() >= 0.9 * max(ours.sum(), theirs.sum())
 
-    def test_psf_size_in_the_middle(self):
+    @pytest.mark.parametrize(
+        ("place", "x", "y", "limit"),
+        [
+            ("PRIMARY", 0.5, 0.5, 0.005),
+            ("LL", 0.0, 0.0, 0.015),
+            ("LR", 1.0, 0.0, 0.01),
+            ("UL", 0.0, 1.0, 0.005),
+            ("UR", 1.0, 1.0, 0.015),
+        ],
+    )
+    def test_psf_size(self, place, x, y, limit):
         psf = _whole().exposure.psf
         height, width = _whole().exposure.shape
         with fits.open(FOLDER / "psf_center.fits") as images:
-            theirs = images[0].data
-        ours = psf.kernel_images(0.5 * (width - 1), 0.5 * (height - 1))[0]
-        assert _sigma(ours) == pytest.approx(_sigma(theirs), rel=0.015)
+            theirs = images[place].data
+        ours = psf.kernel_images(x * (width - 1), y * (height - 1))[0]
+        assert _sigma(ours) == pytest.approx(_sigma(theirs), rel=limit)
 
-    def test_aperture_corrections_in_the_middle(self):
-        expected = json.loads((FOLDER / "summary.json").read_text())["apcorr_center"]
+    def test_aperture_corrections(self):
+        expected = json.loads((FOLDER / "summary.json").read_text())["apcorr_points"]
         height, width = _whole().exposure.shape
-        for name, value in expected.items():
+        x = np.array([0.5, 0.0, 1.0, 0.0, 1.0]) * (width - 1)
+        y = np.array([0.5, 0.0, 0.0, 1.0, 1.0]) * (height - 1)
+        for name, values in expected.items():
             if not name.endswith("Err"):
-                field = _whole().aperture_corrections[name]
-                found = field.evaluate(np.array([0.5 * (width - 1)]), np.array([0.5 * (height - 1)]))
-                assert found[0] == pytest.approx(value, rel=0.01), name
+                found = _whole().aperture_corrections[name].evaluate(x, y)
+                np.testing.assert_allclose(found, values, rtol=0.01, err_msg=name)
+                assert found[0] == pytest.approx(values[0], rel=0.005), name
 
     def test_classification(self):
         pairs = _final_pairs()

@@ -41,8 +41,10 @@ class PsfexConfig(Configuration):
     """Width of a super-pixel in pixels."""
     bad_mask_bits: tuple[str, ...] = ("INTRP", "SAT")
     """Pixels carrying one of these planes are left out."""
-    psfex_basis: Literal["pixel", "pixel_auto"] = "pixel_auto"
-    """Refine the brightest super-pixels together: always, or only for a FWHM below 3 pixels."""
+    psfex_basis: Literal["none", "pixel", "pixel_auto"] = "none"
+    """Refine the brightest super-pixels together: never, always, or only for a FWHM below 3 pixels. The reference's
+    ``pixel_auto`` takes most of its time below 3 pixels and leaves no trace: its models of real frames agree with
+    unrefined ones to 0.3 % in size, with refined ones to 1 %, and refined ones are no nearer to simulated truth."""
     photometric_flux_field: str = "base_CircularApertureFlux_9_0_instFlux"
     """Flux column that normalises the stars."""
     reject_flagged_centroids: bool = True
@@ -90,9 +92,8 @@ def fit_psfex(
 ) -> PsfFit:
     """Fit the model to the stars in rows ``index`` of the catalogue.
 
-    The refinement solves the same least-squares problem as the reference, for the brightest 400 super-pixels, by
-    conjugate gradients instead of a dense matrix of 2400 unknowns. The photon noise of the interpolated stars is
-    scaled as was meant.
+    The refinement, when asked for, solves the same least-squares problem as the reference, for the brightest 400 super-pixels, by
+    conjugate gradients instead of a dense matrix of 2400 unknowns.
 
     Raises
     ------
@@ -111,7 +112,9 @@ def fit_psfex(
     )
     stars = _prepare(grid, samples, polynomial)
     fwhm = _fwhm(catalog, index)
-    refined = config.psfex_basis == "pixel" or fwhm < _REFINE_BELOW_FWHM
+    refined = config.psfex_basis == "pixel" or (
+        config.psfex_basis == "pixel_auto" and fwhm < _REFINE_BELOW_FWHM
+    )
     stars, components, chi2 = _passes(grid, stars, fwhm, refined=refined)
     position = float(samples.x.mean()), float(samples.y.mean())
     psf = PixelBasisPsf(
@@ -204,10 +207,15 @@ def _passes(grid: Grid, stars: _Stars, fwhm: float, *, refined: bool) -> tuple[_
 
 
 def _make(stars: _Stars, accuracy: float) -> Array:
-    """Fit the polynomial of each super-pixel on its own, with a small ridge."""
+    """Fit the polynomial of each super-pixel on its own, with a small ridge.
+
+    Photon noise is that of a star of unit flux, next to nothing, as in PSFEx: the accuracy bounds the weight of bright
+    stars instead.
+    """
     samples, images, basis = stars.samples, stars.images, stars.basis
     flux = samples.flux[:, None, None]
-    weight = np.where(stars.clean, flux**2 / samples.variance(flux * images, accuracy), 0.0)
+    dim = replace(samples, signal_variance=samples.signal_variance / samples.flux)
+    weight = np.where(stars.clean, flux**2 / dim.variance(flux * images, accuracy), 0.0)
     count, terms = basis.shape
     grid = images.shape[1]
     weight = weight.reshape(count, -1)
