@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS
+from astropy.wcs import WCS, Sip
 
 from streamchar.image import Exposure, Identity, MaskPlanes, Observation
 from streamchar.image.fits import write_exposure
@@ -65,6 +65,7 @@ def sip_wcs():
     wcs = WCS(header)
     wcs.wcs.crval = [150.11632131234567, 2.2012345678901234]
     wcs.wcs.crpix = [28.123456789012345, 20.987654321098765]
+    wcs.sip = Sip(wcs.sip.a, wcs.sip.b, None, None, wcs.wcs.crpix)
     return wcs
 
 

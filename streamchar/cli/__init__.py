@@ -25,6 +25,7 @@ _COMMANDS = {
 }
 _GROUPS = {
     "config": ("streamchar.cli.config", "app"),
+    "instruments": ("streamchar.cli.instruments", "app"),
     "schema": ("streamchar.cli.schema", "app"),
     "topics": ("streamchar.cli.topics", "app"),
     "dlq": ("streamchar.cli.dlq", "app"),

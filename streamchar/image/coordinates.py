@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 _MAX_AXES = 4
 _MAX_SIP_ORDER = 9
 _SIP = ("A", "B", "AP", "BP")
+_WCS_KEY = re.compile(
+    r"WCSAXES|CRPIX\d|PC\d_\d|CDELT\d|CUNIT\d|CTYPE\d|CRVAL\d|P[VS]\d_\d+|LONPOLE|LATPOLE|RADESYS|EQUINOX|"
+    r"(A|B|AP|BP)_(ORDER|DMAX|\d_\d)"
+)
+"""Keys of coordinates; wcslib adds times and places, rounded, which are not its business."""
 
 
 def read_wcs(header: Header, rules: Coordinates, path: str) -> WCS | None:
@@ -46,8 +52,8 @@ def read_wcs(header: Header, rules: Coordinates, path: str) -> WCS | None:
             celestial = wcs.has_celestial
             if celestial:
                 wcs.wcs.set()
-    except UnreadableExposureError as error:
-        reason = str(error.values["detail"]).removeprefix("is damaged: ")
+    except (UnreadableExposureError, MemoryError) as error:  # wcslib calls a lack of tables a lack of memory
+        reason = str(error).strip().removeprefix(f"{path}: is damaged: ").splitlines()[0]
         detail = f"the world coordinates cannot be read: {reason} {hint}"
         raise InvalidExposureError(path=path, detail=detail) from error
     return wcs if celestial else None
@@ -98,7 +104,9 @@ def wcs_cards(wcs: WCS) -> list[Any]:
         header = wcs.to_header(relax=True)
     exact = _exact_values(wcs)
     cards = [
-        exact_card(card.keyword, exact.pop(card.keyword, card.value), card.comment) for card in header.cards
+        exact_card(card.keyword, exact.pop(card.keyword, card.value), card.comment)
+        for card in header.cards
+        if _WCS_KEY.fullmatch(card.keyword)
     ]
     return cards + [exact_card(key, value) for key, value in exact.items()]
 
@@ -123,7 +131,6 @@ def _exact_values(wcs: WCS) -> dict[str, Any]:
             values[f"{name}_ORDER"] = len(coefficients) - 1
             for i, j in zip(*coefficients.nonzero(), strict=True):
                 values[f"{name}_{i}_{j}"] = float(coefficients[i, j])
-        values.update({f"CRPIX{i + 1}": float(wcs.sip.crpix[i]) for i in range(2)})
     return values
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -22,7 +23,7 @@ from streamchar.image.assembly import Wanted, assemble, facts_of
 from streamchar.image.errors import CompanionMissingError, FileMissingError, InvalidExposureError
 from streamchar.image.exposure import Exposure
 from streamchar.image.fits_writing import replacing, write_exposure, write_hdus
-from streamchar.image.opening import FileLimits, opened, reading
+from streamchar.image.opening import FileLimits, card_value, opened, reading
 from streamchar.image.profiles import InstrumentProfile, ProfileSet, load_profiles
 from streamchar.image.profiles.model import IMAGE_FILE
 
@@ -33,6 +34,7 @@ __all__ = [
     "ReadOptions",
     "choose_profile",
     "companion_addresses",
+    "inspect_file",
     "read_exposure",
     "replacing",
     "write_exposure",
@@ -191,3 +193,54 @@ def _first_present(places: Sequence[str], access: Access, stack: ExitStack) -> L
         except FileMissingError:
             continue
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a file looks like to the instrument profiles.
+
+    Attributes
+    ----------
+    profile
+        The one in force.
+    lines
+        For people: what recognises the file, its images, and where the profile looks for further files.
+    """
+
+    profile: InstrumentProfile
+    lines: tuple[str, ...]
+
+
+def inspect_file(
+    source: str | Path, known: ProfileSet, named: str | None, limits: FileLimits, access: Access | None = None
+) -> Inspection:
+    """Tell which profiles recognise a file and where the one in force looks for further files.
+
+    Raises
+    ------
+    StreamcharError
+        The file cannot be opened, or no profile is in force.
+    """
+    uri, hdu = split_extension(str(source))
+    with local_file(uri, access or Access()) as file, opened(file.path, limits, uri) as hdus:
+        with reading(uri):
+            facts = facts_of(hdus, file.name, hdu)
+        matching = ", ".join(
+            f"{profile.name} (priority {profile.priority})" for profile in known.matching(facts)
+        )
+        chosen = choose_profile(hdus, file, known, named, hdu)
+        found = [_outline(number, item) for number, item in enumerate(hdus)]
+    lines = [f"recognised by: {matching or 'none'}", f"profile: {chosen.name}, {chosen.title}"]
+    lines += [f"extension {line}" for line in found if line]
+    for role, places in companion_addresses(chosen, uri).items():
+        place = places[0] if places else f"not told by the name; the pattern is {chosen.files[role].find}"
+        lines.append(f"{role} file ({chosen.files[role].description}): {place}")
+    return Inspection(chosen, tuple(lines))
+
+
+def _outline(number: int, hdu: Any) -> str:
+    name = card_value(hdu.header, "EXTNAME") or card_value(hdu.header, "EXTTYPE") or "without a name"
+    if not hdu.is_image or len(hdu.shape) != 2:
+        return ""
+    height, width = hdu.shape
+    return f"{number}: {str(name).strip()[:68]}, image of {width} x {height}"

@@ -6,6 +6,7 @@ tiles that it claims, and that the file is long enough to hold them. Only then a
 
 from __future__ import annotations
 
+import errno
 import gzip
 import math
 import re
@@ -13,7 +14,7 @@ import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, NoReturn
@@ -35,10 +36,13 @@ COMPRESSIONS = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "NOCOMPRESS", "PLIO_1"
 """Tile compressions that are read. HCOMPRESS_1 is not: its streams carry dimensions of their own, which nothing bounds."""
 
 _RICE = {"BLOCKSIZE": ("16", "32"), "BYTEPIX": ("1", "2", "4", "8")}
+_MOST = {"NAXIS": 999, "ZNAXIS": 999, "TFIELDS": 999}
+"""Largest values that FITS allows; astropy counts up to whatever it is told."""
 _CHUNK = 1 << 20
 _MAX_AXES = 4
 _SIZES = {8: 1, 16: 2, 32: 4, 64: 8, -32: 4, -64: 8}
 _NUMBERS = ("BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "ZBITPIX", "ZNAXIS", "TFIELDS")
+_TEXTS = ("XTENSION", "ZCMPTYPE", "ZIMAGE")
 _AXES = ("NAXIS", "ZNAXIS", "ZTILE")
 
 
@@ -63,6 +67,8 @@ class HduClaim:
     ----------
     offset
         Byte at which the header begins.
+    header_bytes
+        Length of the header.
     keys
         Structural keys and their values; of repeated ones the first.
     data_bytes
@@ -70,8 +76,14 @@ class HduClaim:
     """
 
     offset: int
+    header_bytes: int
     keys: Mapping[str, int | str]
     data_bytes: int
+
+    @property
+    def end(self) -> int:
+        """Byte behind the padded data."""
+        return -(-(self.offset + self.header_bytes + self.data_bytes) // BLOCK) * BLOCK
 
     @property
     def is_compressed(self) -> bool:
@@ -109,9 +121,9 @@ def opened(path: Path, limits: FileLimits, name: str = "") -> Iterator[HDUList]:
     from astropy.io import fits
 
     name = name or str(path)
-    with _unpacked(path, limits, name) as stream:
-        claims = scan(stream, name, limits)
-        stream.seek(0)
+    with _unpacked(path, limits, name) as whole, ExitStack() as stack:
+        claims = scan(whole, name, limits)
+        stream = stack.enter_context(_beginning(whole, claims[-1].end))
         with warnings.catch_warnings():
             # Odd headers draw warnings from astropy that would be errors under -W error; a truncated file does too.
             warnings.simplefilter("ignore")
@@ -155,7 +167,7 @@ def reading(name: str) -> Iterator[None]:
     except (StreamcharError, MemoryError):
         raise
     except OSError as error:
-        if error.errno is None:  # astropy's own
+        if error.errno in {None, errno.EINVAL}:  # astropy's own, or a position that cannot be
             raise _damage(name, error) from error
         raise FileUnreadableError(uri=name, detail=error.strerror) from error
     except Exception as error:
@@ -180,6 +192,27 @@ def card_value(header: Header, key: str) -> Any:
 
 
 @contextmanager
+def _beginning(stream: BinaryIO, end: int) -> Iterator[BinaryIO]:
+    """Give a file without what follows its last extension: astropy would look for further ones in it."""
+    if stream.seek(0, 2) - end <= 0:
+        stream.seek(0)
+        yield stream
+        return
+    stream.seek(0)
+    with tempfile.TemporaryFile() as copy:
+        for begin in range(0, end, _CHUNK):
+            copy.write(stream.read(min(_CHUNK, end - begin)))
+        copy.flush()
+        with _readable(copy) as plain:
+            yield plain
+
+
+def _readable(file: IO[bytes]) -> BinaryIO:
+    """Open a temporary file by its descriptor, since astropy wants a file that was opened for reading only."""
+    return Path(f"/proc/self/fd/{file.fileno()}").open("rb")
+
+
+@contextmanager
 def _unpacked(path: Path, limits: FileLimits, name: str) -> Iterator[BinaryIO]:
     if not path.is_file():
         detail = "is a directory" if path.is_dir() else "no such file"
@@ -198,8 +231,7 @@ def _unpacked(path: Path, limits: FileLimits, name: str) -> Iterator[BinaryIO]:
         # To disk, since the planes are read in any order and going back in a gzip stream starts over.
         with tempfile.TemporaryFile() as plain:
             _unpack(file, plain, name, limits.max_unpacked_bytes)
-            # By its descriptor, since astropy wants a file that was opened for reading only.
-            with Path(f"/proc/self/fd/{plain.fileno()}").open("rb") as readable:
+            with _readable(plain) as readable:
                 yield readable
 
 
@@ -243,15 +275,14 @@ def scan(stream: BinaryIO, path: str, limits: FileLimits) -> list[HduClaim]:
         keys, length = _header(stream, path, limits, first=not claims)
         if not keys:
             break
-        claim = HduClaim(offset, keys, _data_bytes(keys, path))
+        claim = HduClaim(offset, length, keys, _data_bytes(keys, path))
         claims.append(claim)
         if len(claims) > limits.max_hdus:
             _refuse(path, "the number of extensions", len(claims), limits.max_hdus, "max_hdus")
         _check_claim(claim, path, limits)
-        offset += length + claim.data_bytes
-        if offset > size:
+        if offset + length + claim.data_bytes > size:
             raise UnreadableExposureError(path=path, detail="is truncated")
-        offset += -offset % BLOCK
+        offset = claim.end
     if not claims:
         raise UnreadableExposureError(path=path, detail="is not a FITS file")
     return claims
@@ -287,21 +318,22 @@ def _header(
 
 def _note(card: bytes, keys: dict[str, int | str], path: str) -> None:
     name = card[:8].rstrip().decode("latin-1").upper()  # astropy does not mind small letters either
-    if card[8:10] != b"= " or name in keys:
+    if card[8:10] != b"= ":
         return
-    value = card[10:].split(b"/")[0].strip()
-    if name in {"XTENSION", "ZCMPTYPE"}:
-        keys[name] = value.strip(b"'").rstrip().decode("latin-1")
-    elif name == "ZIMAGE" or (name.startswith(("ZNAME", "ZVAL")) and name.lstrip("ZNAMEVL").isdigit()):
-        keys[name] = value.strip(b"' ").decode("latin-1")
+    text = card[10:].split(b"/")[0].strip().decode("latin-1")
+    value: int | str
+    if name in _TEXTS or (name.startswith(("ZNAME", "ZVAL")) and name.lstrip("ZNAMEVL").isdigit()):
+        value = text.strip("' ")
     elif name in _NUMBERS or any(name.startswith(axis) and name[len(axis) :].isdigit() for axis in _AXES):
         try:
-            keys[name] = int(value)
+            value = int(text)
         except ValueError:
-            text = value.decode("latin-1")[:30]
-            raise UnreadableExposureError(
-                path=path, detail=f"is damaged: {name} is {text!r}, not a number"
-            ) from None
+            detail = f"is damaged: {name} is {text[:30]!r}, not a number"
+            raise UnreadableExposureError(path=path, detail=detail) from None
+    else:
+        return
+    if keys.setdefault(name, value) != value:  # of which astropy takes now the first, now the last
+        raise UnreadableExposureError(path=path, detail=f"is damaged: {name} is {keys[name]} and {value!r}")
 
 
 def _data_bytes(keys: Mapping[str, int | str], path: str) -> int:
@@ -312,6 +344,9 @@ def _data_bytes(keys: Mapping[str, int | str], path: str) -> int:
         raise UnreadableExposureError(
             path=path, detail=f"is damaged: BITPIX {bits}, PCOUNT {extra}, GCOUNT {groups}"
         )
+    for name, most in _MOST.items():
+        if not 0 <= int(keys.get(name, 0)) <= most:
+            raise UnreadableExposureError(path=path, detail=f"is damaged: {name} is {keys[name]}")
     if "NAXIS" not in keys:
         raise UnreadableExposureError(path=path, detail="is damaged: a header has no NAXIS")
     elements = _product(keys, "NAXIS", path)
