@@ -243,6 +243,13 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "streamchar_loop_lag_seconds", "histogram", "s", (), "Delay of the event loop.", SHORT_BUCKETS
     ),
+    Definition(
+        "streamchar_publication_blocked",
+        "gauge",
+        "",
+        (),
+        "1 while nothing can be published because the brokers are away or the group must be joined anew.",
+    ),
     Definition("streamchar_breaker_open", "gauge", "", (), "1 while the breaker stops the intake."),
     Definition(
         "streamchar_build_info",

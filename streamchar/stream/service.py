@@ -233,6 +233,7 @@ class Service:
         change("streamchar_credits", dispatcher.credits)
         change("streamchar_oldest_unfinished_seconds", dispatcher.oldest_unfinished)
         change("streamchar_breaker_open", float(dispatcher.breaker_open))
+        change("streamchar_publication_blocked", float(bool(self._recovery.problem)))
         change("streamchar_partitions_assigned", len(dispatcher.lanes))
         change("streamchar_partitions_paused", self._source.paused)
         change("streamchar_workers_ready", self._pool.ready)
