@@ -1,4 +1,5 @@
 // One Gauss-Newton step of a PSF fit: flux, and if wanted the position, of each source from its usable pixels.
+#include "fetch.hpp"
 #include "lanes.hpp"
 #include "rows.hpp"
 #include "scene.hpp"
@@ -28,8 +29,8 @@ struct Options {
 // The usable pixels of one source; unused room at the end has no weight.
 struct Pixels {
   std::vector<double> model, slope_x, slope_y, data, variance, noise, weight, square;
-  std::vector<std::size_t> place; // on the stamp with a margin of one pixel
-  std::vector<std::uint8_t> bad;  // of that stamp
+  std::vector<std::uint32_t> place; // on the stamp with a margin of one pixel
+  std::vector<std::uint8_t> bad;    // of that stamp
   std::size_t size = 0, padded = 0, pitch = 0;
 
   void reserve(std::size_t height, std::size_t width) {
@@ -44,15 +45,6 @@ struct Pixels {
     std::fill(bad.begin(), bad.end(), std::uint8_t(0));
   }
   std::size_t at(std::int64_t row, std::int64_t column) const { return std::size_t(row + 1) * pitch + std::size_t(column + 1); }
-  void add(std::size_t where, double m, double gx, double gy, double d, double v) {
-    place[size] = where;
-    model[size] = m;
-    slope_x[size] = gx;
-    slope_y[size] = gy;
-    data[size] = d;
-    variance[size] = v;
-    ++size;
-  }
   void pad() {
     padded = (size + 3) / 4 * 4;
     for (std::size_t i = size; i < padded; ++i) {
@@ -60,24 +52,114 @@ struct Pixels {
       noise[i] = variance[i] = 1.0;
     }
   }
+  void equal_weights() { std::fill(weight.begin(), weight.begin() + std::ptrdiff_t(size), 1.0); }
 };
 
-STREAMCHAR_MULTIVERSION void differentiate(const double *stamp, std::ptrdiff_t height, std::ptrdiff_t width, double *along_x, double *along_y) {
-  for (std::ptrdiff_t y = 0; y < height; ++y) {
-    const double *row = stamp + y * width;
-    double *gx = along_x + y * width, *gy = along_y + y * width;
-    for (std::ptrdiff_t x = 0; x < width; ++x) gx[x] = gy[x] = 0.0;
-    for (std::ptrdiff_t k = 1; k <= std::ptrdiff_t(DIFFERENCES.size()); ++k) {
-      const double c = DIFFERENCES[std::size_t(k - 1)];
-      for (std::ptrdiff_t x = 0; x < width - k; ++x) gx[x] += c * row[x + k];
-      for (std::ptrdiff_t x = k; x < width; ++x) gx[x] -= c * row[x - k];
-      if (y + k < height)
-        for (std::ptrdiff_t x = 0; x < width; ++x) gy[x] += c * row[x + k * width];
-      if (y - k >= 0)
-        for (std::ptrdiff_t x = 0; x < width; ++x) gy[x] -= c * row[x - k * width];
+// One row of a stamp and of the planes below it.
+struct Row {
+  const float *data, *noise;
+  const std::int32_t *mask;
+  const double *stamp, *slope_x, *slope_y;
+};
+
+// What is not finite gives NaN when it is subtracted from itself.
+STREAMCHAR_INLINE bool usable(const Row &row, std::int64_t k, std::int32_t bad) {
+  return (row.mask[k] & bad) == 0 && row.data[k] - row.data[k] == 0.0f && row.noise[k] > 0.0f && row.noise[k] - row.noise[k] == 0.0f &&
+         row.stamp[k] - row.stamp[k] == 0.0;
+}
+
+STREAMCHAR_INLINE bool all_usable(const Row &row, std::int64_t n, std::int32_t bad) {
+  std::int32_t flaws = 0;
+  for (std::int64_t k = 0; k < n; ++k)
+    flaws |= (row.mask[k] & bad) | std::int32_t(row.data[k] - row.data[k] != 0.0f) | std::int32_t(row.noise[k] - row.noise[k] != 0.0f) |
+             std::int32_t(!(row.noise[k] > 0.0f));
+  return flaws == 0;
+}
+
+// Only finite values.
+STREAMCHAR_MULTIVERSION bool finite(const double *values, std::size_t size) {
+  Four total;
+  broadcast(0.0, total);
+  std::size_t i = 0;
+  for (; i + 4 <= size; i += 4) {
+    Four v;
+    load(values + i, v);
+    total += v - v;
+  }
+  double rest = sum(total);
+  for (; i < size; ++i) rest += values[i] - values[i];
+  return rest == 0.0;
+}
+
+// Take over what is usable of n pixels; whole rows, which most are, without asking pixel by pixel.
+template <bool Position>
+STREAMCHAR_MULTIVERSION void add_row(const Row &row, std::int64_t n, std::int32_t bad, bool finite_stamp, std::size_t where, Pixels &p) {
+  const std::size_t first = p.size;
+  if (finite_stamp && all_usable(row, n, bad)) {
+    double *model = p.model.data() + first, *data = p.data.data() + first, *variance = p.variance.data() + first;
+    std::uint32_t *place = p.place.data() + first;
+    for (std::int64_t k = 0; k < n; ++k) {
+      model[k] = row.stamp[k];
+      data[k] = double(row.data[k]);
+      variance[k] = double(row.noise[k]);
+      place[k] = std::uint32_t(where) + std::uint32_t(k);
+    }
+    if (Position) {
+      std::copy(row.slope_x, row.slope_x + n, p.slope_x.data() + first);
+      std::copy(row.slope_y, row.slope_y + n, p.slope_y.data() + first);
+    }
+    p.size += std::size_t(n);
+    return;
+  }
+  for (std::int64_t k = 0; k < n; ++k) {
+    if (!usable(row, k, bad)) {
+      p.bad[where + std::size_t(k)] = 1;
+      continue;
+    }
+    const std::size_t to = p.size++;
+    p.model[to] = row.stamp[k];
+    p.data[to] = double(row.data[k]);
+    p.variance[to] = double(row.noise[k]);
+    p.place[to] = std::uint32_t(where + std::size_t(k));
+    if (Position) {
+      p.slope_x[to] = row.slope_x[k];
+      p.slope_y[to] = row.slope_y[k];
     }
   }
 }
+
+// The slopes of a stamp that is zero outside.
+class Slopes {
+public:
+  Slopes(std::ptrdiff_t height, std::ptrdiff_t width)
+      : height_(height), width_(width), pitch_(width + 2 * REACH), framed_(std::size_t((height + 2 * REACH) * pitch_), 0.0),
+        along_x_(std::size_t(height * width)), along_y_(along_x_.size()) {}
+  void of(const double *stamp) {
+    for (std::ptrdiff_t y = 0; y < height_; ++y) std::copy(stamp + y * width_, stamp + (y + 1) * width_, framed_.data() + (y + REACH) * pitch_ + REACH);
+    for (std::ptrdiff_t y = 0; y < height_; ++y) {
+      const double *row = framed_.data() + (y + REACH) * pitch_ + REACH;
+      differentiate(row, 1, width_, along_x_.data() + y * width_);
+      differentiate(row, pitch_, width_, along_y_.data() + y * width_);
+    }
+  }
+  const double *x() const { return along_x_.data(); }
+  const double *y() const { return along_y_.data(); }
+
+private:
+  static constexpr std::ptrdiff_t REACH = std::ptrdiff_t(DIFFERENCES.size());
+  STREAMCHAR_MULTIVERSION static void differentiate(const double *in, std::ptrdiff_t step, std::ptrdiff_t n, double *out) {
+    constexpr double a = DIFFERENCES[0], b = DIFFERENCES[1], c = DIFFERENCES[2], d = DIFFERENCES[3], e = DIFFERENCES[4];
+    static_assert(REACH == 5, "one constant for each pair");
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+      const double *p = in + i;
+      out[i] = a * (p[step] - p[-step]) + b * (p[2 * step] - p[-2 * step]) + c * (p[3 * step] - p[-3 * step]) + d * (p[4 * step] - p[-4 * step]) +
+               e * (p[5 * step] - p[-5 * step]);
+    }
+  }
+
+  std::ptrdiff_t height_, width_, pitch_;
+  std::vector<double> framed_, along_x_, along_y_;
+};
 
 // Variance as a constant plus a multiple of the model: it must not follow the noise of single pixels. Deviations count
 // in proportion to the variance, or the core of a bright star would decide on the sky.
@@ -111,7 +193,7 @@ STREAMCHAR_MULTIVERSION void model_variance(Pixels &p) {
 }
 
 struct Fit {
-  double flux = 0, dx = 0, dy = 0, flux_variance = 0, x_variance = 0, y_variance = 0, chi2 = 0;
+  double flux = 0, dx = 0, dy = 0, flux_variance = 0, x_variance = 0, y_variance = 0;
 };
 
 struct Sums {
@@ -119,16 +201,15 @@ struct Sums {
 };
 
 STREAMCHAR_MULTIVERSION void accumulate(const Pixels &p, Sums &out) {
-  Four mm, mx, my, xx, xy, yy, md, xd, yd, nn;
-  for (Four *total : {&mm, &mx, &my, &xx, &xy, &yy, &md, &xd, &yd, &nn}) broadcast(0.0, *total);
+  Four mm, mx, my, xx, xy, yy, md, xd, yd;
+  for (Four *total : {&mm, &mx, &my, &xx, &xy, &yy, &md, &xd, &yd}) broadcast(0.0, *total);
   for (std::size_t i = 0; i < p.padded; i += 4) {
-    Four m, gx, gy, d, w, v;
+    Four m, gx, gy, d, w;
     load(p.model.data() + i, m);
     load(p.slope_x.data() + i, gx);
     load(p.slope_y.data() + i, gy);
     load(p.data.data() + i, d);
     load(p.weight.data() + i, w);
-    load(p.noise.data() + i, v);
     const Four wm = w * m, wx = w * gx, wy = w * gy;
     mm += wm * m;
     mx += wm * gx;
@@ -139,9 +220,28 @@ STREAMCHAR_MULTIVERSION void accumulate(const Pixels &p, Sums &out) {
     md += wm * d;
     xd += wx * d;
     yd += wy * d;
+  }
+  out = {sum(mm), sum(mx), sum(my), sum(xx), sum(xy), sum(yy), sum(md), sum(xd), sum(yd), 0.0};
+}
+
+STREAMCHAR_MULTIVERSION void accumulate_flux(const Pixels &p, Sums &out) {
+  Four mm, md, nn;
+  for (Four *total : {&mm, &md, &nn}) broadcast(0.0, *total);
+  for (std::size_t i = 0; i < p.padded; i += 4) {
+    Four m, d, w, v;
+    load(p.model.data() + i, m);
+    load(p.data.data() + i, d);
+    load(p.weight.data() + i, w);
+    load(p.noise.data() + i, v);
+    const Four wm = w * m;
+    mm += wm * m;
+    md += wm * d;
     nn += wm * wm * v;
   }
-  out = {sum(mm), sum(mx), sum(my), sum(xx), sum(xy), sum(yy), sum(md), sum(xd), sum(yd), sum(nn)};
+  out = {};
+  out.mm = sum(mm);
+  out.md = sum(md);
+  out.noise = sum(nn);
 }
 
 STREAMCHAR_MULTIVERSION double chi_squared(const Pixels &p, const Fit &fit) {
@@ -164,21 +264,37 @@ STREAMCHAR_MULTIVERSION double chi_squared(const Pixels &p, const Fit &fit) {
   return sum(total);
 }
 
+// Sums of the model and of its square over the pixels with weight.
+STREAMCHAR_MULTIVERSION void sum_light(const Pixels &p, double &light, double &square) {
+  Four first, second, nothing;
+  for (Four *total : {&first, &second, &nothing}) broadcast(0.0, *total);
+  for (std::size_t i = 0; i < p.padded; i += 4) {
+    Four m, w;
+    load(p.model.data() + i, m);
+    load(p.weight.data() + i, w);
+    keep(FourMasks(w > nothing), m);
+    first += m;
+    second += m * m;
+  }
+  light = sum(first);
+  square = sum(second);
+}
+
 // Amplitudes of the model and its two slopes; the amplitudes of the slopes over that of the model are the shift.
 Fit solve(const Pixels &p, bool position) {
   const double nan = std::nan("");
   Sums s;
-  accumulate(p, s);
   Fit fit;
   if (!position) {
+    accumulate_flux(p, s);
     fit.flux = s.md / s.mm;
     fit.flux_variance = s.noise / (s.mm * s.mm);
-    fit.chi2 = chi_squared(p, fit);
     return fit;
   }
+  accumulate(p, s);
   const double a = s.xx * s.yy - s.xy * s.xy, b = s.xy * s.my - s.mx * s.yy, c = s.mx * s.xy - s.xx * s.my;
   const double det = s.mm * a + s.mx * b + s.my * c;
-  if (!(det > 1e-12 * s.mm * s.xx * s.yy)) return {nan, nan, nan, nan, nan, nan, nan};
+  if (!(det > 1e-12 * s.mm * s.xx * s.yy)) return {nan, nan, nan, nan, nan, nan};
   const double e = s.mm * s.yy - s.my * s.my, f = s.mx * s.my - s.mm * s.xy, g = s.mm * s.xx - s.mx * s.mx;
   fit.flux = (a * s.md + b * s.xd + c * s.yd) / det;
   fit.dx = -(b * s.md + e * s.xd + f * s.yd) / det / fit.flux;
@@ -187,24 +303,58 @@ Fit solve(const Pixels &p, bool position) {
   fit.flux_variance = a / det;
   fit.x_variance = e / det / square;
   fit.y_variance = g / det / square;
-  fit.chi2 = chi_squared(p, fit);
   return fit;
 }
 
-void set_weights(Pixels &p, bool weighted) {
-  model_variance(p);
-  for (std::size_t i = 0; i < p.size; ++i)
-    if (p.weight[i] > 0.0) p.weight[i] = weighted ? 1.0 / p.noise[i] : 1.0;
+STREAMCHAR_MULTIVERSION void invert_noise(Pixels &p) {
+  for (std::size_t i = 0; i < p.size; ++i) p.weight[i] = p.weight[i] > 0.0 ? 1.0 / p.noise[i] : p.weight[i];
 }
 
+// From weights of 1 or 0 to those of the fit.
+void set_weights(Pixels &p, bool weighted) {
+  model_variance(p);
+  if (weighted) invert_noise(p);
+}
+
+// Numbers of the values that exceed a limit.
+STREAMCHAR_MULTIVERSION void collect_above(const std::vector<double> &values, std::size_t size, double limit, std::vector<std::uint32_t> &found) {
+  found.resize(size);
+  std::uint32_t *out = found.data();
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < size; ++i) {
+    out[count] = std::uint32_t(i);
+    count += std::size_t(values[i] > limit);
+  }
+  found.resize(count);
+}
+
+STREAMCHAR_MULTIVERSION double greatest(const std::vector<double> &values, std::size_t size) {
+  Four most;
+  broadcast(values[0], most);
+  std::size_t i = 0;
+  for (; i + 4 <= size; i += 4) {
+    Four v;
+    load(values.data() + i, v);
+    most = v > most ? v : most;
+  }
+  double result = std::max(std::max(most[0], most[1]), std::max(most[2], most[3]));
+  for (; i < size; ++i) result = std::max(result, values[i]);
+  return result;
+}
+
+struct Work {
+  std::vector<double> ratios;
+  std::vector<std::uint8_t> flagged;
+  std::vector<std::uint32_t> doubtful, rejected;
+};
+
 // The median of pixel over model in the core: hardly moved by a hit that covers less than half of it.
-double median_flux(const Pixels &p, std::vector<double> &ratios) {
-  const double peak = *std::max_element(p.model.begin(), p.model.begin() + std::ptrdiff_t(p.size));
-  ratios.clear();
-  for (std::size_t i = 0; i < p.size; ++i)
-    if (p.model[i] > CORE * peak) ratios.push_back(p.data[i] / p.model[i]);
-  const auto middle = ratios.begin() + std::ptrdiff_t(ratios.size() / 2);
-  std::nth_element(ratios.begin(), middle, ratios.end());
+double median_flux(const Pixels &p, Work &work) {
+  collect_above(p.model, p.size, CORE * greatest(p.model, p.size), work.doubtful);
+  work.ratios.clear();
+  for (const std::uint32_t i : work.doubtful) work.ratios.push_back(p.data[i] / p.model[i]);
+  const auto middle = work.ratios.begin() + std::ptrdiff_t(work.ratios.size() / 2);
+  std::nth_element(work.ratios.begin(), middle, work.ratios.end());
   return *middle;
 }
 
@@ -223,39 +373,36 @@ STREAMCHAR_MULTIVERSION void square_residuals(Pixels &p, const Fit &fit, double 
   }
 }
 
-// Take the weight from pixels far from the model, and from less far ones beside them or beside pixels left out before;
-// returns how many have none now.
-std::int64_t reject_outliers(Pixels &p, const Fit &fit, double reject, double tolerance, std::vector<std::uint8_t> &flagged) {
+// Weights of 0 for pixels far from the model, and for less far ones beside them or beside pixels left out before, of 1 for
+// all others; returns how many have none now.
+std::int64_t reject_outliers(Pixels &p, const Fit &fit, double reject, double tolerance, Work &work) {
   const double limit = reject * reject;
   square_residuals(p, fit, tolerance);
-  flagged = p.bad;
-  for (std::size_t i = 0; i < p.size; ++i)
-    if (p.square[i] > limit || p.weight[i] == 0.0) flagged[p.place[i]] = 1;
-  std::int64_t rejected = 0;
-  for (std::size_t i = 0; i < p.size; ++i) {
-    const bool out = p.square[i] > BESIDE * limit && (p.square[i] > limit || beside(flagged, p.place[i], p.pitch));
-    p.weight[i] = out ? 0.0 : 1.0;
-    rejected += out;
-  }
-  return rejected;
+  collect_above(p.square, p.size, BESIDE * limit, work.doubtful);
+  work.flagged = p.bad;
+  for (const std::uint32_t i : work.rejected) work.flagged[p.place[i]] = 1;
+  for (const std::uint32_t i : work.doubtful)
+    if (p.square[i] > limit) work.flagged[p.place[i]] = 1;
+  work.rejected.clear();
+  for (const std::uint32_t i : work.doubtful)
+    if (p.square[i] > limit || beside(work.flagged, p.place[i], p.pitch)) work.rejected.push_back(i);
+  p.equal_weights();
+  for (const std::uint32_t i : work.rejected) p.weight[i] = 0.0;
+  return std::int64_t(work.rejected.size());
 }
 
-struct Work {
-  std::vector<double> ratios;
-  std::vector<std::uint8_t> flagged;
-};
-
 Fit fit_without_outliers(Pixels &p, const Options &options, Work &work, std::int64_t &rejected) {
-  std::fill(p.weight.begin(), p.weight.begin() + std::ptrdiff_t(p.size), 1.0);
+  p.equal_weights();
   set_weights(p, options.weighted);
   Fit all = solve(p, options.position);
   if (!(options.reject > 0.0)) return all;
   Fit fit;
-  fit.flux = median_flux(p, work.ratios);
+  fit.flux = median_flux(p, work);
+  work.rejected.clear();
   std::int64_t before = -1;
   for (int round = 0; round < REJECTION_ROUNDS; ++round) {
     const double tolerance = round == 0 ? std::max(options.tolerance, FIRST_TOLERANCE) : options.tolerance;
-    rejected = reject_outliers(p, fit, options.reject, tolerance, work.flagged);
+    rejected = reject_outliers(p, fit, options.reject, tolerance, work);
     if (rejected > options.reject_max || std::size_t(rejected) == p.size) break;
     if (rejected == before) return fit;
     if (rejected == 0 && before < 0) return all;
@@ -266,7 +413,7 @@ Fit fit_without_outliers(Pixels &p, const Options &options, Work &work, std::int
   }
   if (rejected > options.reject_max || !std::isfinite(fit.flux)) {
     rejected = 0;
-    std::fill(p.weight.begin(), p.weight.begin() + std::ptrdiff_t(p.size), 1.0);
+    p.equal_weights();
     set_weights(p, options.weighted);
     return all;
   }
@@ -291,34 +438,31 @@ nb::tuple psf_fit(Scene &scene, Plane<const float> variance, Plane<const std::in
     nb::gil_scoped_release release;
     const std::int64_t height = std::int64_t(stamps.shape(1)), width = std::int64_t(stamps.shape(2));
     const std::size_t area = std::size_t(height * width);
-    std::vector<double> along_x(area), along_y(area);
+    const std::ptrdiff_t image_width = std::ptrdiff_t(scene.width()), image_height = std::ptrdiff_t(scene.height());
+    Slopes slopes(position ? height : 0, position ? width : 0);
     Work work;
     const Options options{position, weighted, reject, tolerance, reject_max};
     Pixels p;
     p.reserve(std::size_t(height), std::size_t(width));
     for (std::size_t i = 0; i < n; ++i) {
+      if (i + 1 < n) {
+        const Box next = Box{x0(i + 1), y0(i + 1), x0(i + 1) + width - 1, y0(i + 1) + height - 1}.within(image_width, image_height);
+        fetch(scene.image().data(), image_width, next);
+        fetch(variance.data(), image_width, next);
+        fetch(mask.data(), image_width, next);
+      }
       const Shown shown(scene, std::size_t(sources(i)));
       const std::int64_t left = std::max<std::int64_t>(-x0(i), 0), top = std::max<std::int64_t>(-y0(i), 0);
       const std::int64_t right = std::min(width, std::int64_t(scene.width()) - x0(i)), bottom = std::min(height, std::int64_t(scene.height()) - y0(i));
       clipped[i] = left > 0 || top > 0 || right < width || bottom < height;
       const double *stamp = stamps.data() + i * area;
-      if (position) differentiate(stamp, height, width, along_x.data(), along_y.data());
+      const bool whole = finite(stamp, area);
+      if (position) slopes.of(stamp);
       p.clear();
-      double light = 0.0;
-      for (std::int64_t r = top; r < bottom; ++r) {
-        const std::size_t row = std::size_t(y0(i) + r) * scene.width() + std::size_t(x0(i) + left);
-        const float *data = scene.image().data() + row, *noise = variance.data() + row;
-        const std::int32_t *bits = mask.data() + row;
-        for (std::int64_t c = left; c < right; ++c) {
-          const std::int64_t k = c - left;
-          const std::size_t at = std::size_t(r * width + c);
-          const std::size_t where = p.at(r, c);
-          if ((bits[k] & bad) || !std::isfinite(data[k]) || !(noise[k] > 0.0f) || std::isinf(noise[k]) || !std::isfinite(stamp[at])) {
-            p.bad[where] = 1;
-            continue;
-          }
-          p.add(where, stamp[at], along_x[at], along_y[at], double(data[k]), double(noise[k]));
-        }
+      for (std::int64_t r = top; left < right && r < bottom; ++r) {
+        const std::size_t row = std::size_t(y0(i) + r) * scene.width() + std::size_t(x0(i) + left), at = std::size_t(r * width + left);
+        const Row line{scene.image().data() + row, variance.data() + row, mask.data() + row, stamp + at, position ? slopes.x() + at : nullptr, position ? slopes.y() + at : nullptr};
+        (position ? add_row<true> : add_row<false>)(line, right - left, bad, whole, p.at(r, left), p);
       }
       double *values = out.row(i);
       std::fill(values, values + RESULTS, std::nan(""));
@@ -328,13 +472,9 @@ nb::tuple psf_fit(Scene &scene, Plane<const float> variance, Plane<const std::in
       p.pad();
       std::int64_t rejected = 0;
       const Fit fit = fit_without_outliers(p, options, work, rejected);
-      double square = 0.0;
-      for (std::size_t k = 0; k < p.size; ++k)
-        if (p.weight[k] > 0.0) {
-          light += p.model[k];
-          square += p.model[k] * p.model[k];
-        }
-      const double found[RESULTS] = {fit.flux,           std::sqrt(fit.flux_variance), light * light / square, fit.chi2, fit.dx, fit.dy,
+      double light, square;
+      sum_light(p, light, square);
+      const double found[RESULTS] = {fit.flux,           std::sqrt(fit.flux_variance), light * light / square, chi_squared(p, fit), fit.dx, fit.dy,
                                      std::sqrt(fit.x_variance), std::sqrt(fit.y_variance),    light,                  double(rejected)};
       std::copy(found, found + RESULTS, values);
       pixels[i] = std::int32_t(std::int64_t(p.size) - rejected);
