@@ -6,16 +6,16 @@
 
 namespace streamchar {
 
-struct Box {
+struct Region {
   std::ptrdiff_t x0, y0, x1, y1; // inclusive
 
-  Box within(std::ptrdiff_t width, std::ptrdiff_t height) const {
+  Region within(std::ptrdiff_t width, std::ptrdiff_t height) const {
     return {std::max<std::ptrdiff_t>(x0, 0), std::max<std::ptrdiff_t>(y0, 0), std::min(x1, width - 1), std::min(y1, height - 1)};
   }
 };
 
 // Four-byte pixels, sixteen to a line of the cache.
-template <typename T> void fetch(const T *plane, std::ptrdiff_t width, const Box &box) {
+template <typename T> void fetch(const T *plane, std::ptrdiff_t width, const Region &box) {
   static_assert(sizeof(T) == 4);
   for (std::ptrdiff_t y = box.y0; y <= box.y1; ++y) {
     const T *row = plane + y * width;

@@ -7,6 +7,7 @@
 namespace streamchar {
 namespace {
 
+constexpr std::size_t PADDING = 3; // pixels after the last that must be readable
 constexpr double Q_MAX = 14.0, Q_MAX_FINE = 9.0, REACH_MAX = 1000.0;
 constexpr double FINE_VARIANCE = 0.25, FINE_DETERMINANT = 0.0625; // narrower weights are sampled inside the pixels
 
@@ -20,10 +21,22 @@ Window window_around(const Scene &scene, double x, double y, double reach) {
   return {low(x - reach), low(y - reach), high(x + reach, scene.width()), high(y + reach, scene.height())};
 }
 
+STREAMCHAR_INLINE void add_block(RowBlock &block, const Weight &weight, Four &total) {
+  block.start(weight.w);
+  for (int k = 0; k < block.count; ++k) {
+    RowSums r;
+    weighted_row<false>(block, k, weight, r);
+    total += r.f;
+  }
+  block.count = 0;
+}
+
 STREAMCHAR_MULTIVERSION double coarse_sum(const Scene &scene, const Window &box, double x, double y, const Inverse &w,
                                           std::vector<float> &buffer) {
   const Weight weight(w);
+  const std::size_t width = scene.width(), size = width * scene.height();
   Four total{0, 0, 0, 0};
+  RowBlock block;
   for (std::ptrdiff_t row = box.y0; row <= box.y1; ++row) {
     const double dy = double(row) - y;
     double low, high;
@@ -31,13 +44,16 @@ STREAMCHAR_MULTIVERSION double coarse_sum(const Scene &scene, const Window &box,
     const std::ptrdiff_t first = std::max(std::ptrdiff_t(std::ceil(x + low)), box.x0);
     const std::ptrdiff_t last = std::min(std::ptrdiff_t(std::floor(x + high)), box.x1);
     if (first > last) continue;
-    const float *pixels = scene.row(std::size_t(row));
-    buffer.assign(pixels + first, pixels + last + 1);
-    buffer.resize(buffer.size() + 3, 0.0f);
-    RowSums r;
-    weighted_row<false>(buffer.data(), last - first + 1, double(first) - x, dy, weight, r);
-    total += r.f;
+    const float *pixels = scene.row(std::size_t(row)) + first;
+    const bool at_the_end = std::size_t(row) * width + std::size_t(last) + 1 + PADDING > size;
+    if (at_the_end) { // nothing may be read beyond the image
+      buffer.assign(pixels, pixels + (last - first + 1));
+      buffer.resize(buffer.size() + PADDING, 0.0f);
+    }
+    block.add(at_the_end ? buffer.data() : pixels, last - first + 1, double(first) - x, dy);
+    if (at_the_end || block.count == RowBlock::SIZE) add_block(block, weight, total);
   }
+  add_block(block, weight, total);
   return sum(total);
 }
 

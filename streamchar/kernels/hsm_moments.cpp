@@ -27,6 +27,27 @@ struct Sums {
   double f = 0, x = 0, y = 0, xx = 0, xy = 0, yy = 0;
 };
 
+struct Totals {
+  Four f{0, 0, 0, 0}, x = f, y = f, xx = f, xy = f, yy = f;
+};
+
+STREAMCHAR_INLINE void add_block(RowBlock &block, const Weight &weight, Totals &totals) {
+  block.start(weight.w);
+  for (int k = 0; k < block.count; ++k) {
+    RowSums r;
+    weighted_row<true>(block, k, weight, r);
+    const double dy = block.dy[k];
+    totals.f += r.f;
+    totals.x += r.x;
+    totals.xx += r.xx;
+    totals.xy += r.x * dy;
+    const Four moment = r.f * dy;
+    totals.y += moment;
+    totals.yy += moment * dy;
+  }
+  block.count = 0;
+}
+
 STREAMCHAR_MULTIVERSION bool weighted_sums(const Stamp &stamp, const Fit &fit, Sums &sums) {
   const Inverse w = Inverse::of(fit.xx, fit.xy, fit.yy);
   const Weight weight(w);
@@ -34,7 +55,8 @@ STREAMCHAR_MULTIVERSION bool weighted_sums(const Stamp &stamp, const Fit &fit, S
   const double first_row = std::max(std::ceil(y_centre - reach), 0.0);
   const double last_row = std::min(std::floor(y_centre + reach), double(stamp.height - 1));
   if (!(first_row <= last_row)) return false;
-  Four f{0, 0, 0, 0}, fx = f, fy = f, fxx = f, fxy = f, fyy = f;
+  Totals totals;
+  RowBlock block;
   for (std::ptrdiff_t row = std::ptrdiff_t(first_row); row <= std::ptrdiff_t(last_row); ++row) {
     const double dy = double(row) - y_centre;
     double low, high;
@@ -43,16 +65,11 @@ STREAMCHAR_MULTIVERSION bool weighted_sums(const Stamp &stamp, const Fit &fit, S
     const double last = std::min(std::floor(x_centre + high), double(stamp.width - 1));
     if (!(first <= last)) continue;
     const std::ptrdiff_t column = std::ptrdiff_t(first), n = std::ptrdiff_t(last) - column + 1;
-    RowSums r;
-    weighted_row<true>(stamp.pixels + row * stamp.stride + column, n, first - x_centre, dy, weight, r);
-    f += r.f;
-    fx += r.x;
-    fxx += r.xx;
-    fxy += r.x * dy;
-    const Four moment = r.f * dy;
-    fy += moment;
-    fyy += moment * dy;
+    block.add(stamp.pixels + row * stamp.stride + column, n, first - x_centre, dy);
+    if (block.count == RowBlock::SIZE) add_block(block, weight, totals);
   }
+  add_block(block, weight, totals);
+  const auto &[f, fx, fy, fxx, fxy, fyy] = totals;
   sums = {sum(f), sum(fx), sum(fy), sum(fxx), sum(fxy), sum(fyy)};
   return true;
 }

@@ -446,7 +446,7 @@ nb::tuple psf_fit(Scene &scene, Plane<const float> variance, Plane<const std::in
     p.reserve(std::size_t(height), std::size_t(width));
     for (std::size_t i = 0; i < n; ++i) {
       if (i + 1 < n) {
-        const Box next = Box{x0(i + 1), y0(i + 1), x0(i + 1) + width - 1, y0(i + 1) + height - 1}.within(image_width, image_height);
+        const Region next = Region{x0(i + 1), y0(i + 1), x0(i + 1) + width - 1, y0(i + 1) + height - 1}.within(image_width, image_height);
         fetch(scene.image().data(), image_width, next);
         fetch(variance.data(), image_width, next);
         fetch(mask.data(), image_width, next);

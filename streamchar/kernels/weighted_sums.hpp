@@ -30,23 +30,51 @@ struct RowSums {
   Four f, x, xx;
 };
 
-// What every row of one weight shares.
+// What every row of one weight shares. With q the weight's ratio from one pixel to the next at the first pixel of a row, and
+// p = exp(-xx / 2), the weight j pixels on is that of the first times q^j p^(j j).
 struct Weight {
   Inverse w;
-  double ratio_step; // second ratio of weights four pixels apart
-  explicit Weight(const Inverse &inverse) : w(inverse), ratio_step(std::exp(-16.0 * inverse.xx)) {}
+  Four pairs;        // p^(j j) for the first four pixels
+  Four ratios;       // ratio of weights four pixels apart at the first four pixels, over q^4
+  double ratio_step; // of these ratios four pixels on
+  explicit Weight(const Inverse &inverse) : w(inverse) {
+    const double p = std::exp(-0.5 * inverse.xx), square = p * p, fourth = square * square, eighth = fourth * fourth, sixteenth = eighth * eighth;
+    pairs = Four{1.0, p, fourth, eighth * p};
+    ratios = Four{sixteenth, sixteenth * eighth, sixteenth * sixteenth, sixteenth * sixteenth * eighth};
+    ratio_step = sixteenth * sixteenth;
+  }
 };
 
-// Sums of w I, w I dx and w I dx^2 over n pixels, the first at dx from the centre. Three readable pixels must follow the last.
-// Along a row the weights four pixels apart have a ratio that is itself a geometric sequence: two exponentials are enough.
-// All pixels lie where the weight exceeds 1e-7, hence no factor over- or underflows in a row of more than four pixels.
-template <bool Moments>
-STREAMCHAR_INLINE void weighted_row(const float *pixels, std::ptrdiff_t n, double dx, double dy, const Weight &form, RowSums &out) {
-  const Inverse &w = form.w;
-  const double linear = 2.0 * w.xy * dy, constant = w.yy * dy * dy;
-  Four x{dx, dx + 1, dx + 2, dx + 3}, f{0, 0, 0, 0}, fx = f, fxx = f, weight, ratio = f;
-  exponential(((x * w.xx + linear) * x + constant) * -0.5, weight);
-  if (n > 4) exponential((x + 2.0) * (-4.0 * w.xx) - 2.0 * linear, ratio);
+// Four rows at a time: where they start, and the weight and its ratio to the next pixel there.
+struct RowBlock {
+  static constexpr int SIZE = 4;
+  const float *pixels[SIZE];
+  std::ptrdiff_t n[SIZE];
+  Four dx{0, 0, 0, 0}, dy{0, 0, 0, 0}, weight{0, 0, 0, 0}, q{0, 0, 0, 0};
+  int count = 0;
+
+  STREAMCHAR_INLINE void add(const float *first, std::ptrdiff_t length, double x, double y) {
+    pixels[count] = first;
+    n[count] = length;
+    dx[count] = x;
+    dy[count] = y;
+    ++count;
+  }
+  STREAMCHAR_INLINE void start(const Inverse &w) {
+    exponential(((dx * w.xx + dy * (2.0 * w.xy)) * dx + dy * dy * w.yy) * -0.5, weight);
+    exponential(-(dx * w.xx + dy * w.xy), q);
+  }
+};
+
+// Sums of w I, w I dx and w I dx^2 over the pixels of row k of a started block. Three readable pixels must follow the last.
+// All pixels lie where the weight exceeds 1e-7, hence no factor over- or underflows in a row of more than one pixel; what lies
+// beyond the last one may, and is left out.
+template <bool Moments> STREAMCHAR_INLINE void weighted_row(const RowBlock &block, int k, const Weight &form, RowSums &out) {
+  const float *pixels = block.pixels[k];
+  const std::ptrdiff_t n = block.n[k];
+  const double q = block.q[k], square = q * q, dx = block.dx[k];
+  Four x{dx, dx + 1, dx + 2, dx + 3}, f{0, 0, 0, 0}, fx = f, fxx = f;
+  Four weight = Four{1.0, q, square, square * q} * form.pairs * block.weight[k], ratio = form.ratios * (square * square);
   for (std::ptrdiff_t i = 0; i < n; i += 4) {
     Four weighted;
     load(pixels + i, weighted);
