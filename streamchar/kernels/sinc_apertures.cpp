@@ -1,4 +1,5 @@
 // Sums under the band-limited (sinc) weights of a circle, shifted to each source's centre.
+#include "fetch.hpp"
 #include "lanes.hpp"
 #include "rows.hpp"
 #include "scene.hpp"
@@ -57,32 +58,61 @@ struct Sums {
   double flux, variance;
 };
 
+struct Accumulator {
+  Four flux{0, 0, 0, 0}, noise{0, 0, 0, 0};
+  STREAMCHAR_INLINE void add(const float *w, const float *d, const float *v) {
+    Four weight, data, square;
+    load(w, weight);
+    load(d, data);
+    load(v, square);
+    flux += weight * data;
+    noise += weight * weight * square;
+  }
+  STREAMCHAR_INLINE void add(const float *w, const float *d, const float *v, const FourMasks &inside) {
+    Four weight, data, square;
+    load(w, weight);
+    load(d, data);
+    load(v, square);
+    keep(inside, weight);
+    keep(inside, data);
+    keep(inside, square);
+    flux += weight * data;
+    noise += weight * weight * square;
+  }
+};
+
+// Two chains of sums over each row: one alone would wait for its own additions.
 STREAMCHAR_MULTIVERSION Sums weighted(const float *weights, std::ptrdiff_t size, const float *image, const float *variance,
                                       std::ptrdiff_t stride, std::ptrdiff_t width, std::ptrdiff_t height) {
-  Four flux{0, 0, 0, 0}, noise{0, 0, 0, 0};
-  double tail_flux = 0.0, tail_noise = 0.0;
+  Accumulator even, odd, tail;
   for (std::ptrdiff_t r = 0; r < height; ++r) {
     const float *w = weights + r * size, *d = image + r * stride, *v = variance + r * stride;
     std::ptrdiff_t c = 0;
-    for (; c + 4 <= width; c += 4) {
-      Four weight, data, square;
-      load(w + c, weight);
-      load(d + c, data);
-      load(v + c, square);
-      flux += weight * data;
-      noise += weight * weight * square;
+    for (; c + 8 <= width; c += 8) {
+      even.add(w + c, d + c, v + c);
+      odd.add(w + c + 4, d + c + 4, v + c + 4);
     }
-    for (; c < width; ++c) {
-      tail_flux += double(w[c]) * double(d[c]);
-      tail_noise += double(w[c]) * double(w[c]) * double(v[c]);
+    if (c + 4 <= width) {
+      even.add(w + c, d + c, v + c);
+      c += 4;
+    }
+    if (c == width) continue;
+    const FourMasks inside = FourMasks(FourMasks{0, 1, 2, 3} < (long long)(width - c));
+    if (r + 1 < height) { // what follows is the next row's
+      tail.add(w + c, d + c, v + c, inside);
+    } else {
+      float last[3][4] = {{0}};
+      for (std::ptrdiff_t k = 0; c + k < width; ++k) {
+        last[0][k] = w[c + k];
+        last[1][k] = d[c + k];
+        last[2][k] = v[c + k];
+      }
+      tail.add(last[0], last[1], last[2], inside);
     }
   }
-  return {sum(flux) + tail_flux, sum(noise) + tail_noise};
+  const Four flux = even.flux + odd.flux + tail.flux, noise = even.noise + odd.noise + tail.noise;
+  return {sum(flux), sum(noise)};
 }
-
-struct Window {
-  std::ptrdiff_t x0, y0, x1, y1; // inclusive
-};
 
 nb::tuple sinc_aperture(Scene &scene, Plane<const float> variance, Vector<const double> x, Vector<const double> y,
                         Plane<const float> coefficients, double radius) {
@@ -107,13 +137,19 @@ nb::tuple sinc_aperture(Scene &scene, Plane<const float> variance, Vector<const 
         continue;
       }
       const double column = std::floor(xf + 0.5), row = std::floor(yf + 0.5);
-      const Window all{std::ptrdiff_t(column) - half, std::ptrdiff_t(row) - half, std::ptrdiff_t(column) + half, std::ptrdiff_t(row) + half};
-      const Window kept{std::max<std::ptrdiff_t>(all.x0, 0), std::max<std::ptrdiff_t>(all.y0, 0), std::min(all.x1, image_width - 1), std::min(all.y1, image_height - 1)};
+      const Region all{std::ptrdiff_t(column) - half, std::ptrdiff_t(row) - half, std::ptrdiff_t(column) + half, std::ptrdiff_t(row) + half};
+      const Region kept = all.within(image_width, image_height);
       if (kept.x0 != all.x0 || kept.y0 != all.y0 || kept.x1 != all.x1 || kept.y1 != all.y1) flags[i] = TRUNCATED_WEIGHTS;
       if (std::ceil(x(i) - radius - 0.5) < double(kept.x0) || std::ceil(y(i) - radius - 0.5) < double(kept.y0) ||
           std::floor(x(i) + radius + 0.5) > double(kept.x1) || std::floor(y(i) + radius + 0.5) > double(kept.y1)) {
         flags[i] |= TRUNCATED_APERTURE;
         continue;
+      }
+      if (i + 1 < n && std::abs(x(i + 1)) < 1e9 && std::abs(y(i + 1)) < 1e9) {
+        const std::ptrdiff_t cx = std::ptrdiff_t(x(i + 1)), cy = std::ptrdiff_t(y(i + 1));
+        const Region next = Region{cx - half, cy - half, cx + half, cy + half}.within(image_width, image_height);
+        fetch(scene.image().data(), image_width, next);
+        fetch(variance.data(), image_width, next);
       }
       const Shown shown(scene, i);
       shift(coefficients.data(), size, shift_kernel(xf - column), shift_kernel(yf - row), rows.data(), shifted.data());
