@@ -1,10 +1,12 @@
 """The PSF fit of positions and fluxes: at the bound, honest, and undisturbed by cosmic rays, edges and the PSF's noise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from streamchar.characterize.measurement import MeasurementConfig, SingleFrameMeasurement
-from streamchar.characterize.measurement.templates import PsfTemplates
+from streamchar.characterize.measurement.templates import PsfTemplates, ShapeTable
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
@@ -58,6 +60,39 @@ class TestTemplates:
         assert kernel.shape[1] == 2 * int(np.ceil(5 * SIGMA)) + 1
         wide = PsfTemplates.of(psf).centred.shapes(0, 0).determinant_radius
         assert wide == pytest.approx(psf.shapes(0, 0).determinant_radius, rel=0.01)
+
+    def varying(self):
+        """Grows by a tenth from one corner of 1024 pixels to the other and turns elongated on the way."""
+        one, other = (pixel_psf(sigma).components[0] for sigma in (1.7, 2.1))
+        wide = np.array([one, (other - one).T * 0.5, np.roll(other, 1, axis=0) * 0.05])
+        polynomial = PositionPolynomial(1, 512.0, 512.0, 1024.0, 1024.0)
+        return PixelBasisPsf(wide, SpatialBasis.monomials(polynomial), 0.5, 41, (512.0, 512.0))
+
+    @pytest.mark.parametrize("interpolation", ["lanczos", "spline"])
+    def test_kernels_are_those_of_the_model(self, interpolation):
+        templates = PsfTemplates.of(self.varying(), interpolation)
+        x, y = np.array([3.0, 400.0, 1020.0, np.nan]), np.array([1000.0, 0.0, 512.0, 5.0])
+        np.testing.assert_allclose(
+            templates.kernels(x, y), templates.centred.kernel_images(x, y), rtol=1e-12, atol=1e-15
+        )
+
+    def test_tabulated_widths_are_those_of_the_model(self):
+        templates = PsfTemplates.of(self.varying(), shape=(1024, 1024))
+        x, y = np.random.default_rng(3).uniform(0, 1023, (2, 200))
+        exact, tabulated = templates.centred.shapes(x, y), templates.shapes(x, y)
+        assert np.ptp(exact.determinant_radius) > 0.05 * exact.determinant_radius.mean()
+        np.testing.assert_allclose(tabulated.determinant_radius, exact.determinant_radius, rtol=2e-4)
+        np.testing.assert_allclose(tabulated.trace_radius, exact.trace_radius, rtol=2e-4)
+
+    def test_where_a_node_has_no_shape_the_model_is_asked(self):
+        psf = self.varying()
+        table = ShapeTable.over(psf, (1024, 1024))
+        broken = table.moments.copy()
+        broken[:, 0, 0] = np.nan
+        x, y = np.array([10.0, 900.0]), np.array([20.0, 900.0])
+        found = replace(table, moments=broken)(x, y)
+        assert found.xx[0] == psf.shapes(10.0, 20.0).xx[0]
+        assert found.xx[1] == table(x, y).xx[1]
 
     def test_other_models_are_taken_as_they_are(self):
         psf = GaussianPsf(2.0, 41)

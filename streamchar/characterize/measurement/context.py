@@ -154,8 +154,8 @@ class MeasurementContext:
 
     @cached_property
     def psf_shapes(self) -> Moments:
-        """Moments of the PSF at the start pixels, evaluated once for all plugins (they only need its width)."""
-        return self.templates.centred.shapes(*self.start_pixels)
+        """Moments of the PSF at the start pixels, good for widths, evaluated once for all plugins."""
+        return self.templates.shapes(*self.start_pixels)
 
     def centres(self) -> Centres:
         """Positions as the centroid slot has them now."""
@@ -182,20 +182,15 @@ class MeasurementContext:
     @cached_property
     def psf_kernels(self) -> Array:
         """PSF kernel images at the start pixels: float64 (n, h, w), or (1, h, w) when they are all the same."""
-        return self._kernels(self.psf)
+        kernels = self.psf.kernel_images(*self.start_pixels)
+        if kernels.strides[0] == 0:
+            kernels = kernels[:1]
+        return np.ascontiguousarray(kernels, np.float64)
 
     @cached_property
     def centred_kernels(self) -> Array:
         """The same of the template for positions, which may be smaller."""
-        return (
-            self.psf_kernels if self.templates.centred is self.psf else self._kernels(self.templates.centred)
-        )
-
-    def _kernels(self, psf: Psf) -> Array:
-        kernels = psf.kernel_images(*self.start_pixels)
-        if kernels.strides[0] == 0:
-            kernels = kernels[:1]
-        return np.ascontiguousarray(kernels, np.float64)
+        return self.templates.kernels(*self.start_pixels)
 
     @cached_property
     def psf_stamps(self) -> PsfStamps:

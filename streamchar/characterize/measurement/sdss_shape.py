@@ -95,8 +95,9 @@ class SdssShape(Plugin[SdssShapeConfig]):
         for suffix, column in columns.items():
             catalog[f"{self.name}_{suffix}"] = column
         if self.config.do_measure_psf:
+            moments = context.templates.centred.shapes(*context.start_pixels)
             for axis in ("xx", "yy", "xy"):
-                catalog[f"{self.name}_psf_{axis}"] = getattr(context.psf_shapes, axis)
+                catalog[f"{self.name}_psf_{axis}"] = getattr(moments, axis)
         failed = ~np.isfinite(xx + yy + xy) | ((bits & (UNWEIGHTED | UNWEIGHTED_BAD | SHIFT)) != 0)
         catalog[f"{self.name}_flag"] |= failed | centres.flagged
         for suffix, bit in (

@@ -22,8 +22,11 @@ from streamchar.kernels import Scene
 
 INVALID_PSF = "base_InvalidPsf_flag"
 
-CHUNK = 128
-"""Sources that all plugins measure before the next ones: their pixels then come from the cache, not from memory."""
+CHUNK = 512
+"""Sources that all plugins measure before the next ones: few enough for their pixels and stamps to stay in the cache."""
+
+FEW = 200
+"""Sources for which tabulating the PSF's shapes does not pay."""
 
 
 class SingleFrameMeasurement(Task[MeasurementConfig]):
@@ -99,9 +102,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         sources = catalog if wanted is None else catalog.take(wanted)
         numbers = np.arange(len(catalog)) if wanted is None else np.flatnonzero(wanted)
         with self.timer("run"):
-            templates = (
-                None if exposure.psf is None else PsfTemplates.of(exposure.psf, self.config.psf_interpolation)
-            )
+            templates = self._templates(exposure, len(sources))
             calls = [plugin.measure for plugin in self.plugins]
             with self._scene(exposure, footprints, exposure_id) as scene:
                 self._measure(sources, numbers, exposure, scene, templates, calls)
@@ -136,6 +137,12 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
                 for measure in calls:
                     measure(context)
             sources[INVALID_PSF] |= context.invalid_psf
+
+    def _templates(self, exposure: Exposure, sources: int) -> PsfTemplates | None:
+        if exposure.psf is None:
+            return None
+        shape = exposure.shape if sources > FEW else None
+        return PsfTemplates.of(exposure.psf, self.config.psf_interpolation, shape)
 
     @contextmanager
     def _scene(self, exposure: Exposure, footprints: Footprints, exposure_id: int) -> Iterator[Scene]:

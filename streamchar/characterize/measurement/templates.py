@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
-from streamchar.image import Psf
+from streamchar.characterize.psf.polynomial import SpatialBasis
+from streamchar.image import Moments, Psf
+from streamchar.kernels import psf_draw
+
+Array = NDArray[np.float64]
 
 Interpolation = Literal["lanczos", "spline"]
 
@@ -26,6 +32,101 @@ SPLINE_AT_KNOTS = (66.0 / 120.0, 26.0 / 120.0, 1.0 / 120.0)
 """The quintic B-spline at distances 0, 1 and 2 from its centre."""
 
 
+NODE_DISTANCE = 256.0
+"""Pixels between the nodes at which shapes are tabulated: linear interpolation is then good to 1e-4 of a width that
+changes by a tenth over the exposure."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeTable:
+    """Shapes of a PSF at the nodes of a grid, linear in between.
+
+    Attributes
+    ----------
+    psf
+        Evaluated itself at positions beside nodes where it has no shape.
+    x, y
+        float64 (nx), (ny): the nodes, equidistant, at least two along each axis.
+    moments
+        float64 (3, ny, nx): xx, yy, xy.
+    """
+
+    psf: Psf
+    x: Array
+    y: Array
+    moments: Array
+
+    @classmethod
+    def over(cls, psf: Psf, shape: tuple[int, int]) -> Self:
+        """Tabulate the shapes over an exposure of (height, width) pixels."""
+        y, x = (np.linspace(0.0, size - 1.0, 2 + int(size / NODE_DISTANCE)) for size in shape)
+        found = psf.shapes(*(axis.ravel() for axis in np.meshgrid(x, y)))
+        return cls(psf, x, y, np.stack([found.xx, found.yy, found.xy]).reshape(3, len(y), len(x)))
+
+    def __call__(self, x: Array, y: Array) -> Moments:
+        """Interpolate at n positions; those beyond the exposure get what its edge has."""
+        column, along_x = _between(x, self.x)
+        row, along_y = _between(y, self.y)
+        corners = [
+            self.moments[:, row + j, column + i]
+            * (along_x if i else 1.0 - along_x)
+            * (along_y if j else 1.0 - along_y)
+            for j in (0, 1)
+            for i in (0, 1)
+        ]
+        found = corners[0] + corners[1] + corners[2] + corners[3]
+        missing = ~np.isfinite(found).all(axis=0)
+        if missing.any():
+            exact = self.psf.shapes(x[missing], y[missing])
+            found[:, missing] = exact.xx, exact.yy, exact.xy
+        return Moments(*found)
+
+
+def _between(values: Array, nodes: Array) -> tuple[NDArray[np.int64], Array]:
+    """The node before each value and how far it is on the way to the next, 0 to 1; 0 for NaN."""
+    steps = np.nan_to_num((values - nodes[0]) / (nodes[1] - nodes[0]), posinf=np.inf, neginf=-np.inf)
+    steps = np.clip(steps, 0.0, len(nodes) - 1.0)
+    before = np.minimum(steps.astype(np.int64), len(nodes) - 2)
+    return before, steps - before
+
+
+@dataclass(frozen=True, slots=True)
+class CentredImages:
+    """Kernel images of a pixel-basis PSF: as these are linear in its components, each of them is drawn once.
+
+    Attributes
+    ----------
+    spatial
+        The functions that combine the components.
+    drawn
+        float64 (K, h w): the components' own kernel images, not normalised.
+    size
+        Height and width h, w.
+    average_position
+        Stands for positions that are not finite.
+    """
+
+    spatial: SpatialBasis
+    drawn: Array
+    size: tuple[int, int]
+    average_position: tuple[float, float]
+
+    @classmethod
+    def of(cls, psf: PixelBasisPsf) -> Self:
+        """Draw the components."""
+        count, zero = len(psf.components), np.zeros(len(psf.components))
+        drawn = psf_draw(psf.components, np.eye(count), zero, zero, psf.width, 1.0 / psf.step, psf.lanczos)
+        return cls(psf.spatial, drawn.reshape(count, -1), psf.size, psf.average_position)
+
+    def __call__(self, x: Array, y: Array) -> Array:
+        """Images at n positions, unit sum: float64 (n, h, w)."""
+        finite = np.isfinite(x) & np.isfinite(y)
+        mean_x, mean_y = self.average_position
+        images = self.spatial(np.where(finite, x, mean_x), np.where(finite, y, mean_y)) @ self.drawn
+        images /= images.sum(axis=1, keepdims=True)
+        return np.asarray(images.reshape(-1, *self.size))
+
+
 @dataclass(frozen=True, slots=True)
 class PsfTemplates:
     """What measurement fits to sources.
@@ -38,13 +139,21 @@ class PsfTemplates:
         For positions and widths: point-symmetric, and no larger than that takes. A model fitted to stars places its
         centre, and its asymmetry, with the error of their positions; a symmetric one finds the centre of symmetry of
         the source, whatever these errors.
+    shapes
+        Moments of ``centred`` at n positions, tabulated where that saves time: good for widths.
+    kernels
+        Kernel images of ``centred`` at n positions: float64 (n, h, w), or (1, h, w) when they are all the same.
     """
 
     psf: Psf
     centred: Psf
+    shapes: Callable[[Array, Array], Moments]
+    kernels: Callable[[Array, Array], Array]
 
     @classmethod
-    def of(cls, psf: Psf, interpolation: Interpolation = "spline") -> Self:
+    def of(
+        cls, psf: Psf, interpolation: Interpolation = "spline", shape: tuple[int, int] | None = None
+    ) -> Self:
         """Prepare a model; one that is not made of pixels is taken as it is.
 
         Parameters
@@ -55,11 +164,26 @@ class PsfTemplates:
             How a pixel basis is drawn: ``lanczos`` as it is published, for everything; ``spline`` through the same grid
             values. Lanczos interpolation of order 4 shifts the image by up to a hundredth of a super-pixel, depending on
             the sub-pixel position; splines of fifth order by less than a thousandth.
+        shape
+            Height and width of the exposure, to tabulate shapes over it; they are evaluated one by one when omitted.
         """
-        if not isinstance(psf, PixelBasisPsf) or interpolation == "lanczos":
-            return cls(psf, psf)
-        smooth = psf if psf.lanczos == SPLINE else by_splines(psf)
-        return cls(smooth, _cropped(_symmetric(smooth)))
+        if not isinstance(psf, PixelBasisPsf):
+            return cls(psf, psf, psf.shapes, _kernels_of(psf))
+        if interpolation == "lanczos":
+            centred = psf
+        else:
+            psf = psf if psf.lanczos == SPLINE else by_splines(psf)
+            centred = _cropped(_symmetric(psf))
+        shapes = centred.shapes if shape is None else ShapeTable.over(centred, shape)
+        return cls(psf, centred, shapes, CentredImages.of(centred))
+
+
+def _kernels_of(psf: Psf) -> Callable[[Array, Array], Array]:
+    def kernels(x: Array, y: Array) -> Array:
+        images = psf.kernel_images(x, y)
+        return np.ascontiguousarray(images[:1] if images.strides[0] == 0 else images, np.float64)
+
+    return kernels
 
 
 def by_splines(psf: PixelBasisPsf) -> PixelBasisPsf:
