@@ -14,13 +14,14 @@ from streamchar.characterize.aperture_correction import (
 )
 from streamchar.characterize.background import BackgroundConfig
 from streamchar.characterize.classification import CatalogCalculationConfig
+from streamchar.characterize.deblend import SourceDeblendConfig
 from streamchar.characterize.detection import DetectionConfig
 from streamchar.characterize.identifiers import IdGeneratorConfig
 from streamchar.characterize.measurement import MeasurementConfig
 from streamchar.characterize.psf.measure import MeasurePsfConfig
 from streamchar.characterize.psf.simple import InstallSimplePsfConfig
 from streamchar.characterize.repair import RepairConfig
-from streamchar.characterize.streaks import SubtractStreaksConfig
+from streamchar.characterize.streaks import MaskStreaksConfig, SubtractStreaksConfig
 from streamchar.characterize.summary import SummaryConfig
 from streamchar.configuration import Configuration, Tree, merge, parse_override, validate
 
@@ -78,6 +79,7 @@ REFERENCE_PRESET: Tree = {
     "psf_include_threshold_multiplier": None,
     "require_cr_for_psf": True,
     "do_subtract_streaks": False,
+    "deblend": {"max_footprint_area": 10000, "median_smooth_template": True, "max_template_radius": 1000},
     "repair": {
         "cosmicray": {
             "min_dn": 150.0,
@@ -110,6 +112,10 @@ class CharacterizeImageConfig(Configuration):
     """Fail when the cosmic-ray finder overflows; otherwise go on with a reason code."""
     do_subtract_streaks: bool = True
     """Find and subtract satellite streaks before anything is detected."""
+    do_deblend: bool = False
+    """Divide the light of blended sources among them."""
+    do_mask_streaks: bool = False
+    """Mask what is left of streaks after the final repair."""
     do_normalized_calibration: bool = True
     """Measure the normalised calibration flux."""
     do_ap_corr: bool = True
@@ -128,6 +134,10 @@ class CharacterizeImageConfig(Configuration):
     """Cosmic rays and defects."""
     detection: DetectionConfig = DetectionConfig()
     """Sources to measure the PSF on, and the background around them."""
+    deblend: SourceDeblendConfig = SourceDeblendConfig()
+    """Blended sources."""
+    mask_streaks: MaskStreaksConfig = MaskStreaksConfig()
+    """Streaks masked as the reference does."""
     measurement: MeasurementConfig = MeasurementConfig()
     """What is measured on every source."""
     measure_psf: MeasurePsfConfig = MeasurePsfConfig()

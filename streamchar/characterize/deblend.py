@@ -40,17 +40,17 @@ class SourceDeblendConfig(Configuration):
 
     max_number_of_peaks: int = Field(default=0, ge=0)
     """Brightest peaks of a footprint that are kept; 0 keeps all."""
-    max_footprint_area: int = Field(default=10000, ge=0)
-    """Footprints of more pixels are left alone; 0 for no limit."""
+    max_footprint_area: int = Field(default=0, ge=0)
+    """Footprints of more pixels are left alone; 0 for no limit (the reference: 10000)."""
     max_footprint_size: int = Field(default=0, ge=0)
     """Footprints longer than this along an axis are left alone; 0 for no limit."""
     not_deblended_mask: str = "NOT_DEBLENDED"
     """Plane set on footprints that are left alone, added when the exposure does not have it; empty for none."""
     mask_limits: Mapping[str, float] = {"NO_DATA": 0.25}
     """Largest fraction of a footprint's pixels with a plane."""
-    median_smooth_template: bool = True
-    """Replace templates by their medians of 5 x 5 pixels."""
-    max_template_radius: int = Field(default=200, ge=1)
+    median_smooth_template: bool = False
+    """Replace templates by their medians of 5 x 5 pixels (the reference does)."""
+    max_template_radius: int = Field(default=25, ge=1)
     """Distance from a peak along either axis beyond which it owns nothing, pixels (the reference has no limit)."""
 
 
@@ -79,6 +79,11 @@ class Deblending:
 
     def __len__(self) -> int:
         return len(self.footprints)
+
+    @property
+    def separated(self) -> Flags:
+        """Sources whose pixels were divided, bool (n)."""
+        return (self.parent_peaks > 1) & ~self.too_big & ~self.masked
 
     def columns(self) -> dict[str, NDArray[np.int64] | Flags]:
         """Values of :data:`DEBLEND_COLUMNS`."""
@@ -147,8 +152,8 @@ class SourceDeblend(Task[SourceDeblendConfig]):
 
     def _masked(self, exposure: Exposure, footprints: Footprints) -> Flags:
         masked = np.zeros(len(footprints), np.bool_)
-        y, x, number = _pixels(footprints)
-        bits = exposure.mask[y, x]
+        bits = exposure.mask[footprints.pixels()]
+        number = np.repeat(np.arange(len(footprints)), footprints.area)
         for plane, limit in self.config.mask_limits.items():
             if plane in exposure.planes:
                 count = np.bincount(number, (bits & exposure.bits(plane)) != 0, len(footprints))
@@ -270,12 +275,3 @@ def _brightest(owner: Numbers, base: Footprints, chosen: Numbers, most: int) -> 
     order = np.lexsort((chosen, -base.peak_value[chosen], owner[chosen]))
     first = np.searchsorted(owner[chosen][order], owner[chosen][order])
     return np.sort(chosen[order[np.arange(len(order)) - first < most]])
-
-
-def _pixels(footprints: Footprints) -> tuple[Numbers, Numbers, Numbers]:
-    """Row, column and footprint number of every pixel, span after span."""
-    length = (footprints.span_x1 - footprints.span_x0 + 1).astype(np.int64)
-    begin = np.concatenate([np.zeros(1, np.int64), np.cumsum(length)])
-    x = np.arange(begin[-1]) + np.repeat(footprints.span_x0 - begin[:-1], length)
-    y = np.repeat(footprints.span_y.astype(np.int64), length)
-    return y, x, np.repeat(footprints.span_footprint, length)

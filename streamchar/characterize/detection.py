@@ -117,6 +117,8 @@ class Detection:
         Positive footprints on the exposure, grown unless the originals were asked for; none for polarity ``negative``.
     negative_footprints
         Negative ones; none for polarity ``positive``.
+    blended
+        The positive footprints before they were split by peak and confirmed.
     positive_count, negative_count
         Footprints of either sign, also of the sign that is not returned.
     peak_count, negative_peak_count
@@ -135,6 +137,7 @@ class Detection:
 
     footprints: Footprints
     negative_footprints: Footprints
+    blended: Footprints
     positive_count: int
     negative_count: int
     peak_count: int
@@ -200,6 +203,7 @@ class DetectSources(Task[DetectionConfig]):
                 found, threshold = self._find(exposure, sigma, width)
                 grown = tuple(self._grow(footprints, radius) for footprints in found)
                 chosen = found if self.config.return_original_footprints else grown
+                blended = chosen[0]
                 if self.config.one_source_per_peak:
                     chosen = (self._split(chosen[0], exposure, sigma, width, threshold), chosen[1])
                 if self.config.do_confirm:
@@ -213,6 +217,7 @@ class DetectSources(Task[DetectionConfig]):
             return Detection(
                 footprints=positive,
                 negative_footprints=negative,
+                blended=blended,
                 positive_count=len(grown[0]),
                 negative_count=len(grown[1]),
                 peak_count=len(grown[0].peak_x),

@@ -22,7 +22,8 @@ from streamchar.characterize.catalog import Column, Schema, SourceCatalog
 from streamchar.characterize.classification import CatalogCalculation
 from streamchar.characterize.config import CharacterizeImageConfig
 from streamchar.characterize.cosmic_rays import CosmicRays
-from streamchar.characterize.detection import DetectSources
+from streamchar.characterize.deblend import DEBLEND_COLUMNS, SourceDeblend
+from streamchar.characterize.detection import Detection, DetectSources
 from streamchar.characterize.display import Display, no_display
 from streamchar.characterize.errors import (
     ApertureCorrectionError,
@@ -37,7 +38,7 @@ from streamchar.characterize.psf.measure import MeasurePsf, PsfMeasurement
 from streamchar.characterize.psf.simple import InstallSimplePsf
 from streamchar.characterize.reasons import Reason
 from streamchar.characterize.repair import Repair
-from streamchar.characterize.streaks import Streaks, SubtractStreaks
+from streamchar.characterize.streaks import MaskStreaks, Streaks, SubtractStreaks
 from streamchar.characterize.summary import ComputeSummary, Summary
 from streamchar.image import Exposure
 from streamchar.image.field import Field
@@ -58,7 +59,7 @@ SOURCE_COLUMNS = (
     Column("id", "<i8", "", "unique source identifier"),
     Column("coord_ra", "<f8", "rad", "right ascension of the centroid"),
     Column("coord_dec", "<f8", "rad", "declination of the centroid"),
-    Column("parent", "<i8", "", "identifier of the parent source, 0 for none"),
+    Column("parent", "<i8", "", "identifier of the blend that the source was separated from, 0 for none"),
 )
 
 
@@ -95,7 +96,7 @@ class CharacterizationResult:
     cosmic_rays
         What the last repair found.
     streaks
-        The satellite streaks that were subtracted, or ``None`` when they were not looked for.
+        The satellite streaks that were subtracted or, failing that, masked; ``None`` when they were not looked for.
     aperture_corrections
         Correction fields by flux column name, or ``None``.
     summary
@@ -245,8 +246,10 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         )
         self.repair = self.make_subtask(Repair, config.repair, "repair")
         self.detection = self.make_subtask(DetectSources, config.detection, "detection")
+        self.deblend = self.make_subtask(SourceDeblend, config.deblend, "deblend")
         self.measurement = self.make_subtask(SingleFrameMeasurement, config.measurement, "measurement")
         self.measure_psf = self.make_subtask(MeasurePsf, config.measure_psf, "measure_psf")
+        self.mask_streaks = self.make_subtask(MaskStreaks, config.mask_streaks, "mask_streaks")
         self.normalized_calibration_flux = self.make_subtask(
             NormalizedCalibrationFlux, config.normalized_calibration_flux, "normalized_calibration_flux"
         )
@@ -329,6 +332,9 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         self.display("repair", result)
         self._drop_unconfirmed(result)
         assert result.catalog is not None
+        if self.config.do_mask_streaks:
+            masked = self.mask_streaks.run(exposure)
+            result.streaks = result.streaks or masked
         self.measurement.run(result.catalog, exposure, exposure_id=ids.catalog_id)
         self._correct_apertures(result)
         self.catalog_calculation.run(result.catalog)
@@ -352,9 +358,7 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         self.display("repair_iter", result)
 
         detection = self.detection.run(exposure, background=result.background)
-        catalog = SourceCatalog(self.schema, len(detection.footprints), detection.footprints)
-        catalog["id"] = ids.source_ids(len(catalog))
-        result.catalog = catalog
+        catalog = result.catalog = self._make_catalog(exposure, detection, ids)
         self.display("background_iter", result)
 
         wanted = self._bright_enough(catalog)
@@ -408,6 +412,22 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
             return None
         _replace_reasons(result, "too_many_cosmic_rays", "cosmic_ray_", new=cosmic_rays.reasons)
         return cosmic_rays
+
+    def _make_catalog(self, exposure: Exposure, detection: Detection, ids: IdGenerator) -> SourceCatalog:
+        if not self.config.do_deblend:
+            catalog = SourceCatalog(self.schema, len(detection.footprints), detection.footprints)
+            catalog["id"] = ids.source_ids(len(catalog))
+            return catalog
+        deblended = self.deblend.run(exposure, detection.blended, detection.footprints)
+        count = len(deblended)
+        catalog = SourceCatalog(self.schema, count, deblended.footprints)
+        # The blends themselves are not in the catalogue: their identifiers follow those of the sources.
+        unique = ids.source_ids(count + len(detection.blended))
+        catalog["id"] = unique[:count]
+        catalog["parent"] = np.where(deblended.separated, unique[count + deblended.parent], 0)
+        for name, values in deblended.columns().items():
+            catalog[name] = values
+        return catalog
 
     def _bright_enough(self, catalog: SourceCatalog) -> NDArray[np.bool_] | None:
         """Sources that may become stars of the PSF, or ``None`` when all are to be measured."""
@@ -488,6 +508,8 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
 
     def _make_schema(self) -> Schema:
         columns = [*SOURCE_COLUMNS, *self.measure_psf.columns, *self.measurement.columns]
+        if self.config.do_deblend:
+            columns += DEBLEND_COLUMNS
         if self.config.do_normalized_calibration:
             columns += self.normalized_calibration_flux.columns
         if self.config.do_ap_corr:

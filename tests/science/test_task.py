@@ -336,3 +336,40 @@ def test_an_earlier_background_is_honoured():
     again = _run(replace(result.exposure, mask=np.zeros_like(first.mask)), preset="best")
     level = again.background.image().mean()
     assert abs(level) < 1.0
+
+
+class TestOptionalSteps:
+    """What the reference can do and neither preset does."""
+
+    def test_deblended_sources_share_their_pixels(self):
+        crowded = simulate_exposure(named_scene("crowded", size=768), SEED)
+        plain = CharacterizeImage().run(crowded.exposure.copy())
+        shared = _run(crowded.exposure.copy(), "do_deblend=true")
+        assert shared.error is None
+        catalog = shared.catalog
+        blends, members = np.unique(catalog["parent"][catalog["parent"] != 0], return_counts=True)
+        assert len(blends) > 20
+        assert members.max() > 1
+        assert not set(blends.tolist()) & set(catalog["id"].tolist())
+        assert (catalog["deblend_parentNPeaks"][catalog["parent"] != 0] > 1).all()
+        assert (catalog["parent"][catalog["deblend_parentNPeaks"] == 1] == 0).all()
+        assert not (plain.catalog["parent"] != 0).any()
+        # Light that leaked in from neighbours is gone: fluxes are nearer to the truth.
+        truth = crowded.truth
+        errors = {}
+        for name, result in (("plain", plain), ("shared", shared)):
+            source = match(result.catalog, truth).source
+            measured = result.catalog["base_CircularApertureFlux_3_0_instFlux"][source]
+            known = (source >= 0) & ~truth.sources["saturated"] & np.isfinite(measured)
+            ratio = measured[known] / truth.sources["flux"][known]
+            errors[name] = np.median(np.abs(ratio / np.median(ratio) - 1))
+        assert errors["shared"] < 0.95 * errors["plain"]
+
+    def test_streaks_can_be_masked_as_the_reference_does(self):
+        streaked = simulate_exposure(named_scene("streaks", size=1024), SEED)
+        result = _run(streaked.exposure.copy(), "do_mask_streaks=true", preset="reference")
+        assert result.error is None
+        assert len(result.streaks) > 0
+        masked = (result.exposure.mask & result.exposure.bits("STREAK")) != 0
+        assert masked.mean() == pytest.approx(result.streaks.masked_fraction)
+        assert 0 < masked.mean() < 0.2
