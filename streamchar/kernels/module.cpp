@@ -5,6 +5,7 @@ namespace streamchar {
 void register_apertures(nb::module_ &m);
 void register_bin_statistics(nb::module_ &m);
 void register_blend_sums(nb::module_ &m);
+void register_byte_planes(nb::module_ &m);
 void register_centroid(nb::module_ &m);
 void register_deblend(nb::module_ &m);
 void register_detect(nb::module_ &m);
@@ -37,6 +38,7 @@ NB_MODULE(_kernels, m) {
   streamchar::register_apertures(m);
   streamchar::register_bin_statistics(m);
   streamchar::register_blend_sums(m);
+  streamchar::register_byte_planes(m);
   streamchar::register_centroid(m);
   streamchar::register_deblend(m);
   streamchar::register_detect(m);

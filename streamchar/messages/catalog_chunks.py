@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamchar.messages.base import Outcome, ProductIdentity, Provenance, Value
 from streamchar.messages.codec import Encoded, encode, make_packer
-from streamchar.messages.columns import make_compressor, pack_array, pack_flags
+from streamchar.messages.columns import make_compressor, pack_flags, plain_array
 from streamchar.messages.errors import MessageTooLargeError
 from streamchar.messages.source_catalog import (
     CatalogChunk,
@@ -91,9 +91,11 @@ def encode_catalog(
     safe = _rows_per_chunk(columns, arrays, max_chunk_bytes)
     packer = make_packer(max_chunk_bytes)
     send = partial(encode, time=time, source=source, traceparent=traceparent, packer=packer)
-    messages = [send(chunk) for chunk in _chunks(columns, arrays, identity, int(safe * EXPECTED_GAIN))]
-    if any(len(message.value) > max_chunk_bytes for message in messages):
-        messages = [send(chunk) for chunk in _chunks(columns, arrays, identity, safe)]
+    for limit in (int(safe * EXPECTED_GAIN), safe):
+        parts = _chunks(columns, arrays, identity, limit)
+        messages = [send(chunk, replacing=plain) for chunk, plain in parts]
+        if all(len(message.value) <= max_chunk_bytes for message in messages):
+            break
     descriptions = _describe(rows, messages)
     manifest = CatalogManifest(
         **identity.fields(),
@@ -134,28 +136,29 @@ def _chunks(
     arrays: Mapping[str, NDArray[Any]],
     identity: ProductIdentity,
     limit: int,
-) -> Iterator[CatalogChunk]:
-    """Make as few chunks of at most ``limit`` rows as possible."""
+) -> Iterator[tuple[CatalogChunk, dict[str, Any]]]:
+    """Make as few chunks of at most ``limit`` rows as possible: each without its columns, and these as plain values."""
     rows = _common_length(arrays)
     count = -(-rows // limit)
     compressor = make_compressor()
     for number, (first, last) in enumerate(_bounds(rows, count)):
-        part = {name: values[first:last] for name, values in arrays.items()}
-        flags = {column.name: part[column.name] for column in columns if column.dtype == "?"}
-        blocks = tuple(
-            pack_array(column.name, part[column.name], column.unit, compressor=compressor)
+        flags = {column.name: arrays[column.name][first:last] for column in columns if column.dtype == "?"}
+        blocks = [
+            plain_array(column.name, arrays[column.name][first:last], column.unit, compressor=compressor)
             for column in columns
             if column.dtype != "?"
-        )
-        yield CatalogChunk(
+        ]
+        chunk = CatalogChunk(
             **identity.fields(),
             chunk=number,
             chunks=count,
             first_row=first,
             rows=last - first,
-            columns=blocks,
-            flags=pack_flags(flags, last - first, compressor),
+            columns=(),
+            flags=pack_flags({}, last - first, compressor),
         )
+        packed = pack_flags(flags, last - first, compressor).model_dump()
+        yield chunk, {"columns": blocks, "flags": packed}
 
 
 def _describe(rows: int, messages: Sequence[Encoded]) -> tuple[ChunkDescription, ...]:

@@ -51,6 +51,10 @@ MESSAGE_TYPES: Mapping[str, type[Message]] = MappingProxyType(
 """The messages of the contract by the name in their ``message_type``."""
 
 
+_TEXT = frozenset({str})
+_CONTAINERS = frozenset({dict, list})
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """A message ready to be sent.
@@ -81,6 +85,7 @@ def encode(
     traceparent: bytes | None = None,
     key: bytes | None = None,
     packer: msgpack.Packer | None = None,
+    replacing: Mapping[str, Any] | None = None,
 ) -> Encoded:
     """Turn a message into what is sent.
 
@@ -98,11 +103,13 @@ def encode(
         Key of the record instead of the message's own: a status about an unreadable event keeps the event's.
     packer
         One of :func:`make_packer` to be used again for several large messages.
+    replacing
+        Plain values of fields in place of the message's own: large ones, made without models.
     """
     return Encoded(
         topic_type=message.topic_type,
         key=message.key.encode() if key is None else key,
-        value=pack(message, packer),
+        value=pack(message, packer, replacing),
         headers=make_headers(message, time or datetime.now(UTC), source, traceparent),
     )
 
@@ -112,9 +119,13 @@ def make_packer(size: int = 4096) -> msgpack.Packer:
     return msgpack.Packer(use_bin_type=True, buf_size=size)
 
 
-def pack(message: Message, packer: msgpack.Packer | None = None) -> bytes:
+def pack(
+    message: Message, packer: msgpack.Packer | None = None, replacing: Mapping[str, Any] | None = None
+) -> bytes:
     """Return the message in msgpack; fields that are not known are left out. Equal messages give equal bytes."""
-    packed: bytes = (packer or make_packer()).pack(message.model_dump(exclude_none=True))
+    plain = message.model_dump(exclude_none=True)
+    plain.update(replacing or {})
+    packed: bytes = (packer or make_packer()).pack(plain)
     return packed
 
 
@@ -286,13 +297,13 @@ def _check_structure(payload: Any) -> None:
         below: list[Any] = []
         for item in level:
             if isinstance(item, dict):
-                if len(item) > MAX_ELEMENTS or not all(isinstance(key, str) for key in item):
+                if len(item) > MAX_ELEMENTS or not _TEXT.issuperset(map(type, item)):
                     raise ValueError("a map is too long or has keys that are not text")
-                below.extend(value for value in item.values() if isinstance(value, dict | list))
+                below += [value for value in item.values() if type(value) in _CONTAINERS]
             elif isinstance(item, list):
                 if len(item) > MAX_ELEMENTS:
                     raise ValueError(f"a list has {len(item)} elements, more than {MAX_ELEMENTS}")
-                below.extend(value for value in item if isinstance(value, dict | list))
+                below += [value for value in item if type(value) in _CONTAINERS]
         if not below:
             return
         level = below

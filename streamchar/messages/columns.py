@@ -11,6 +11,7 @@ import zstandard
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from streamchar.kernels import join_bytes, split_bytes
 from streamchar.messages.base import Count, Data, Listed, Name, Part, unit
 from streamchar.messages.errors import MalformedMessageError, MessageTooLargeError
 
@@ -26,6 +27,7 @@ DType = Literal["|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "
 """The types an array may have: unsigned, signed and floating, little-endian."""
 
 DTYPES: frozenset[str] = frozenset(get_args(DType))
+_ITEM_BYTES: Mapping[str, int] = {dtype: int(dtype[2:]) for dtype in get_args(DType)}
 MAX_AXES = 4
 Shape = Annotated[tuple[Count, ...], unit("1", strict=False, min_length=1, max_length=MAX_AXES)]
 
@@ -57,12 +59,11 @@ class ColumnBlock(Part):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
-        # An empty axis does not excuse the length of the others.
-        size = max(self.size_bytes, *self.shape)
-        if size > MAX_BLOCK_BYTES:
-            raise MessageTooLargeError(what=f"column {self.name}", size=size, limit=MAX_BLOCK_BYTES)
         size = self.size_bytes
-        itemsize = np.dtype(self.dtype).itemsize
+        # An empty axis does not excuse the length of the others.
+        if (largest := max(size, *self.shape)) > MAX_BLOCK_BYTES:
+            raise MessageTooLargeError(what=f"column {self.name}", size=largest, limit=MAX_BLOCK_BYTES)
+        itemsize = _ITEM_BYTES[self.dtype]
         if self.encoding == "raw":
             if len(self.data) != size or self.high is not None:
                 raise ValueError(f"{len(self.data)} bytes of data do not make the declared {size}")
@@ -77,7 +78,7 @@ class ColumnBlock(Part):
     @property
     def size_bytes(self) -> int:
         """Size of the decoded array in bytes, as declared."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * _ITEM_BYTES[self.dtype]
 
     def values(self, decompressor: zstandard.ZstdDecompressor | None = None) -> NDArray[Any]:
         """Decode the array; it may be read-only.
@@ -108,7 +109,7 @@ class ColumnBlock(Part):
             The compressed bytes are damaged.
         """
         assert out.shape == self.shape
-        assert out.dtype == self.dtype
+        assert out.dtype.str == self.dtype
         assert out.flags.c_contiguous
         if self.high is None:
             out[...] = np.frombuffer(self.data, out.dtype).reshape(self.shape)
@@ -116,9 +117,13 @@ class ColumnBlock(Part):
         decompressor = decompressor or make_decompressor()
         itemsize, count = out.dtype.itemsize, out.size
         high = HIGH_PLANES * count
-        plain = _expand(self.data, out.nbytes - high, decompressor) + _expand(self.high, high, decompressor)
-        elements = out.reshape(-1).view(np.uint8).reshape(count, itemsize)
-        elements[:] = np.frombuffer(plain, np.uint8).reshape(itemsize, count).T
+        low = _expand(self.data, out.nbytes - high, decompressor)
+        elements = out.view(np.uint8).reshape(count, itemsize)
+        join_bytes(
+            np.frombuffer(low, np.uint8),
+            np.frombuffer(_expand(self.high, high, decompressor), np.uint8),
+            elements,
+        )
 
 
 class FlagBlock(Part):
@@ -197,6 +202,32 @@ def pack_array(
 
     Parameters
     ----------
+    name, unit, values, compressor, compress
+        See :func:`plain_array`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See :func:`plain_array`.
+    """
+    # What is made here need not be checked again.
+    return ColumnBlock.model_construct(
+        **plain_array(name, values, unit, compressor=compressor, compress=compress)
+    )
+
+
+def plain_array(
+    name: str,
+    values: NDArray[Any],
+    unit: str = "",
+    *,
+    compressor: zstandard.ZstdCompressor | None = None,
+    compress: bool = True,
+) -> dict[str, Any]:
+    """Encode an array as the map that goes over the wire, without a model: much of the time for a small one.
+
+    Parameters
+    ----------
     name, unit
         Name and FITS unit.
     values
@@ -213,27 +244,26 @@ def pack_array(
     ValueError
         The array has no axis or too many.
     """
-    dtype = values.dtype.newbyteorder("<")
-    if dtype.str not in DTYPES:
+    code = values.dtype.str
+    if code not in DTYPES:
+        code = values.dtype.newbyteorder("<").str
+    if code not in DTYPES:
         raise TypeError(f"column {name}: a message cannot carry values of type {values.dtype}")
     if not 1 <= values.ndim <= MAX_AXES:
         raise ValueError(f"column {name}: a message cannot carry an array of shape {values.shape}")
-    array = np.ascontiguousarray(values, dtype)
-    count, itemsize = array.size, dtype.itemsize
-    common: dict[str, Any] = {"name": name, "dtype": dtype.str, "unit": unit, "shape": values.shape}
-    # What is made here need not be checked again: that would be a fifth of the time.
+    array = np.ascontiguousarray(values, code)
+    count, itemsize = array.size, _ITEM_BYTES[code]
+    plain: dict[str, Any] = {"name": name, "dtype": code, "unit": unit, "shape": values.shape}
     if not compress or itemsize <= HIGH_PLANES or array.nbytes < SMALLEST_COMPRESSED:
-        return ColumnBlock.model_construct(**common, data=array.tobytes())
-    planes = array.reshape(-1).view(np.uint8).reshape(count, itemsize).T
-    low = itemsize - HIGH_PLANES
+        return {**plain, "encoding": "raw", "data": array.tobytes()}
+    planes = split_bytes(array.view(np.uint8).reshape(count, itemsize))
+    low, high = planes[: -HIGH_PLANES * count].tobytes(), planes[-HIGH_PLANES * count :].tobytes()
     compressor = compressor or make_compressor()
-    plain = planes[:low].tobytes()
-    return ColumnBlock.model_construct(
-        **common,
-        encoding="planes",
-        data=plain if dtype.kind == "f" and _is_noise(plain[:count]) else _shrink(plain, compressor),
-        high=_shrink(planes[low:].tobytes(), compressor),
-    )
+    noisy = "f" in code and _is_noise(low[:count])
+    plain["encoding"] = "planes"
+    plain["data"] = low if noisy else _shrink(low, compressor)
+    plain["high"] = _shrink(high, compressor)
+    return plain
 
 
 def _is_noise(plane: bytes) -> bool:
