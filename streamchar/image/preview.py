@@ -80,7 +80,11 @@ def block_means(plane: Plane, width: int) -> NDArray[np.float64]:
 
 def any_in_blocks(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     """Whether any pixel of a block is true; blocks as in :func:`block_means`."""
-    return mask if width <= 1 else _block_sums(mask, width) > 0
+    if width <= 1:
+        return mask
+    rows = np.maximum.reduceat(mask.view(np.uint8), np.arange(0, mask.shape[0], width), axis=0)
+    padded = np.pad(rows, ((0, 0), (0, -mask.shape[1] % width)))
+    return np.asarray(padded.reshape(len(rows), -1, width).any(axis=2))
 
 
 def gray(image: Plane, max_side: int, stretch: Stretch | None = None) -> Gray:

@@ -239,7 +239,12 @@ def _images(subject: Subject, exposure: Exposure) -> Html:
                 exposure.shape,
                 heading="Background subtracted, cosmic rays repaired",
                 description="The exposure after characterization with footprints of sources and PSF stars marked",
-                caption=_stretch_words(flat, subject.unit),
+                caption=join(
+                    _stretch_words(flat, subject.unit),
+                    ". PSF stars: circles were used, squares reserved, crosses rejected."
+                    if any(layer.kind == "stars" for layer in layers)
+                    else None,
+                ),
                 layers=layers,
                 exposure=exposure,
             )

@@ -12,7 +12,8 @@ from streamchar.image import Exposure
 from streamchar.report.html import Html, element, join
 
 _BAR_FRACTION = 0.25
-_STAR_RADIUS = 0.009
+_STAR_RADIUS, _MANY_STARS_RADIUS = 0.009, 0.0065
+_MANY_STARS = 200
 _SMALLEST_AREA = 1e-20
 
 
@@ -40,7 +41,7 @@ def image_layer(kind: str, uri: str) -> Layer:
 def star_layer(stars: PsfStars, shape: tuple[int, int]) -> Layer:
     """Mark the PSF stars: used ones by circles, reserved ones by squares, rejected ones by crosses."""
     height, width = shape
-    radius = max(_STAR_RADIUS * max(shape), 4.0)
+    radius = max((_STAR_RADIUS if len(stars) <= _MANY_STARS else _MANY_STARS_RADIUS) * max(shape), 4.0)
     marks = []
     for number in np.flatnonzero(np.isfinite(stars.x) & np.isfinite(stars.y)):
         # Pixel edges, and y downward: the view's first pixel is at the bottom left.
