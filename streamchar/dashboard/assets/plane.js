@@ -106,7 +106,7 @@ export class Plane {
     event.preventDefault();
     event.stopPropagation();
     const from = this.centers.get(this.state.chosen);
-    if (!from) return this.select(Math.min(...this.centers.keys()));
+    if (!from) return this.choose(Math.min(...this.centers.keys()));
     let best = null;
     for (const [number, [x, y]] of this.centers) {
       const along = (x - from[0]) * direction[0] + (y - from[1]) * direction[1];
@@ -115,7 +115,13 @@ export class Plane {
       const cost = along + 2 * across;
       if (!best || cost < best.cost) best = { number, cost };
     }
-    if (best) this.select(best.number);
+    if (best) this.choose(best.number);
+  }
+
+  /** Select a detector; the next key may come before the next drawing. */
+  choose(number) {
+    this.state.chosen = number;
+    this.select(number);
   }
 }
 
