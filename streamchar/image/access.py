@@ -47,6 +47,7 @@ _SHA256_DIGITS = 64
 _CHUNK = 1 << 20
 _MAX_REDIRECTS = 5
 _MISSING = (404, 410)
+_REDIRECTIONS = range(300, 400)
 _REMOTE = ("http", "https", "s3")
 _PORTS = {"http": 80, "https": 443}
 
@@ -298,6 +299,11 @@ def _copy_http(uri: str, parts: SplitResult, access: Access, target: _Bounded) -
         with error:
             if error.code in _MISSING:
                 raise FileMissingError(uri=short(uri)) from error
+            if error.code in _REDIRECTIONS:
+                to = short(error.headers.get("Location", "nowhere"))
+                raise RedirectRefusedError(
+                    uri=short(uri), target=to, detail="its scheme is no https"
+                ) from error
             raise FileUnreadableError(uri=short(uri), detail=f"HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise FileUnreadableError(uri=short(uri), detail=str(error.reason)) from error

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from pydantic import Field
@@ -42,6 +43,11 @@ _CHUNK = 1 << 20
 _MAX_AXES = 4
 _SIZES = {8: 1, 16: 2, 32: 4, 64: 8, -32: 4, -64: 8}
 _NUMBERS = ("BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "ZBITPIX", "ZNAXIS", "TFIELDS")
+_NUMBERED_TEXT = re.compile(r"(ZNAME|ZVAL|TFORM)\d+")
+_TFORM = re.compile(r"(?P<repeat>\d{0,12})(?P<kind>[LXBIJKAEDCMPQ])")
+_WIDTHS = MappingProxyType(
+    {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "P": 8, "M": 16, "Q": 16}
+)
 _TEXTS = ("XTENSION", "ZCMPTYPE", "ZIMAGE")
 _AXES = ("NAXIS", "ZNAXIS", "ZTILE")
 
@@ -322,7 +328,7 @@ def _note(card: bytes, keys: dict[str, int | str], path: str) -> None:
         return
     text = card[10:].split(b"/")[0].strip().decode("latin-1")
     value: int | str
-    if name in _TEXTS or (name.startswith(("ZNAME", "ZVAL")) and name.lstrip("ZNAMEVL").isdigit()):
+    if name in _TEXTS or _NUMBERED_TEXT.fullmatch(name):
         value = text.strip("' ")
     elif name in _NUMBERS or any(name.startswith(axis) and name[len(axis) :].isdigit() for axis in _AXES):
         try:
@@ -369,6 +375,8 @@ def _product(keys: Mapping[str, int | str], name: str, path: str = "") -> int:
 def _check_claim(claim: HduClaim, path: str, limits: FileLimits) -> None:
     if claim.pixels > limits.max_pixels:
         _refuse(path, "the number of pixels", claim.pixels, limits.max_pixels, "max_pixels")
+    if claim.keys.get("XTENSION") == "BINTABLE":
+        _check_columns(claim.keys, path)
     if not claim.is_compressed:
         return
     kind, axes = claim.keys.get("ZCMPTYPE", ""), int(claim.keys.get("ZNAXIS", 0))
@@ -389,6 +397,21 @@ def _check_claim(claim: HduClaim, path: str, limits: FileLimits) -> None:
             raise UnreadableExposureError(
                 path=path, detail=f"is damaged: tiles of {tile} pixels in an image of {length} (ZTILE{axis})"
             )
+
+
+def _check_columns(keys: Mapping[str, int | str], path: str) -> None:
+    """Refuse a table whose columns are wider than its rows: astropy would allocate what they say."""
+    width = 0
+    for number in range(1, int(keys.get("TFIELDS", 0)) + 1):
+        form = str(keys.get(f"TFORM{number}", ""))
+        match = _TFORM.match(form)
+        if match is None:
+            raise UnreadableExposureError(path=path, detail=f"is damaged: TFORM{number} is {form[:30]!r}")
+        repeat = int(match["repeat"] or 1)
+        width += -(-repeat // 8) if match["kind"] == "X" else repeat * _WIDTHS[match["kind"]]
+    if width != keys.get("NAXIS1"):
+        detail = f"is damaged: columns of {width} bytes in rows of {keys.get('NAXIS1')}"
+        raise UnreadableExposureError(path=path, detail=detail)
 
 
 def _check_parameters(keys: Mapping[str, int | str], path: str) -> None:
