@@ -201,6 +201,8 @@ class Subscriber:
                 if took % _YIELD_EVERY == 0:
                     await asyncio.sleep(0)
         if took:
+            if not self.contact.connected:
+                self._say(connected=True, since=time.time(), detail="")
             self._changed()
         return took
 
