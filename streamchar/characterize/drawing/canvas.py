@@ -109,8 +109,13 @@ def color_bar(axes: Axes, drawn: Any, label: str) -> None:
 
 def pixel_labels(axes: Axes) -> None:
     """Label the axes as pixels of the exposure."""
-    axes.set_xlabel("x (pixel)", fontsize=8)
-    axes.set_ylabel("y (pixel)", fontsize=8)
+    axis_labels(axes, "x (pixel)", "y (pixel)")
+
+
+def axis_labels(axes: Axes, x: str, y: str) -> None:
+    """Label the axes in the size that all drawings share."""
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
     axes.tick_params(labelsize=7)
 
 

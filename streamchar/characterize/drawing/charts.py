@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamchar.characterize.base import Timing
-from streamchar.characterize.drawing.canvas import BLUE, GREY, ORANGE, PURPLE, legend, nice, pixel_labels, say
+from streamchar.characterize.drawing.canvas import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PURPLE,
+    axis_labels,
+    legend,
+    nice,
+    pixel_labels,
+    say,
+)
 from streamchar.characterize.drawing.diagrams import SizeMagnitude, Whiskers
 
 if TYPE_CHECKING:
@@ -50,7 +60,7 @@ def draw_size_magnitude(axes: Axes, sources: SizeMagnitude) -> None:
         axes.set_ylim(0, max(2.5 * middle, 1.05 * float(np.quantile(radius, 0.9))))
     else:
         axes.set_ylim(0, 1.05 * float(np.quantile(radius, 0.98)) or 1.0)
-    axes.set(xlabel="instrumental magnitude, −2.5 log₁₀(PSF flux)", ylabel="size √((Ixx + Iyy)/2) (pixel)")
+    axis_labels(axes, "instrumental magnitude, −2.5 log₁₀(PSF flux)", "size √((Ixx + Iyy)/2) (pixel)")
     axes.grid(visible=True, color="0.9", lw=0.6)
     axes.set_axisbelow(True)
     legend(axes)
@@ -123,7 +133,7 @@ def draw_timings(axes: Axes, timings: Sequence[Timing], *, whole: str = "") -> N
     bars = axes.barh(names, values, color=BLUE, height=0.7)
     axes.bar_label(bars, [f"{value:.3f}" for value in values], padding=3, fontsize=7)
     axes.margins(x=0.12)
-    axes.set_xlabel("CPU time (s)")
+    axis_labels(axes, "CPU time (s)", "")
     axes.tick_params(axis="y", labelsize=8, length=0)
     axes.spines[["top", "right"]].set_visible(False)
     if total is not None:

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamchar.characterize.drawing.canvas import BLUE, MISSING, ORANGE, Array, color_bar, color_map, say
+from streamchar.characterize.drawing.canvas import (
+    BLUE,
+    MISSING,
+    ORANGE,
+    Array,
+    axis_labels,
+    color_bar,
+    color_map,
+    say,
+)
 from streamchar.characterize.drawing.diagrams import StarStamps
 from streamchar.image import Psf
 
@@ -54,7 +63,7 @@ def draw_psf_grid(axes: Axes, psf: Psf, shape: tuple[int, int], *, count: int = 
     centres = (np.arange(count) + 0.5) * size - 0.5
     axes.set_xticks(centres, [f"{value:.0f}" for value in x])
     axes.set_yticks(centres, [f"{value:.0f}" for value in y])
-    axes.set(xlabel="at x (pixel)", ylabel="at y (pixel)")
+    axis_labels(axes, "at x (pixel)", "at y (pixel)")
     axes.set_title(f"{size} px wide, asinh, line at half maximum", loc="right", fontsize=7, color="0.35")
 
 
