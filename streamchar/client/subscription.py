@@ -75,7 +75,7 @@ class Subscription(Generic[P_co]):
     Iterate over it with ``async for`` or with ``for``. With a group, the position is committed
     once the next record is asked for: a record is repeated after a crash rather than lost. Catalogues are put together
     from their chunks and checked against their manifests; after a restart the position is that of the first chunk of
-    the oldest incomplete one.
+    the oldest incomplete one. It ends when it is closed, or when a wait for the next record is cancelled.
 
     Parameters
     ----------

@@ -4,31 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+import subprocess
+import sys
+import threading
 import uuid
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from astropy.table import QTable
 
 import streamchar
 from streamchar.characterize.catalog import Column, flag
-from streamchar.client import Subscription, SubscriptionWarning
+from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
+from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
+from streamchar.client import (
+    AddressError,
+    Subscription,
+    SubscriptionWarning,
+    TopicsMissingError,
+    UnreachableError,
+)
 from streamchar.messages import (
     ExposureStatus,
     IncompleteCatalogError,
     MalformedMessageError,
     ProductIdentity,
     Provenance,
+    PsfModel,
     PsfQuality,
     TopicNames,
     encode,
     encode_catalog,
+    encode_psf_model,
 )
 from streamchar.messages.catalog import Catalog
 from streamchar.messages.examples import make_examples
-from tests.stream.brokers import BrokerProcess
+from streamchar.messages.psf_conversion import describe_psf
+from tests.stream.brokers import SHORTEST_SESSION, BrokerProcess
 
 PROVENANCE = Provenance(software_version="1")
 COLUMNS = [Column("id", "<i8", "", "identifier"), Column("flux", "<f8", "adu", "flux"), flag("bad", "flag")]
@@ -59,10 +76,26 @@ def identity(exposure, detector=0, instrument="DemoCam", band="r"):
     )
 
 
-def quality(exposure, **options):
+def quality(exposure, outcome="succeeded", **options):
     return encode(
-        PsfQuality(**identity(exposure, **options).fields(), outcome="succeeded", provenance=PROVENANCE)
+        PsfQuality(**identity(exposure, **options).fields(), outcome=outcome, provenance=PROVENANCE)
     )
+
+
+def psf_of(exposure):
+    """A model that takes several messages."""
+    random = np.random.default_rng(exposure)
+    polynomial = PositionPolynomial(2, 100.5, 200.25, 1000.0, 900.0)
+    components = random.normal(size=(6, 31, 31))
+    spatial = SpatialBasis(polynomial, random.normal(size=(6, 6)))
+    return PixelBasisPsf(components, spatial, 0.5, 15, (float(exposure), 2.0))
+
+
+def psf(exposure, outcome="succeeded", **options):
+    fields, arrays = describe_psf(psf_of(exposure))
+    who = identity(exposure, **options).fields()
+    model = PsfModel(**who, **fields, outcome=outcome, provenance=PROVENANCE)
+    return encode_psf_model(model, arrays, max_chunk_bytes=30_000)
 
 
 def catalog_data(exposure, rows):
@@ -71,12 +104,14 @@ def catalog_data(exposure, rows):
     return {"id": np.arange(rows), "flux": flux, "bad": np.isnan(flux)}
 
 
-def catalog(exposure, rows=2000, **options):
+def catalog(exposure, rows=2000, outcome="succeeded", **options):
     return encode_catalog(
         COLUMNS,
         catalog_data(exposure, rows),
         identity=identity(exposure, **options),
         provenance=PROVENANCE,
+        metadata={"NOISE_SEED_MULTIPLIER": 1, "RADII": [3.0, 4.5]},
+        outcome=outcome,
         max_chunk_bytes=12_000,
     )
 
@@ -161,6 +196,37 @@ async def test_whole_catalogues_from_interleaved_chunks(bootstrap, topics):
     assert str(table["flux"].unit) == "adu"
 
 
+async def test_tables(bootstrap, topics):
+    async with sender(bootstrap, topics) as (_, send):
+        await send(*catalog(1))
+    async with open_at(bootstrap, topics, "table") as subscription:
+        (table,) = await take(subscription, 1)
+    assert isinstance(table, QTable)
+    for name, values in catalog_data(1, 2000).items():
+        assert np.asarray(getattr(table[name], "value", table[name])).tobytes() == values.tobytes()
+    assert table["flux"].unit == "adu"
+    assert table["bad"].dtype == bool
+    assert table.meta["NOISE_SEED_MULTIPLIER"] == 1
+    assert table.meta["RADII"] == (3.0, 4.5)
+    assert table.meta["outcome"] == "succeeded"
+
+
+async def test_psf_models_can_be_evaluated_and_are_the_same_bit_by_bit(bootstrap, topics):
+    assert len(psf(1)) > 1
+    async with sender(bootstrap, topics) as (_, send):
+        for ours, theirs in zip(psf(1), psf(2), strict=True):
+            await send(ours, theirs, ours)
+    async with open_at(bootstrap, topics, "psf") as subscription:
+        records = await take(subscription, 2)
+        await nothing_more(subscription, 0.5)
+    assert [record.key for record in records] == ["DemoCam/1/0", "DemoCam/2/0"]
+    for record, exposure in zip(records, (1, 2), strict=True):
+        ours, theirs = (
+            model.kernel_images([3.0, 900.0], [4.0, 50.5]) for model in (record, psf_of(exposure))
+        )
+        assert ours.tobytes() == theirs.tobytes()
+
+
 async def test_several_products_in_one_subscription(bootstrap, topics):
     async with sender(bootstrap, topics) as (_, send):
         await send(quality(1), *catalog(1))
@@ -175,26 +241,26 @@ async def test_several_products_in_one_subscription(bootstrap, topics):
         ({"band": "g"}, [3]),
         ({"band": ["g", "z"]}, [3]),
         ({"detector": 1}, [2]),
-        ({"detector": (0, 1), "instrument": ["DemoCam"]}, [1, 2, 3]),
+        ({"detector": (0, 1), "instrument": ["DemoCam"]}, [1, 2, 3, 5]),
+        ({"outcome": "degraded"}, [5]),
+        ({"outcome": ["succeeded", "failed"], "detector": 0}, [1, 3, 4]),
     ],
 )
 async def test_filters(bootstrap, topics, options, expected):
     async with sender(bootstrap, topics) as (_, send):
-        await send(
-            quality(1), quality(2, detector=1), quality(3, band="g"), quality(4, instrument="OtherCam")
-        )
-        for product in (
-            catalog(1),
-            catalog(2, detector=1),
-            catalog(3, band="g"),
-            catalog(4, instrument="OtherCam"),
+        for exposure, choice in enumerate(
+            ({}, {"detector": 1}, {"band": "g"}, {"instrument": "OtherCam"}, {"outcome": "degraded"}), start=1
         ):
-            await send(*product)
-    for products in ("quality", "catalog"):
-        async with open_at(bootstrap, topics, products, **options) as subscription:
-            records = await take(subscription, len(expected))
-            await nothing_more(subscription, 0.6)
-        assert [getattr(record, "manifest", record).exposure for record in records] == expected
+            await send(quality(exposure, **choice), *catalog(exposure, **choice), *psf(exposure, **choice))
+    for products in ("quality", "catalog", "psf"):
+        problems = []
+        subscription = open_at(
+            bootstrap, topics, products, stop_at_end=True, on_problem=problems.append, **options
+        )
+        found = [record async for record in subscription]
+        messages = [getattr(record, "manifest", getattr(record, "model", record)) for record in found]
+        assert [message.exposure for message in messages] == expected
+        assert problems == []
 
 
 async def test_aborted_transactions_are_not_seen(bootstrap, topics):
@@ -240,7 +306,9 @@ async def test_a_catalogue_that_straddles_a_restart_is_not_lost(bootstrap, topic
 
 async def test_a_group_shares_the_partitions(bootstrap, topics):
     group = f"group-{uuid.uuid4().hex}"
-    fast = {"consumer_options": {"session_timeout_ms": 6000, "heartbeat_interval_ms": 200}}
+    fast = {
+        "consumer_options": {"session_timeout_ms": 1000 * int(SHORTEST_SESSION), "heartbeat_interval_ms": 200}
+    }
     async with (
         sender(bootstrap, topics) as (_, send),
         open_at(bootstrap, topics, group=group, **fast) as left,
@@ -316,6 +384,112 @@ async def test_the_plain_iterator(bootstrap, topics):
     assert len(received) == 2000
 
 
+async def test_a_plain_loop(bootstrap, topics):
+    async with sender(bootstrap, topics) as (_, send):
+        await send(quality(1), quality(2))
+
+    def read():
+        return [record.exposure for record in open_at(bootstrap, topics, stop_at_end=True)]
+
+    assert await asyncio.to_thread(read) == [1, 2]
+    assert not any(thread.name == "streamchar-subscribe" for thread in threading.enumerate())
+
+
+async def test_from_near_the_end(bootstrap, topics):
+    async with sender(bootstrap, topics) as (_, send):
+        await send(*(quality(number) for number in range(1, 21)))
+    for back, whole in ((3, False), (20, True), (500, True)):
+        subscription = streamchar.subscribe(bootstrap, topics=topics, from_end=back, stop_at_end=True)
+        found = [record.exposure async for record in subscription]
+        assert found == list(range(max(1, 21 - back), 21))
+        assert subscription.reads_all is whole
+
+
+async def test_topics_that_do_not_exist_yet_are_waited_for_and_read_from_their_beginning(
+    bootstrap, monkeypatch
+):
+    monkeypatch.setattr("streamchar.client.subscription.WAIT_FOR_TOPICS", 0.1)
+    names = TopicNames(f"later-{uuid.uuid4().hex[:8]}")
+    with pytest.raises(TopicsMissingError, match=rf"{bootstrap}.*{names.psf_quality}"):
+        await anext(aiter(streamchar.subscribe(bootstrap, topics=names, stop_at_end=True)))
+    async with streamchar.subscribe(bootstrap, topics=names) as subscription:
+        with pytest.warns(SubscriptionWarning, match=rf"waiting for the topics {names.psf_quality}"):
+            waiting = await begin(subscription)
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        await admin.create_topics([NewTopic(names.psf_quality, 1, 1)])
+        await admin.close()
+        async with sender(bootstrap, names) as (_, send):
+            await send(quality(1))
+        assert [record.exposure for record in await waiting] == [1]
+
+
+async def begin(subscription):
+    """Ask for a record without waiting for it."""
+    waiting = asyncio.create_task(take(subscription, 1))
+    await asyncio.sleep(0.5)
+    return waiting
+
+
+async def test_added_partitions_are_read_and_known_ones_go_on(bootstrap, topics, monkeypatch):
+    monkeypatch.setattr("streamchar.client.subscription.LOOK_FOR_PARTITIONS", 0.2)
+    async with sender(bootstrap, topics) as (_, send):
+        await send(quality(1), quality(2))
+    async with open_at(bootstrap, topics, remembered=1) as subscription:
+        assert [record.exposure for record in await take(subscription, 2)] == [1, 2]
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        await admin.create_partitions({topics.psf_quality: NewPartitions(3)})
+        await admin.close()
+        async with sender(bootstrap, topics) as (_, send):
+            await send(quality(3), partition=2)
+            await send(quality(4))
+        assert {record.exposure for record in await take(subscription, 2)} == {3, 4}
+        await nothing_more(subscription, 0.5)
+
+
+@pytest.mark.parametrize("address", ["", "kafka://host:9092", "host:port", "host:0", ":9092", "host:9092,"])
+def test_what_is_no_address_is_told(address):
+    with pytest.raises(AddressError, match="localhost:9092"):
+        streamchar.subscribe(address)
+
+
+async def test_a_broker_that_is_not_there_is_named_with_what_to_do():
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:1.*is it running.*streamchar broker"):
+        await anext(aiter(streamchar.subscribe("127.0.0.1:1")))
+    with pytest.raises(UnreachableError):
+        next(iter(streamchar.subscribe("127.0.0.1:1", group="any")))
+
+
+def test_types_are_known_to_mypy(tmp_path):
+    products = {
+        "quality": "PsfQuality",
+        "catalog": "Catalog",
+        "psf": "PublishedPsf",
+        "status": "ExposureStatus",
+    }
+    lines = ["from streamchar import subscribe"]
+    for product in products:
+        lines += [f"for {product} in subscribe('a:1', products='{product}'):", f"    reveal_type({product})"]
+    lines += ["subscribe('a:1', products='picture')", "subscribe('a:1', colour='red')"]
+    lines += ["for default in subscribe():", "    reveal_type(default.seeing)"]
+    program = tmp_path / "program.py"
+    program.write_text("\n".join(lines) + "\n")
+    root = Path(streamchar.__file__).parents[1]
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", str(root / "pyproject.toml"), str(program)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    revealed = re.findall(r'Revealed type is "([^"]+)"', run.stdout)
+    assert [name.rpartition(".")[2] for name in revealed[:4]] == list(products.values()), run.stdout
+    assert "float" in revealed[4]
+    wrong = {int(number) for number in re.findall(r"program\.py:(\d+): error", run.stdout)}
+    assert wrong == {10, 11}, run.stdout
+
+
 async def test_new_records_arrive_soon(bootstrap, topics):
     async with (
         sender(bootstrap, topics) as (_, send),
@@ -332,14 +506,13 @@ async def test_new_records_arrive_soon(bootstrap, topics):
 def test_unknown_products_are_refused():
     with pytest.raises(ValueError, match="picture"):
         Subscription("localhost:9092", products=("picture",))
+    with pytest.raises(ValueError, match="two forms"):
+        Subscription("localhost:9092", products=("catalog", "table"))
     with pytest.raises(ValueError, match="nothing"):
         Subscription("localhost:9092", products=())
 
 
 def test_importing_streamchar_does_not_import_kafka():
-    import subprocess
-    import sys
-
     code = "import sys, streamchar, streamchar.messages; print([m for m in ('aiokafka', 'astropy', 'scipy') if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -1,6 +1,9 @@
 """Real messages, mutated: only message errors come out, and memory stays bounded.
 
-``STREAMCHAR_FUZZ_MESSAGES`` sets how many are tried (4,000 unless told) and ``STREAMCHAR_FUZZ_SEED`` the seed.
+``STREAMCHAR_FUZZ_MESSAGES`` sets how many are tried (4,000 unless told) and ``STREAMCHAR_FUZZ_SEED`` the seed; the
+promise is 100,000, which take some minutes::
+
+    STREAMCHAR_FUZZ_MESSAGES=100000 .venv/bin/python -m pytest tests/unit/messages/test_fuzz.py -s --timeout 3600
 """
 
 from __future__ import annotations
@@ -14,10 +17,10 @@ import resource
 import msgpack
 
 from streamchar.messages import MessageError, PsfModel, decode, decode_exposure_ready
-from streamchar.messages.assembly import CatalogAssembler
+from streamchar.messages.assembly import CatalogAssembler, PsfAssembler
 from streamchar.messages.codec import pack
 from streamchar.messages.examples import make_examples
-from streamchar.messages.psf_chunks import join_psf_model
+from streamchar.messages.psf_conversion import PublishedPsf
 from streamchar.messages.source_catalog import CatalogChunk
 
 COUNT = int(os.environ.get("STREAMCHAR_FUZZ_MESSAGES", "4000"))
@@ -107,7 +110,7 @@ def use(value, headers):
     if isinstance(message, CatalogChunk):
         message.arrays()
     elif isinstance(message, PsfModel):
-        join_psf_model([message])
+        PublishedPsf.from_parts([message])
     pack(message)
 
 
@@ -120,7 +123,7 @@ class Record:
 
 def test_mutated_messages_give_message_errors_only():
     generator = random.Random(SEED)
-    assembler = CatalogAssembler(max_pending_bytes=10**6)
+    assemblers = [CatalogAssembler(max_pending_bytes=10**6), PsfAssembler(max_pending_bytes=10**6)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused = longest = 0
     for number in range(COUNT):
@@ -138,9 +141,10 @@ def test_mutated_messages_give_message_errors_only():
             except MessageError as error:
                 refused += 1
                 longest = max(longest, len(str(error)))
-        assembler.feed(Record(number, value), 0.0)
-        if number % 1000 == 999:
-            assembler.expire(1e9)
+        for assembler in assemblers:
+            assembler.feed(Record(number, value), 0.0)
+            if number % 1000 == 999:
+                assembler.expire(1e9)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     print(
         f"\n{COUNT} mutated messages (seed {SEED}): {refused} of {2 * COUNT} readings refused, grown by {grown / 2**20:.0f} MiB"
