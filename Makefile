@@ -12,7 +12,7 @@ KERNELS := $(wildcard streamchar/kernels/*.cpp streamchar/kernels/*.hpp streamch
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help setup demo test check truth chaos bench figures schemas lock clean
+.PHONY: help setup demo test check truth chaos bench figures schemas docs lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ figures: setup  ## one figure per truth scene in .cache/figures, for looking at
 
 schemas: setup  ## regenerate schemas/ from streamchar.messages
 	$(BIN)/python -m streamchar.messages.schemas schemas
+
+docs: setup  ## regenerate what follows from the code: docs/metrics.md, topics and dashboards in deploy/
+	$(BIN)/python -m streamchar.monitor.documentation docs/metrics.md
+	$(BIN)/python -m deploy.generate
 
 lock: setup  ## resolve the pinned packages anew
 	$(BIN)/python -m pip install --quiet uv

@@ -8,12 +8,14 @@ import time
 
 import aiohttp
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamchar.monitor.grades import GradeLimits, assess, limits_for
 from streamchar.monitor.health import HealthServer, ListenError, Probes
 from streamchar.monitor.loop_lag import LoopLag
-from streamchar.monitor.metrics import DEFINITIONS, Metrics
+from streamchar.monitor.metrics import DEFINITIONS, MAX_SERIES, Metrics
+from streamchar.monitor.nonsense import PlausibleRange, implausible, ranges_for
 
 
 def test_definitions_follow_the_conventions() -> None:
@@ -110,3 +112,56 @@ async def test_a_blocked_loop_shows() -> None:
     await asyncio.gather(task, return_exceptions=True)
     assert 0.05 < max(lags) < 0.2
     assert min(lags) < 0.02
+
+
+def test_exemplars_name_the_exposure_in_openmetrics_only() -> None:
+    metrics = Metrics()
+    metrics.change("streamchar_dead_letters_total", 1, {"reason": "x"}, "Cam/12/3")
+    metrics.change("streamchar_attempt_seconds", 0.7, exposure="Cam/12/3" + "x" * 200)
+    metrics.change("streamchar_psf_fwhm_arcsec", 0.7, {"instrument": "Cam", "band": "r"}, "Cam/12/3")
+    body, kind = metrics.exposition("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    assert kind.startswith("application/openmetrics-text; version=1.0.0")
+    assert body.endswith(b"# EOF\n")
+    assert b'streamchar_dead_letters_total{reason="x"} 1.0 # {exposure="Cam/12/3"} 1.0' in body
+    assert b'streamchar_attempt_seconds_bucket{le="1.0"} 1.0 # {exposure="Cam/12/3xxx' in body
+    samples = [sample for family in parse_openmetrics(body.decode()) for sample in family.samples]
+    exemplars = {sample.name: sample.exemplar.labels for sample in samples if sample.exemplar}
+    assert exemplars["streamchar_dead_letters_total"] == {"exposure": "Cam/12/3"}
+    assert b"Cam/12/3" not in metrics.exposition("")[0]
+    assert metrics.exposition("*/*")[1].startswith("text/plain")
+
+
+def test_messages_cannot_make_series_without_end() -> None:
+    metrics = Metrics()
+    for number in range(MAX_SERIES + 50):
+        metrics.change("streamchar_duplicates_total", 1, {"instrument": f"Cam{number}"})
+    metrics.change("streamchar_duplicates_total", 1, {"instrument": "Cam7"})
+    text = metrics.text()
+    assert text.count(b"streamchar_duplicates_total{") == MAX_SERIES + 1
+    assert b'streamchar_duplicates_total{instrument="other"} 50.0' in text
+    assert b'streamchar_duplicates_total{instrument="Cam7"} 2.0' in text
+    metrics.clear("streamchar_duplicates_total")
+    metrics.change("streamchar_duplicates_total", 1, {"instrument": "new"})
+    assert b'streamchar_duplicates_total{instrument="new"} 1.0' in metrics.text()
+
+
+def test_nonsense_is_what_lies_outside_the_possible() -> None:
+    ranges = ranges_for({}, "Cam", "r")
+    assert implausible({"psf_fwhm": 2.5, "seeing": 0.8, "star_e_median": math.nan}, ranges) == ()
+    assert implausible({"psf_fwhm": None, "seeing": "?"}, ranges) == ()
+    assert [
+        (item.quantity, item.value) for item in implausible({"psf_fwhm": 0.3, "seeing": math.inf}, ranges)
+    ] == [
+        ("psf_fwhm", 0.3),
+        ("seeing", math.inf),
+    ]
+    own = {
+        "default": {"psf_fwhm": PlausibleRange(most=5)},
+        "Cam": {"psf_fwhm": PlausibleRange(least=0.1)},
+        "Cam/u": {"n_sources": PlausibleRange(least=1)},
+    }
+    assert implausible({"psf_fwhm": 300.0}, ranges_for(own, "Cam", "r")) == ()
+    assert implausible({"psf_fwhm": 6.0}, ranges_for(own, "Other", "r"))
+    assert implausible({"n_sources": 0}, ranges_for(own, "Cam", "u"))
+    with pytest.raises(ValueError, match="least must not be above most"):
+        PlausibleRange(least=2, most=1)
