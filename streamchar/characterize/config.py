@@ -62,6 +62,7 @@ REFERENCE_PRESET: Tree = {
     },
     "measure_ap_corr": {
         "weights": "equal",
+        "psf_flux_name": None,
         "error_estimate": "scatter",
         "source_selector": {
             "flags": {"good": ("calib_psf_used",), "any_good": ()},
@@ -72,7 +73,7 @@ REFERENCE_PRESET: Tree = {
     "measure_psf": {
         "reserve": {"fraction": 0.0},
         "star_selector": {"object_size": {"follow_locus": False}},
-        "psf_determiner": {"name": "psfex"},
+        "psf_determiner": {"name": "psfex", "pca": {"constant_weight": True}},
         "preliminary": "full",
         "allow_fallback": False,
     },
