@@ -13,11 +13,14 @@ from streamchar.characterize.aperture_correction import (
     NormalizedCalibrationFlux,
     NormalizedCalibrationFluxConfig,
     fit_ratio,
+    psf_light,
 )
 from streamchar.characterize.catalog import Column, Schema, SourceCatalog, flag
 from streamchar.characterize.chebyshev import ChebyshevField, design_matrix
 from streamchar.characterize.classification import CatalogCalculation, CatalogCalculationConfig
+from streamchar.characterize.config import CharacterizeImageConfig
 from streamchar.characterize.errors import ApertureCorrectionError, NormalizationError
+from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.source_selection import SourceSelectorConfig, select_sources
 from streamchar.image import Exposure
 from tests.measurement_scenes import footprints_of_disks
@@ -361,6 +364,52 @@ class TestCorrections:
             error = catalog["base_PsfFlux_instFluxErr"]
             pulls.append(((catalog["base_PsfFlux_instFlux"] - truth) / error)[40:])
         assert np.std(pulls) == pytest.approx(1.0, abs=0.12)
+
+
+class TestLightOfTheModel:
+    """The PSF flux is corrected by what the PSF model says, unless the stars contradict it."""
+
+    GAUSSIAN = GaussianPsf(5.0, 41)
+    """Counting parts of pixels spreads its light by their variance."""
+    INSIDE = 1.0 - np.exp(-0.5 * 12.0**2 / (5.0**2 + 1 / 12))
+
+    def test_parts_of_pixels(self):
+        circle = psf_light.circle((9, 7), 2.5)
+        sub = (np.arange(100) + 0.5) / 100 - 0.5
+        y = (np.arange(-4, 5)[:, None] + sub).ravel()[:, None]
+        x = (np.arange(-3, 4)[:, None] + sub).ravel()
+        inside = (x * x + y * y < 2.5**2).reshape(9, 100, 7, 100).mean(axis=(1, 3))
+        np.testing.assert_allclose(circle, inside, atol=2e-3)
+        assert circle.sum() == pytest.approx(np.pi * 2.5**2, rel=1e-4)
+
+    def test_of_a_gaussian(self):
+        field = psf_light.light_within(self.GAUSSIAN, 12.0, SHAPE)
+        found = field.evaluate([0.0, 700.0, 1999.0], [0.0, 300.0, 999.0])
+        np.testing.assert_allclose(found, self.INSIDE, atol=1e-4)
+
+    @pytest.mark.parametrize(("contamination", "believed"), [(1.005, True), (1.05, False)])
+    def test_stars_with_neighbours(self, exposure, contamination, believed):
+        exposure.psf = self.GAUSSIAN
+        measure, apply = MeasureApertureCorrections(), ApplyApertureCorrections()
+        catalog = make_catalog(tasks=(measure, apply))
+        light = catalog[f"{CIRCLE}_instFlux"].copy()
+        catalog["base_PsfFlux_instFlux"] = light / self.INSIDE
+        catalog["base_GaussianFlux_instFlux"] = 0.9 * light
+        catalog[f"{CIRCLE}_instFlux"] *= contamination
+        apply.run(catalog, measure.run(catalog, exposure))
+        expected = light if believed else contamination * light
+        for name in ("base_PsfFlux", "base_GaussianFlux"):
+            np.testing.assert_allclose(catalog[f"{name}_instFlux"], expected, rtol=1e-3)
+            assert catalog[f"apcorr_{name}_used"].all()
+        assert measure.metadata["model_over_stars"][0] == pytest.approx(1 / contamination - 1, abs=1e-3)
+
+    def test_the_reference_asks_the_stars_alone(self, exposure):
+        exposure.psf = self.GAUSSIAN
+        config = CharacterizeImageConfig.preset("reference").measure_ap_corr
+        measure, apply = MeasureApertureCorrections(config), ApplyApertureCorrections()
+        catalog = make_catalog(tasks=(measure, apply))
+        apply.run(catalog, measure.run(catalog, exposure))
+        np.testing.assert_allclose(catalog["base_PsfFlux_apCorr"], true_factor(catalog), rtol=3e-5)
 
 
 class TestNormalization:
