@@ -1,4 +1,4 @@
-"""Choosing sources by flags, signal-to-noise and other columns (reference: defaults.md, selector ``science``)."""
+"""Choosing sources by flags, signal-to-noise and other columns (reference: psf.md section 2.2, selector ``science``)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class Limits(Configuration):
     def contain(self, values: NDArray[np.float64]) -> Selected:
         """Where values lie strictly between the limits; NaN never does when there is a limit."""
         inside = np.ones(len(values), np.bool_)
-        if self.minimum is not None:
-            inside &= values > self.minimum
-        if self.maximum is not None:
-            inside &= values < self.maximum
+        with np.errstate(invalid="ignore"):
+            if self.minimum is not None:
+                inside &= values > self.minimum
+            if self.maximum is not None:
+                inside &= values < self.maximum
         return inside
 
 
@@ -34,15 +35,13 @@ class FluxLimits(Limits):
     """Limits of a flux."""
 
     flux_field: str = "slot_CalibFlux_instFlux"
-    """Flux column."""
+    """Flux column, in image units."""
 
 
 class SignalToNoiseLimits(Limits):
     """Limits of a flux over its error."""
 
-    minimum: float | None = 200.0
-    """Values must exceed it."""
-    relaxed_minimum: float | None = 50.0
+    relaxed_minimum: float | None = None
     """Lowest value that ``minimum`` may be lowered to when fewer than ``few`` sources exceed it; absent: it is never."""
     few: int = Field(default=10, ge=1)
     """Sources wanted: the minimum is lowered until so many pass. Neighbours bias fainter stars more."""
@@ -75,19 +74,55 @@ class RequiredFlags(Configuration):
 
     good: tuple[str, ...] = ()
     """Flags that must be raised."""
-    any_good: tuple[str, ...] = ("calib_psf_used", "calib_psf_reserved")
-    """Flags of which at least one must be raised, unless none is named. Stars withheld from the PSF fit are as good for
-    calibration as those in it; the reference takes the latter only."""
-    bad: tuple[str, ...] = ()
+    any_good: tuple[str, ...] = ()
+    """Flags of which at least one must be raised, unless none is named."""
+    bad: tuple[str, ...] = (
+        "base_PixelFlags_flag_edge",
+        "base_PixelFlags_flag_nodata",
+        "base_PixelFlags_flag_saturated",
+        "base_PsfFlux_flag",
+    )
     """Flags that must not be raised."""
 
 
-class SourceSelectorConfig(Configuration):
+class IsolatedColumns(Configuration):
+    """Columns that tell blends."""
+
+    parent_name: str = "parent"
+    """Parent identifier, 0 without parent."""
+    n_child_name: str = "deblend_nChild"
+    """Number of children; a catalogue that was not deblended has none."""
+
+
+class SkyPositionColumns(Configuration):
+    """Columns of the sky position."""
+
+    ra_col_name: str = "coord_ra"
+    """Right ascension."""
+    dec_col_name: str = "coord_dec"
+    """Declination."""
+
+
+class PrimaryColumn(Configuration):
+    """Column of primary sources."""
+
+    primary_col_name: str = "detect_isPrimary"
+    """Flag column."""
+
+
+class SkyFlags(Configuration):
+    """Flags of sky sources."""
+
+    good: tuple[str, ...] = ("sky_source",)
+    """Any of them raised makes a sky source."""
+
+
+class SourceCriteria(Configuration):
     """Which cuts choose sources; all that are switched on must hold."""
 
-    do_flags: bool = True
+    do_flags: bool = False
     """Apply ``flags``."""
-    do_signal_to_noise: bool = True
+    do_signal_to_noise: bool = False
     """Apply ``signal_to_noise``."""
     do_flux_limit: bool = False
     """Apply ``flux_limit``."""
@@ -97,8 +132,12 @@ class SourceSelectorConfig(Configuration):
     """Require a source without parent and children."""
     do_require_finite_ra_dec: bool = False
     """Require a finite sky position."""
+    do_require_primary: bool = False
+    """Require primary sources."""
     do_centroid_error_limit: bool = False
     """Apply ``centroid_error_limit``."""
+    do_sky_sources: bool = False
+    """Take sky sources beside those that pass."""
     flags: RequiredFlags = RequiredFlags()
     """Flags that must and must not be raised."""
     signal_to_noise: SignalToNoiseLimits = SignalToNoiseLimits()
@@ -107,11 +146,51 @@ class SourceSelectorConfig(Configuration):
     """Flux."""
     unresolved: UnresolvedLimits = UnresolvedLimits()
     """Star/galaxy classification."""
+    isolated: IsolatedColumns = IsolatedColumns()
+    """Columns that tell blends."""
+    require_finite_ra_dec: SkyPositionColumns = SkyPositionColumns()
+    """Columns of the sky position."""
+    require_primary: PrimaryColumn = PrimaryColumn()
+    """Column of primary sources."""
     centroid_error_limit: CentroidErrorLimits = CentroidErrorLimits()
     """Centroid error."""
+    sky_flag: SkyFlags = SkyFlags()
+    """Flags of sky sources."""
 
 
-def select_sources(catalog: SourceCatalog, config: SourceSelectorConfig) -> Selected:
+class CalibrationFlags(RequiredFlags):
+    """Flags of calibration stars."""
+
+    any_good: tuple[str, ...] = ("calib_psf_used", "calib_psf_reserved")
+    """Flags of which at least one must be raised, unless none is named. Stars withheld from the PSF fit are as good for
+    calibration as those in it; the reference takes the latter only."""
+    bad: tuple[str, ...] = ()
+    """Flags that must not be raised."""
+
+
+class CalibrationSignalToNoise(SignalToNoiseLimits):
+    """Signal-to-noise ratio of calibration stars."""
+
+    minimum: float | None = 200.0
+    """Values must exceed it."""
+    relaxed_minimum: float | None = 50.0
+    """Lowest value that ``minimum`` may be lowered to when fewer than ``few`` sources exceed it; absent: it is never."""
+
+
+class SourceSelectorConfig(SourceCriteria):
+    """Which stars calibrate fluxes."""
+
+    do_flags: bool = True
+    """Apply ``flags``."""
+    do_signal_to_noise: bool = True
+    """Apply ``signal_to_noise``."""
+    flags: CalibrationFlags = CalibrationFlags()
+    """Flags that must and must not be raised."""
+    signal_to_noise: CalibrationSignalToNoise = CalibrationSignalToNoise()
+    """Signal-to-noise ratio."""
+
+
+def select_sources(catalog: SourceCatalog, config: SourceCriteria) -> Selected:
     """Choose sources.
 
     Parameters
@@ -124,8 +203,14 @@ def select_sources(catalog: SourceCatalog, config: SourceSelectorConfig) -> Sele
     Returns
     -------
     selected
-        bool (n). The minimum of the signal-to-noise ratio is lowered, when few sources exceed it, for those that pass
-        all other cuts. A ratio that is NaN (no error, no flux) never passes a limit; an infinite one passes a minimum.
+        bool (n); all true when no cut is on. The minimum of the signal-to-noise ratio is lowered, when few sources
+        exceed it, for those that pass all other cuts. A ratio that is NaN (no error, no flux) never passes a limit; an
+        infinite one passes a minimum.
+
+    Raises
+    ------
+    KeyError
+        A cut names a column the catalogue does not have.
     """
     selected = np.ones(len(catalog), np.bool_)
     if config.do_flags:
@@ -134,21 +219,33 @@ def select_sources(catalog: SourceCatalog, config: SourceSelectorConfig) -> Sele
         selected &= config.flux_limit.contain(catalog[config.flux_limit.flux_field])
     if config.do_unresolved:
         selected &= config.unresolved.contain(catalog[config.unresolved.name])
-    if config.do_isolated:
-        selected &= catalog["parent"] == 0
-        if "deblend_nChild" in catalog:
-            selected &= catalog["deblend_nChild"] == 0
-    if config.do_require_finite_ra_dec:
-        selected &= np.isfinite(catalog["coord_ra"]) & np.isfinite(catalog["coord_dec"])
-    if config.do_centroid_error_limit:
-        limit = config.centroid_error_limit
-        for suffix in ("xErr", "yErr"):
-            selected &= limit.contain(catalog[f"{limit.centroid_field}_{suffix}"])
+    selected &= _placed(catalog, config)
     if config.do_signal_to_noise:
         limits = config.signal_to_noise
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ratio = catalog[limits.flux_field] / catalog[limits.err_field]
         selected &= _relaxed(limits, ratio[selected]).contain(ratio)
+    if config.do_sky_sources:
+        selected |= np.logical_or.reduce([catalog[name] for name in config.sky_flag.good])
+    return selected
+
+
+def _placed(catalog: SourceCatalog, config: SourceCriteria) -> Selected:
+    """Whether blends, positions and their errors are as asked for."""
+    selected = np.ones(len(catalog), np.bool_)
+    if config.do_isolated:
+        selected &= catalog[config.isolated.parent_name] == 0
+        if config.isolated.n_child_name in catalog:
+            selected &= catalog[config.isolated.n_child_name] == 0
+    if config.do_require_finite_ra_dec:
+        names = config.require_finite_ra_dec
+        selected &= np.isfinite(catalog[names.ra_col_name]) & np.isfinite(catalog[names.dec_col_name])
+    if config.do_require_primary:
+        selected &= catalog[config.require_primary.primary_col_name]
+    if config.do_centroid_error_limit:
+        limit = config.centroid_error_limit
+        for suffix in ("xErr", "yErr"):
+            selected &= limit.contain(catalog[f"{limit.centroid_field}_{suffix}"])
     return selected
 
 

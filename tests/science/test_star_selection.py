@@ -20,8 +20,8 @@ from streamchar.characterize.psf.candidates import (
 )
 from streamchar.characterize.psf.object_size import ObjectSizeConfig, select_by_size, stellar_cluster
 from streamchar.characterize.psf.references import ReferencesConfig, nearest_sources, select_references
-from streamchar.characterize.psf.science import ScienceConfig, select_by_criteria
 from streamchar.characterize.psf.selectors import StarSelectorConfig, select_stars
+from streamchar.characterize.source_selection import SourceCriteria, select_sources
 from streamchar.image import Exposure
 
 NAMES = (
@@ -147,9 +147,9 @@ def test_few_stars_of_a_varying_psf_are_all_kept():
 
 def test_science_criteria():
     catalog, _ = field_of_stars_and_galaxies()
-    assert select_by_criteria(catalog, ScienceConfig()).all()
+    assert select_sources(catalog, SourceCriteria()).all()
     catalog["base_PsfFlux_flag"][:3] = True
-    config = ScienceConfig.model_validate(
+    config = SourceCriteria.model_validate(
         {
             "do_flags": True,
             "flags": {"bad": ["base_PsfFlux_flag"]},
@@ -159,10 +159,32 @@ def test_science_criteria():
     )
     ratio = catalog["base_PsfFlux_instFlux"] / catalog["base_PsfFlux_instFluxErr"]
     np.testing.assert_array_equal(
-        select_by_criteria(catalog, config), (ratio > 200) & ~catalog["base_PsfFlux_flag"]
+        select_sources(catalog, config), (ratio > 200) & ~catalog["base_PsfFlux_flag"]
     )
     with pytest.raises(KeyError):
-        select_by_criteria(catalog, ScienceConfig(do_unresolved=True))
+        select_sources(catalog, SourceCriteria(do_unresolved=True))
+
+
+def test_sky_sources_and_primary_ones():
+    names = ("parent", "deblend_nChild", "coord_ra", "coord_dec", "slot_Centroid_xErr", "slot_Centroid_yErr")
+    columns = [Column(name, "<f8", "", "") for name in names]
+    columns += [flag(name, "") for name in ("detect_isPrimary", "sky_source")]
+    catalog = SourceCatalog(Schema(tuple(columns), {}), 6)
+    for name in names:
+        catalog[name] = 0.0
+    catalog["detect_isPrimary"] = True
+    catalog["parent"][0], catalog["deblend_nChild"][1], catalog["coord_ra"][2] = 7, 2, np.nan
+    catalog["slot_Centroid_yErr"][3] = 3.5
+    catalog["detect_isPrimary"][4] = False
+    cuts = ("do_isolated", "do_require_finite_ra_dec", "do_centroid_error_limit", "do_require_primary")
+    lost = {"do_isolated": [0, 1], "do_require_finite_ra_dec": [2], "do_centroid_error_limit": [3]}
+    for cut in cuts:
+        selected = select_sources(catalog, SourceCriteria.model_validate({cut: True}))
+        assert np.flatnonzero(~selected).tolist() == lost.get(cut, [4])
+    catalog["sky_source"][1] = True
+    every = {**dict.fromkeys(cuts, True), "do_sky_sources": True}
+    selected = select_sources(catalog, SourceCriteria.model_validate(every))
+    assert np.flatnonzero(selected).tolist() == [1, 5]
 
 
 def test_flagged_and_null():

@@ -18,7 +18,7 @@ from streamchar.characterize.catalog import Column, SourceCatalog, flag
 from streamchar.characterize.chebyshev import ChebyshevField
 from streamchar.characterize.errors import ApertureCorrectionError, NormalizationError
 from streamchar.characterize.source_selection import (
-    SignalToNoiseLimits,
+    CalibrationSignalToNoise,
     SourceSelectorConfig,
     select_sources,
 )
@@ -27,7 +27,7 @@ from streamchar.image import Exposure
 from streamchar.image.field import Field
 
 
-class _RawSignalToNoise(SignalToNoiseLimits):
+class _RawSignalToNoise(CalibrationSignalToNoise):
     flux_field: str = "base_CompensatedTophatFlux_12_instFlux"
     """Flux column."""
     err_field: str = "base_CompensatedTophatFlux_12_instFluxErr"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.psf.object_size import ObjectSizeConfig, select_by_size
 from streamchar.characterize.psf.references import ReferencesConfig, select_references
-from streamchar.characterize.psf.science import ScienceConfig, select_by_criteria
+from streamchar.characterize.source_selection import SourceCriteria, select_sources
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
 
@@ -33,7 +33,7 @@ class StarSelectorConfig(Configuration):
     """Selector: the compact cluster of sizes, criteria on columns, a flag, everything, or a given list of stars."""
     object_size: ObjectSizeConfig = ObjectSizeConfig()
     """Settings of the selector by size."""
-    science: ScienceConfig = ScienceConfig()
+    science: SourceCriteria = SourceCriteria()
     """Settings of the selector by criteria."""
     flagged: FlaggedConfig = FlaggedConfig()
     """Settings of the selector by flag."""
@@ -46,7 +46,7 @@ Selector = Callable[[Exposure, SourceCatalog, StarSelectorConfig], Flags]
 SELECTORS: Mapping[str, Selector] = MappingProxyType(
     {
         "object_size": lambda _, catalog, config: select_by_size(catalog, config.object_size),
-        "science": lambda _, catalog, config: select_by_criteria(catalog, config.science),
+        "science": lambda _, catalog, config: select_sources(catalog, config.science),
         "flagged": lambda _, catalog, config: catalog[config.flagged.field].copy(),
         "null": lambda _, catalog, __: np.ones(len(catalog), np.bool_),
         "references": lambda exposure, catalog, config: select_references(
