@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamchar.characterize import CharacterizationResult
-from streamchar.characterize.aperture_correction import BoundedField
+from streamchar.characterize.aperture_correction import BoundedField, StandardError
 from streamchar.characterize.background import BackgroundList, BackgroundModel
 from streamchar.characterize.chebyshev import ChebyshevField
 from streamchar.characterize.psf.io import from_arrays, to_arrays
@@ -125,6 +125,9 @@ def read_stored(
 
 
 def _describe_field(field: Field) -> dict[str, Any]:
+    if isinstance(field, StandardError):
+        size = {"order": field.order, "width": field.width, "height": field.height}
+        return {"covariance": field.covariance, **size}
     bounds = {}
     if isinstance(field, BoundedField):
         bounds = {"x_range": np.array(field.x_range), "y_range": np.array(field.y_range)}
@@ -135,6 +138,9 @@ def _describe_field(field: Field) -> dict[str, Any]:
 
 
 def _field(record: Mapping[str, Any]) -> Field:
+    if "covariance" in record:
+        covariance = np.atleast_2d(np.asarray(record["covariance"], np.float64))
+        return StandardError(covariance, *(int(record[name]) for name in ("order", "width", "height")))
     coefficients = np.atleast_2d(np.asarray(record["coefficients"], np.float64))
     field = ChebyshevField(coefficients, int(record["width"]), int(record["height"]))
     if "x_range" not in record:

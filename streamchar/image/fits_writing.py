@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from streamchar.image.coordinates import exact_card, wcs_cards
 from streamchar.image.exposure import Exposure
+from streamchar.image.gzip_times import clear_times
 from streamchar.image.metadata import metadata_hdu
 
 PLANE_PREFIX = "MP_"
@@ -105,6 +106,8 @@ def write_hdus(path: str | Path, hdus: Sequence[Any], *, checksum: bool = False)
     target = Path(path)
     with replacing(target) as temporary:
         fits.HDUList(list(hdus)).writeto(temporary, overwrite=True, checksum=checksum)
+        if not checksum and any(isinstance(hdu, fits.CompImageHDU) for hdu in hdus):
+            clear_times(temporary)
     return target
 
 

@@ -48,6 +48,7 @@ _TFORM = re.compile(r"(?P<repeat>\d{0,12})(?P<kind>[LXBIJKAEDCMPQ])")
 _WIDTHS = MappingProxyType(
     {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "P": 8, "M": 16, "Q": 16}
 )
+_DESCRIPTORS = MappingProxyType({"P": ">i4", "Q": ">i8"})
 _TEXTS = ("XTENSION", "ZCMPTYPE", "ZIMAGE")
 _AXES = ("NAXIS", "ZNAXIS", "ZTILE")
 
@@ -90,6 +91,16 @@ class HduClaim:
     def end(self) -> int:
         """Byte behind the padded data."""
         return -(-(self.offset + self.header_bytes + self.data_bytes) // BLOCK) * BLOCK
+
+    def descriptors(self) -> list[tuple[int, str]]:
+        """First byte in a row, and dtype of length and position, of each column of variable-length arrays."""
+        found, column = [], 0
+        for number in range(1, int(self.keys.get("TFIELDS", 0)) + 1):
+            kind, width = _column(str(self.keys[f"TFORM{number}"]))
+            if kind in _DESCRIPTORS and width:
+                found.append((column, _DESCRIPTORS[kind]))
+            column += width
+        return found
 
     @property
     def is_compressed(self) -> bool:
@@ -404,14 +415,22 @@ def _check_columns(keys: Mapping[str, int | str], path: str) -> None:
     width = 0
     for number in range(1, int(keys.get("TFIELDS", 0)) + 1):
         form = str(keys.get(f"TFORM{number}", ""))
-        match = _TFORM.match(form)
-        if match is None:
+        kind, bytes_ = _column(form)
+        if not kind:
             raise UnreadableExposureError(path=path, detail=f"is damaged: TFORM{number} is {form[:30]!r}")
-        repeat = int(match["repeat"] or 1)
-        width += -(-repeat // 8) if match["kind"] == "X" else repeat * _WIDTHS[match["kind"]]
+        width += bytes_
     if width != keys.get("NAXIS1"):
         detail = f"is damaged: columns of {width} bytes in rows of {keys.get('NAXIS1')}"
         raise UnreadableExposureError(path=path, detail=detail)
+
+
+def _column(form: str) -> tuple[str, int]:
+    """Type and width in bytes of a column; no type when the format is none."""
+    match = _TFORM.match(form)
+    if match is None:
+        return "", 0
+    repeat = int(match["repeat"] or 1)
+    return match["kind"], -(-repeat // 8) if match["kind"] == "X" else repeat * _WIDTHS[match["kind"]]
 
 
 def _check_parameters(keys: Mapping[str, int | str], path: str) -> None:

@@ -108,6 +108,17 @@ def test_whatever_an_exposure_holds_comes_back(tmp_path, identity, numbers, meta
     assert_identical(exposure, read_exposure(write_exposure(tmp_path / "a.fits", exposure)))
 
 
+@pytest.mark.parametrize("compression", ["none", "gzip", "rice"])
+def test_files_do_not_tell_when_they_were_written(tmp_path, compression, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1.7e9)
+    one = write_exposure(tmp_path / "a.fits", fits_files.exposure(), compression=compression).read_bytes()
+    monkeypatch.setattr("time.time", lambda: 1.8e9)
+    assert (
+        write_exposure(tmp_path / "b.fits", fits_files.exposure(), compression=compression).read_bytes()
+        == one
+    )
+
+
 def test_what_cannot_be_kept_is_refused(tmp_path):
     exposure = replace(fits_files.exposure(), metadata={"x": object()})
     with pytest.raises(TypeError, match="type object cannot be kept"):
