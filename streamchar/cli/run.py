@@ -44,6 +44,7 @@ MOST_FAILED = 90
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
+_SMALLEST, _LARGEST = 1e-3, 1e6
 _STYLES = {"succeeded": "green", "degraded": "yellow", "failed": "red"}
 
 
@@ -296,7 +297,10 @@ def _width(summary: Summary) -> str:
 
 
 def _figure(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+    if not math.isfinite(value):
+        return "–"
+    usual = value == 0 or _SMALLEST <= abs(value) < _LARGEST
+    return f"{value:.{digits}f}" if usual else f"{value:.2g}"
 
 
 def _explain(attempt: Attempt, console: Console) -> None:

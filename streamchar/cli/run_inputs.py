@@ -15,7 +15,7 @@ from streamchar.image.access import Access, s3_filesystem, split_extension
 _PATTERN = re.compile(r"[*?[]")
 _REMOTE = ("http://", "https://", "s3://")
 _FITS_SUFFIX = re.compile(r"\.(fits?|fts)(\.(gz|fz))?$|\.(gz|fz)$", re.IGNORECASE)
-_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
+_UNSAFE = re.compile(r"[^\w.+-]+")
 
 
 @dataclass(frozen=True, slots=True)

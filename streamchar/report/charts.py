@@ -46,7 +46,7 @@ _DPI = 110
 
 
 def chart(panel: Panel, result: CharacterizationResult, description: str) -> Html:
-    """Draw one panel as an ``svg`` element.
+    """Draw one panel as an ``svg`` element; when there is nothing to draw, say so in words.
 
     Parameters
     ----------
@@ -69,7 +69,10 @@ def chart(panel: Panel, result: CharacterizationResult, description: str) -> Htm
     buffer = io.StringIO()
     with rc_context(_SETTINGS):
         figure = drawing.new_figure(*_SIZES.get(panel, _SIZE), dpi=_DPI)
-        DRAWINGS[panel](figure.subplots(), result)
+        axes = figure.subplots()
+        DRAWINGS[panel](axes, result)
+        if not axes.has_data() and axes.texts:
+            return element("p", axes.texts[0].get_text(), class_="muted")
         figure.savefig(
             buffer, format="svg", transparent=True, dpi=_DPI, metadata={"Date": None, "Creator": None}
         )

@@ -15,6 +15,7 @@ _BAR_FRACTION = 0.25
 _STAR_RADIUS, _MANY_STARS_RADIUS = 0.009, 0.0065
 _MANY_STARS = 200
 _SMALLEST_AREA = 1e-20
+_MOST_ELONGATED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,18 @@ def view(
     layers
         Laid over it, in order.
     exposure
-        For the scale bar and the compass; without it there are none.
+        For the scale bar and the compass; without it, and on narrow strips, there are none.
     class_
         Further CSS classes of the figure.
     """
     height, width = shape
     base = element("img", src=picture, alt=description, class_="pixels") if picture else None
-    frame = None if exposure is None else join(_scale_bar(width, exposure.pixel_scale), _compass(exposure))
+    legible = 1 / _MOST_ELONGATED < width / height < _MOST_ELONGATED
+    frame = (
+        None
+        if exposure is None or not legible
+        else join(_scale_bar(width, exposure.pixel_scale), _compass(exposure))
+    )
     stack = element(
         "div",
         base,

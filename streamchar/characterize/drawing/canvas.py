@@ -137,3 +137,4 @@ def say(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, color="0.35")
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.spines[:].set_visible(False)

@@ -259,6 +259,11 @@ def draw_difference(
 def _draw_smooth(
     axes: Axes, values: NDArray[np.floating[Any]], edges: tuple[float, float, float, float], label: str
 ) -> None:
+    finite = values[np.isfinite(values)]
+    if finite.size and np.ptp(finite) <= 1e-9 * np.abs(finite).max():
+        # A scale of colours would suggest a variation that there is not.
+        say(axes, f"{label}: {finite.flat[0]:.5g} everywhere")
+        return
     drawn = axes.imshow(
         np.ma.masked_invalid(values),
         cmap=color_map("cividis"),
@@ -266,12 +271,6 @@ def _draw_smooth(
         extent=edges,
         interpolation="nearest",
     )
-    finite = values[np.isfinite(values)]
-    if finite.size and np.ptp(finite) <= 1e-9 * np.abs(finite).max():
-        # A scale of colours would suggest a variation that there is not.
-        drawn.set_visible(False)
-        say(axes, f"{label}: {finite.flat[0]:.5g} everywhere")
-        return
     if finite.size and min(values.shape) > 1:
         lines = axes.contour(
             np.ma.masked_invalid(values), 6, colors="white", linewidths=0.7, extent=edges, origin="lower"

@@ -58,6 +58,7 @@ def test_a_file_is_taken_once(night):
         ("strange", "strange"),
         ("..", "exposure"),
         ("<script>.fits", "_script_"),
+        ("Größe 1.fits", "Größe_1"),
     ],
 )
 def test_products_are_named_after_the_file(name, stem):
