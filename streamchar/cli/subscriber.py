@@ -99,7 +99,8 @@ def run_until_told(work: Awaitable[None], output: TextIO | None = None) -> bool:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, working.cancel)
-        watching = asyncio.ensure_future(_until_closed(output)) if output is not None else None
+        descriptor = _descriptor(output)
+        watching = asyncio.ensure_future(_until_closed(descriptor)) if descriptor is not None else None
         if watching is not None:
             watching.add_done_callback(lambda _: working.cancel())
         try:
@@ -114,10 +115,18 @@ def run_until_told(work: Awaitable[None], output: TextIO | None = None) -> bool:
     return asyncio.run(run())
 
 
-async def _until_closed(output: TextIO) -> None:
+def _descriptor(output: TextIO | None) -> int | None:
+    """The file descriptor of an output that has one."""
+    try:
+        return None if output is None else output.fileno()
+    except OSError:
+        return None
+
+
+async def _until_closed(descriptor: int) -> None:
     """Return when the reader of a pipe has gone."""
     poll = select.poll()
-    poll.register(output.fileno(), 0)
+    poll.register(descriptor, 0)
     while True:
         if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
             return

@@ -216,7 +216,9 @@ class _Rows:
             padding = " " * (abs(width) - cell.cell_len)
             line.append_text(Text(padding) + cell if width < 0 else cell + Text(padding)).append("  ")
         line.rstrip()
-        self._console.print(line, soft_wrap=True)
+        with self._console.capture() as captured:
+            self._console.print(line, soft_wrap=True)
+        sys.stdout.write(captured.get())
 
 
 def _who(message: Any) -> list[str]:

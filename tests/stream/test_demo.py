@@ -1,6 +1,7 @@
 """The demo accounts for every event, also when the broker is killed under it, and leaves nothing behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import time
 import psutil
 import pytest
 
+from tests.stream import readme_subscriber
+
 
 def start(folder, *options):
     return subprocess.Popen(
-        [sys.executable, "-m", "streamchar.cli", "demo", "--directory", str(folder), *options],
+        [sys.executable, "-m", "streamchar.cli", "demo", "--port", "0", "--directory", str(folder), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -39,12 +42,24 @@ def wait_until_gone(folder, seconds=15):
     return processes_in(folder)
 
 
+def test_the_subscriber_of_the_readme_is_at_most_ten_lines():
+    lines = [line for line in readme_subscriber.program().splitlines() if line.strip()]
+    assert 3 <= len(lines) <= 10
+
+
 def test_a_broker_killed_during_the_night_loses_nothing(tmp_path):
+    """And the subscriber of the README, beside it, prints every catalogue, whole and once."""
     demo = start(
         tmp_path, "--duration", "12", "--cadence", "4", "--fault-rate", "0.2", "--kill-broker-after", "6"
     )
-    output, _ = demo.communicate(timeout=200)
+    address = re.search(r"broker on (\S+);", demo.stdout.readline())
+    with readme_subscriber.running(address[1], tmp_path) as printed:
+        output, _ = demo.communicate(timeout=270)
     assert demo.returncode == 0, output
+    finished = re.search(r"\((?:\d+ degraded, )?\d+ failed, (\d+) succeeded\)", output)
+    assert finished is not None, output
+    assert len(printed.catalogues) >= int(finished[1]) >= 6
+    assert min(printed.catalogues.values()) > 10
     assert "All 12 events accounted for" in output
     assert "statuses received" in output
     assert (tmp_path / "broker.log").read_text().count("\nlistening on") + 1 >= 2
