@@ -77,7 +77,7 @@ export class Chart {
         const px = x(visit.at);
         const py = y(options.value(visit));
         this.places.push({ x: px, y: py, visit });
-        points += marker(style, px, py, of.length > 400 ? 2.4 : 3.8);
+        points += marker(style, px, py, of.length > 400 ? 2.4 : of.length > 100 ? 3 : 3.8);
         const from = options.low?.(visit);
         const to = options.high?.(visit);
         if (from !== null && to !== null && from !== undefined) {
@@ -91,7 +91,7 @@ export class Chart {
       parts.push(
         s("path", { class: "spread", d: spread, stroke: color }),
         s("path", { class: "line", d: line, stroke: color }),
-        s("path", { class: "points", d: points, fill: color, "data-band": band ?? "" }),
+        s("path", { class: of.length > 100 ? "points many" : "points", d: points, fill: color, "data-band": band ?? "" }),
       );
     }
     const selected = chosen && this.places.find((place) => place.visit.key === chosen);

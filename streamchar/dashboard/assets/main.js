@@ -301,6 +301,10 @@ function drawPlane(all) {
   const outlines = night.sections.planes?.[visit.instrument]?.detectors ?? detail?.detectors ?? {};
   const range = widthRange(all);
   const whisker = whiskerScale(all);
+  // Until the exposure has come, its predecessor stays, dimmed, rather than an empty camera.
+  const coming = !detail && view.detail?.visit[0] === visit.instrument;
+  $("map").classList.toggle("coming", coming);
+  if (coming) return;
   plane.draw({
     outlines, range, whisker, color: view.color, chosen: view.detector,
     frames: detail?.frames ?? [], empty: "Waiting for detectors",
