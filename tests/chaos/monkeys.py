@@ -18,10 +18,8 @@ import psutil
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from tests.stream.brokers import SHORTEST_SESSION
 from tests.stream.services import JSON_HEADERS, Night, ServiceProcess, stub_event
-
-SESSION = 6.0
-"""Session timeout of the services in seconds; the least that brokers allow by default."""
 
 DEADLINE = 2.0
 SETTINGS = (
@@ -194,7 +192,7 @@ class Storm:
                 self.done["service kills"] += 1
             else:
                 service.send(signal.SIGSTOP)
-                await asyncio.sleep(SESSION + dice.uniform(1.0, 2.5))
+                await asyncio.sleep(SHORTEST_SESSION + dice.uniform(1.0, 2.5))
                 service.send(signal.SIGCONT)
                 self.done["freezes"] += 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -18,11 +17,12 @@ from tests.stream.apache.fixtures import (
     summarize,
 )
 from tests.stream.brokers import Broker, BrokerProcess
+from tests.stream.conformance.clients import fresh
+from tests.stream.services import EXTERNAL, HERE, Night
 
 __all__ = ["apache", "apache_cluster", "apache_module_cluster", "apache_session", "kafka_jars"]
 
 KINDS = ["embedded", "apache"]
-EXTERNAL = os.environ.get("STREAMCHAR_TEST_BOOTSTRAP")
 
 
 @pytest.fixture(params=KINDS)
@@ -35,6 +35,23 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
         return
     with BrokerProcess(tmp_path / "broker") as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def embedded_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """The one embedded broker of the session, never killed: use names of your own."""
+    with BrokerProcess(tmp_path_factory.mktemp("embedded") / "broker") as broker:
+        yield broker
+
+
+@pytest.fixture(params=["external"] if EXTERNAL else KINDS)
+def night(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Night:
+    """Topics and a group of one's own, not made yet, on a broker of each kind in turn; workers find the stub jobs."""
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    if EXTERNAL:
+        return Night(EXTERNAL, fresh("night"))
+    kind = "apache" if request.param == "apache" else "embedded_session"
+    return Night(request.getfixturevalue(kind).bootstrap, fresh("night"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,14 +10,14 @@ import signal
 import struct
 import sys
 import time
-import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
@@ -25,7 +25,7 @@ from aiokafka.record.util import calc_crc32c
 from streamchar.messages import ExposureStatus, TopicNames, decode
 from streamchar.stream.reading import read_all
 from streamchar.stream.settings import ServiceSettings, load_settings
-from tests.stream.brokers import BrokerProcess
+from tests.stream.brokers import SHORTEST_SESSION
 from tests.stream.conformance.raw import raw_client
 
 HERE = Path(__file__).parent
@@ -33,7 +33,7 @@ INSTRUMENT = "StubCam"
 
 
 BASE = (
-    "kafka.session_timeout=6",
+    f"kafka.session_timeout={SHORTEST_SESSION}",
     "kafka.heartbeat_interval=0.5",
     "kafka.start_timeout=20",
     "topics.partitions=2",
@@ -66,17 +66,10 @@ JSON_HEADERS = [("content-type", b"application/json"), ("traceparent", b"00-1-2-
 
 
 EXTERNAL = os.environ.get("STREAMCHAR_TEST_BOOTSTRAP")
-"""A broker to run the tests on instead of the embedded one."""
+"""A broker to run the tests on instead of our own."""
 
-
-@contextlib.contextmanager
-def some_broker(folder: Path) -> Iterator[Night]:
-    """A night on an embedded broker of its own, or with topics and a group of its own on the external one."""
-    if EXTERNAL:
-        yield Night(EXTERNAL, f"test-{uuid.uuid4().hex[:12]}")
-    else:
-        with BrokerProcess(folder / "broker") as broker:
-            yield Night(broker.bootstrap)
+on_one_broker = pytest.mark.parametrize("night", ["external" if EXTERNAL else "embedded"], indirect=True)
+"""For tests in which the kind of broker plays no part."""
 
 
 @dataclass
@@ -157,11 +150,11 @@ class Night:
         ]
         return [status for status in found if isinstance(status, ExposureStatus)]
 
-    async def wait_for_statuses(self, count: int, seconds: float = 20.0) -> list[ExposureStatus]:
+    async def wait_for_statuses(self, count: int, seconds: float = 45.0) -> list[ExposureStatus]:
         """Wait until there are so many statuses, and return all there are."""
         return await self._wait(count, seconds, different=False)
 
-    async def wait_for_different(self, count: int, seconds: float = 20.0) -> list[ExposureStatus]:
+    async def wait_for_different(self, count: int, seconds: float = 45.0) -> list[ExposureStatus]:
         """Wait until there are statuses of so many exposures, and return all there are, repeats included."""
         return await self._wait(count, seconds, different=True)
 
@@ -282,13 +275,13 @@ class ServiceProcess:
         assert self._process is not None
         self._process.send_signal(number)
 
-    async def wait(self, seconds: float = 20.0) -> int:
+    async def wait(self, seconds: float = 45.0) -> int:
         """Wait for its end and return the exit code."""
         assert self._process is not None
         async with asyncio.timeout(seconds):
             return await self._process.wait()
 
-    async def ready(self, seconds: float = 20.0) -> None:
+    async def ready(self, seconds: float = 45.0) -> None:
         """Wait until its workers are ready."""
         async with asyncio.timeout(seconds):
             while not self.is_ready:

@@ -22,9 +22,9 @@ from tests.stream.services import (
     Night,
     ServiceProcess,
     assert_once,
+    on_one_broker,
     outcomes,
     running,
-    some_broker,
     stub_event,
 )
 
@@ -32,17 +32,9 @@ Start = Callable[..., Awaitable[ServiceProcess]]
 
 
 @pytest.fixture
-async def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Night]:
-    """A broker with all topics."""
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    with some_broker(tmp_path) as night:
-        await ensure_topics(night.settings())
-        yield night
-
-
-@pytest.fixture
 async def start(night: Night, tmp_path: Path) -> AsyncIterator[Start]:
-    """Start services as processes; none outlives the test."""
+    """Start services as processes, with all topics there; none outlives the test."""
+    await ensure_topics(night.settings())
     started: list[ServiceProcess] = []
 
     async def begin(*overrides: str) -> ServiceProcess:
@@ -97,6 +89,7 @@ async def test_a_frozen_service_is_fenced_when_it_thaws(night: Night, start: Sta
     assert await one.stop() in {0, 4, -signal.SIGTERM}
 
 
+@on_one_broker
 @pytest.mark.parametrize("mode", [pytest.param("exactly_once", marks=pytest.mark.chaos), "at_least_once"])
 async def test_a_service_killed_at_any_moment_is_continued(night: Night, start: Start, mode: str) -> None:
     await night.announce(stub_event(n, sleep=0.02) for n in range(120))
@@ -117,7 +110,9 @@ async def test_a_service_killed_at_any_moment_is_continued(night: Night, start: 
         assert len({status.message_id for status in statuses}) == 120
 
 
+@on_one_broker
 async def test_the_breaker_turns_the_service_unready_and_lets_it_recover(night: Night) -> None:
+    await ensure_topics(night.settings())
     settings = night.settings("breaker.consecutive=5", "breaker.cool_down=1", "limits.events_in_flight=2")
     await night.announce((stub_event(n, do="raise") for n in range(10)), partition=0)
     service = Service(settings)
@@ -135,6 +130,7 @@ async def test_the_breaker_turns_the_service_unready_and_lets_it_recover(night: 
             assert answer.status == 200, await answer.text()
 
 
+@on_one_broker
 @pytest.mark.parametrize(
     ("overrides", "error", "words"),
     [
@@ -151,10 +147,12 @@ async def test_the_breaker_turns_the_service_unready_and_lets_it_recover(night: 
 async def test_what_is_wrong_at_the_start_is_said_in_one_sentence(
     night: Night, overrides: list[str], error: type[StreamcharError], words: str
 ) -> None:
+    await ensure_topics(night.settings())
     with pytest.raises(error, match=words):
         await Service(night.settings(*overrides)).run()
 
 
+@on_one_broker
 async def test_exit_codes(start: Start) -> None:
     wrong = await start("worker.count=1")
     assert await wrong.wait() == 2

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgpack
-import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
 from typer.testing import CliRunner, Result
@@ -18,16 +16,9 @@ from streamchar.stream.service import Service
 from streamchar.stream.topics import ensure_topics
 from streamchar.stream.verify import verify
 from tests.stream.conformance.clients import admin
-from tests.stream.services import HERE, Night, outcomes, running, some_broker, stub_event
+from tests.stream.services import Night, outcomes, running, stub_event
 
 CATALOGUING = "workers.job=stub_jobs:cataloguing"
-
-
-@pytest.fixture
-def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Night]:
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    with some_broker(tmp_path) as night:
-        yield night
 
 
 async def command(night: Night, *words: str) -> Result:

@@ -26,7 +26,6 @@ BROKERS = pytest.mark.parametrize(
 QUICK = (
     "delivery.publish_timeout=1.5",
     "kafka.request_timeout=3",
-    "kafka.session_timeout=6",
     "kafka.rebalance_timeout=6",
 )
 

@@ -1,4 +1,4 @@
-"""The whole service on the embedded broker with stub workers: exactly one status per event, whatever happens."""
+"""The whole service with stub workers: exactly one status per event, whatever happens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
@@ -20,26 +20,18 @@ from streamchar.stream.reading import read_all
 from streamchar.stream.service import Service
 from tests.stream.conformance.clients import admin
 from tests.stream.services import (
-    HERE,
     INSTRUMENT,
     Night,
     ServiceProcess,
     assert_once,
+    on_one_broker,
     outcomes,
     running,
-    some_broker,
     stub_event,
 )
 
 Start = Callable[..., Awaitable[ServiceProcess]]
 MODES = ["exactly_once", "at_least_once"]
-
-
-@pytest.fixture
-def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Night]:
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    with some_broker(tmp_path) as night:
-        yield night
 
 
 @pytest.fixture
@@ -192,6 +184,7 @@ async def test_sigterm_drains_what_runs_and_leaves_the_rest(
     assert set(attempts(journal).values()) == {1}
 
 
+@on_one_broker
 async def test_the_second_sigterm_ends_at_once(night: Night, journal: Path, start: Start) -> None:
     await prepare(night)
     await night.announce([stub_event(0, sleep=60)])
@@ -207,6 +200,7 @@ async def test_the_second_sigterm_ends_at_once(night: Night, journal: Path, star
     assert alive == []
 
 
+@on_one_broker
 async def test_a_killed_worker_costs_its_event_less_than_a_second(night: Night, journal: Path) -> None:
     await prepare(night)
     async with running(Service(night.settings(f"characterize.journal='{journal}'"))):
@@ -249,6 +243,7 @@ async def test_a_product_the_topic_refuses_becomes_a_dead_letter(night: Night) -
     assert len(await night.read(night.topics.source_catalog)) == 2
 
 
+@on_one_broker
 async def test_probes_and_metrics_tell_the_truth(night: Night) -> None:
     await prepare(night)
     await night.announce([stub_event(0), stub_event(1, do="raise")])
@@ -312,12 +307,16 @@ async def test_detectors_of_a_visit_that_never_come_are_noticed_once(
 ) -> None:
     await prepare(night)
     settings = night.settings("visits.detectors={StubCam=4}", "visits.after=1.5")
-    whole = [stub_event(1, detector=n) for n in range(4)]
-    await night.announce([*whole, stub_event(2, detector=0), stub_event(2, detector=3)])
     first, second = Service(settings), Service(settings)
     async with running(first), running(second):
+        async with asyncio.timeout(30):
+            while not (first._source.assigned and second._source.assigned):
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(1.5)  # the watch is with the owner of the first partition, within a second
+        whole = [stub_event(1, detector=n) for n in range(4)]
+        await night.announce([*whole, stub_event(2, detector=0), stub_event(2, detector=3)])
         await night.wait_for_statuses(6)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while "StubCam 2: 2 of 4" not in caplog.text:
                 await asyncio.sleep(0.1)
         await asyncio.sleep(1)

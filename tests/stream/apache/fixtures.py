@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.stream.apache.jars import ApacheUnavailableError, apache_jars
-from tests.stream.apache.kafka import ApacheBroker, ApacheCluster
+from tests.stream.apache.kafka import ApacheBroker, ApacheCluster, archive_classes
 
 CHOICE = "STREAMCHAR_TEST_APACHE"
 SKIPPED = pytest.StashKey[str]()
@@ -21,12 +21,14 @@ _LOG_LINES = 40
 
 
 @pytest.fixture(scope="session")
-def kafka_jars(pytestconfig: pytest.Config) -> Path:
+def kafka_jars(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with Apache Kafka's jars; what needs them is skipped, loudly, where they cannot be had."""
     reason = f"{CHOICE}=off"
     if os.environ.get(CHOICE) != "off":
         try:
-            return apache_jars()
+            jars = apache_jars()
+            archive_classes(jars, tmp_path_factory.mktemp("apache-archive"))
+            return jars
         except ApacheUnavailableError as error:
             reason = str(error)
             if os.environ.get(CHOICE) == "required":

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import random
+import shutil
 import socket
 import subprocess
 import time
@@ -19,10 +20,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tests.stream.apache.jars import HERE
-from tests.stream.brokers import Broker
+from tests.stream.brokers import SHORTEST_SESSION, Broker
 
 LOG4J = HERE / "log4j2.properties"
 STARTED = "Kafka Server started"
+ARCHIVE_HEAP = 512
 
 BASE = {
     "process.roles": "broker,controller",
@@ -33,6 +35,7 @@ BASE = {
     "transaction.state.log.num.partitions": "1",
     "share.coordinator.state.topic.num.partitions": "1",
     "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": f"{1000 * SHORTEST_SESSION:.0f}",
     # Expired records and segments are noticed within a second, not within five minutes.
     "log.retention.check.interval.ms": "1000",
     "log.initial.task.delay.ms": "500",
@@ -126,6 +129,7 @@ class ApacheBroker(Broker):
         self.directory_id = _uuid()
         self.properties = dict(properties or {})
         self.users = dict(users or {})
+        self.jvm_options: list[str] = []
         names = ("PLAINTEXT", "CONTROLLER", *listeners)
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.port = self.ports["PLAINTEXT"]
@@ -219,8 +223,39 @@ class ApacheBroker(Broker):
         self._properties_path.write_text("".join(lines))
 
     def _java(self, memory: int) -> list[str]:
-        options = [f"-Xmx{memory}M", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
-        return ["java", *options, f"-Dlog4j2.configurationFile={LOG4J}", "-cp", f"{self._jars}/*"]
+        archive = archive_of(self._jars)
+        sharing = [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
+        options = [f"-Xmx{memory}M", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", *sharing]
+        return [
+            "java",
+            *options,
+            *self.jvm_options,
+            f"-Dlog4j2.configurationFile={LOG4J}",
+            "-cp",
+            f"{self._jars}/*",
+        ]
+
+
+def archive_of(jars: Path) -> Path:
+    """Where the classes of these jars are kept, loaded and checked: with them a broker starts in half the time."""
+    return jars.with_suffix(".jsa")
+
+
+def archive_classes(jars: Path, directory: Path) -> None:
+    """Let a broker start and end once to make the archive, unless it is there; without it everything works too."""
+    archive = archive_of(jars)
+    if archive.exists():
+        return
+    partial = directory / archive.name
+    broker = ApacheBroker(jars, directory / "archiving", memory=ARCHIVE_HEAP)
+    broker.format()
+    broker.jvm_options = [f"-XX:ArchiveClassesAtExit={partial}"]
+    broker.start()
+    broker.stop(timeout=60)
+    if partial.exists():
+        copy = archive.with_suffix(f".{uuid.uuid4().hex}")
+        shutil.copyfile(partial, copy)
+        copy.replace(archive)
 
 
 class ApacheCluster:

@@ -33,6 +33,7 @@ from streamchar.broker.messages_groups import (
     SyncGroupRequest,
     SyncGroupResponse,
 )
+from tests.stream.brokers import SHORTEST_SESSION
 from tests.stream.conformance.clients import (
     admin,
     consumer,
@@ -45,22 +46,23 @@ from tests.stream.conformance.clients import (
 )
 from tests.stream.conformance.raw import RawClient, raw_client
 
-SESSION = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 300}
+SESSION_MS = round(1000 * SHORTEST_SESSION)
+SESSION = {"session_timeout_ms": SESSION_MS, "heartbeat_interval_ms": 300}
 
 MEMBER = textwrap.dedent(
-    """
+    f"""
     import asyncio, sys, time
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
     async def main(bootstrap, topic, group):
-        member = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, group_id=group, session_timeout_ms=6000,
+        member = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, group_id=group, session_timeout_ms={SESSION_MS},
                                   heartbeat_interval_ms=300, enable_auto_commit=False)
         await member.start()
         await member.getmany(timeout_ms=100)
         print("joined", flush=True)
         sys.stdin.readline()
         try:
-            await member.commit({TopicPartition(topic, 0): 1})
+            await member.commit({{TopicPartition(topic, 0): 1}})
             print("committed", flush=True)
         except Exception as error:
             print(type(error).__name__, flush=True)
@@ -117,7 +119,7 @@ async def test_silent_members_are_evicted_and_their_commits_refused(bootstrap: s
     seconds, output = await asyncio.gather(
         _killed_member_is_evicted(bootstrap), _stopped_member_is_fenced(bootstrap)
     )
-    assert 3 < seconds < 20
+    assert SHORTEST_SESSION / 2 < seconds < 20
     assert b"committed" not in output
     assert b"Error" in output
 
@@ -195,7 +197,7 @@ class Member:
         self.member_id = ""
         self.generation = -1
 
-    async def join(self, instance: str | None = None, session_ms: int = 6000) -> JoinGroupResponse:
+    async def join(self, instance: str | None = None, session_ms: int = SESSION_MS) -> JoinGroupResponse:
         request = JoinGroupRequest(
             self.group, session_ms, 6000, self.member_id, instance, "consumer", self.protocols
         )
