@@ -13,6 +13,7 @@ from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.psf.analytic import fit_moffat
 from streamchar.characterize.psf.forward import PixelBasisConfig, fit_pixel_basis, usable_samples
 from streamchar.characterize.psf.pca import PcaConfig, fit_pca
+from streamchar.characterize.psf.piff_fit import PiffConfig, fit_piff
 from streamchar.characterize.psf.psfex import PsfexConfig, fit_psfex
 from streamchar.characterize.psf.result import PsfFit
 from streamchar.configuration import Configuration
@@ -22,15 +23,17 @@ from streamchar.image import Exposure
 class PsfDeterminerConfig(Configuration):
     """Which determiner is used, and the settings of each."""
 
-    name: Literal["pixel_basis", "psfex", "pca"] = "pixel_basis"
-    """Determiner: a super-sampled model fitted to the stars' own pixels, the reference's to interpolated stars, or principal
-    components of star images."""
+    name: Literal["pixel_basis", "psfex", "pca", "piff"] = "pixel_basis"
+    """Determiner: a super-sampled model fitted to the stars' own pixels, the reference's to interpolated stars, principal
+    components of star images, or the package Piff."""
     pixel_basis: PixelBasisConfig = PixelBasisConfig()
     """Settings of the fit to the stars' own pixels."""
     psfex: PsfexConfig = PsfexConfig()
     """Settings of the fit to interpolated stars."""
     pca: PcaConfig = PcaConfig()
     """Settings of the principal components."""
+    piff: PiffConfig = PiffConfig()
+    """Settings of Piff."""
 
 
 Determiner = Callable[[Exposure, SourceCatalog, NDArray[np.int64], PsfDeterminerConfig], PsfFit]
@@ -41,6 +44,7 @@ DETERMINERS: Mapping[str, Determiner] = MappingProxyType(
             exposure, catalog, index, config.pixel_basis
         ),
         "psfex": lambda exposure, catalog, index, config: fit_psfex(exposure, catalog, index, config.psfex),
+        "piff": lambda exposure, catalog, index, config: fit_piff(exposure, catalog, index, config.piff),
         "pca": lambda exposure, catalog, index, config: fit_pca(exposure, catalog, index, config.pca),
     }
 )
