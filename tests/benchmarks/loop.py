@@ -16,6 +16,7 @@ from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.task import CharacterizationResult, CharacterizeImage
 from streamchar.stream.characterize_job import CharacterizeJob, digest_of, load_config
 from streamchar.stream.fetch import ExposureReader, FetchSettings
+from streamchar.stream.heap import keep_freed_memory
 from streamchar.stream.job import Assignment, JobResult
 from tests.benchmarks.processes import answer, forget_peak, peak_bytes
 
@@ -65,6 +66,7 @@ def make_job(path: Path, configuration: Mapping[str, Any]) -> ObservedJob:
         config_digest=settings["config_digest"],
         reader=ExposureReader(FetchSettings.model_validate(settings["fetch"])),
         limits={},
+        plausible={},
     )
 
 
@@ -152,7 +154,7 @@ def _peaks_recorded(job: ObservedJob) -> Iterator[dict[str, int]]:
         return call
 
     Task.timer = timer  # type: ignore[assignment]
-    job._read = watched("read", job._read)  # type: ignore[method-assign]
+    job._reader.read = watched("read", job._reader.read)  # type: ignore[method-assign]
     job._encode = watched("encode", job._encode)  # type: ignore[method-assign]
     try:
         yield peaks
@@ -161,4 +163,5 @@ def _peaks_recorded(job: ObservedJob) -> Iterator[dict[str, int]]:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     answer(measure(**json.loads(sys.argv[1])))

@@ -1,0 +1,45 @@
+"""A process that was told to keep freed memory gets it back without page faults."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource, sys
+import numpy as np
+from streamchar.stream.heap import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+
+def touch():
+    np.empty(1 << 24, np.float32).fill(1.0)
+
+touch()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    touch()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(what):
+    """Page faults of filling 64 MB ten times more, in small pages."""
+    answer = subprocess.run(
+        [sys.executable, "-c", PROGRAM, what],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env={**os.environ, "NUMPY_MADVISE_HUGEPAGE": "0"},
+    )
+    return int(answer.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs the GNU C library")
+def test_planes_are_reused():
+    assert page_faults("by default") > 10_000
+    assert page_faults("keep") < 1_000
