@@ -210,6 +210,7 @@ class DetectSources(Task[DetectionConfig]):
                     kept = self._confirm(exposure, chosen[0], sigma, width)
                     self.record("unconfirmed", int(np.count_nonzero(~kept)))
                     chosen = (chosen[0].take(kept), chosen[1])
+            self._workspace.clear()
             for footprints, plane in zip(grown, ("DETECTED", "DETECTED_NEGATIVE"), strict=True):
                 footprints.set_bits(exposure.mask, exposure.bits(plane))
             models = self._re_estimate_background(exposure, background)

@@ -43,7 +43,7 @@ class Smoothed:
 
 @dataclass(slots=True)
 class Workspace:
-    """Memory for the smoothed planes, kept from one exposure to the next.
+    """Memory for the smoothed planes, kept until it is given back.
 
     The planes handed out stay valid until the next call.
     """
@@ -57,6 +57,10 @@ class Workspace:
         if memory is None or memory.size < size:
             memory = self._memory[name] = np.empty(size, np.float32)
         return memory[:size].reshape(shape)
+
+    def clear(self) -> None:
+        """Give the memory back; planes that are still referred to stay valid."""
+        self._memory.clear()
 
 
 def kernel_width(sigma: float, n_sigma: float) -> int:

@@ -484,11 +484,11 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
     def _unusable_pixels_masked(self, result: CharacterizationResult) -> Iterator[None]:
         """Mask pixels without a finite value and positive variance, and leave the sky model's value in them."""
         exposure = result.exposure
-        unusable = ~np.isfinite(exposure.image) | ~(np.isfinite(exposure.variance) & (exposure.variance > 0))
-        count = int(unusable.sum())
-        if not count:
+        unusable = exposure.unusable()
+        if unusable is None:
             yield
             return
+        count = int(unusable.sum())
         exposure.set_plane("NO_DATA", unusable)
         exposure.variance[unusable] = np.median(exposure.variance[~unusable])
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +27,8 @@ Mask = NDArray[np.int32]
 
 MIN_DIMENSION = 32
 """Smallest side of an exposure in pixels: below it no background bin and no PSF stamp fits."""
+STRIP_ROWS = 32
+"""Rows that are looked at together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,19 +299,54 @@ class Exposure:
                 yield f"the {name} plane has dtype {plane.dtype}, not {np.dtype(dtype)}"
             if plane.shape != self.image.shape:
                 yield f"the {name} plane has shape {plane.shape}, the image {self.image.shape}"
-        usable = np.isfinite(self.image)
-        if not usable.any():
+        finite, usable, low, high = self._count_pixels()
+        if not finite:
             yield "no pixel of the image is finite"
-        usable &= np.isfinite(self.variance) & (self.variance > 0)
-        fraction = 1.0 - usable.mean()
+        fraction = 1.0 - usable / self.image.size
         if fraction > max_bad_fraction:
             yield (
                 f"{fraction:.0%} of the pixels are not finite or have no positive variance "
                 f"(at most {max_bad_fraction:.0%} may)"
             )
-        values = self.image[usable]
-        if values.min() == values.max():
-            yield f"every usable pixel has the same value, {values[0]:g}"
+        if low == high:
+            yield f"every usable pixel has the same value, {low:g}"
+
+    def _count_pixels(self) -> tuple[int, int, float, float]:
+        """Finite pixels, usable ones, and two values of the usable ones that differ if any do."""
+        finite = usable = 0
+        low, high = np.inf, -np.inf
+        for rows in self._strips():
+            good = np.isfinite(self.image[rows])
+            finite += int(np.count_nonzero(good))
+            good &= ~self._without_noise(rows)
+            found = int(np.count_nonzero(good))
+            usable += found
+            if found and not low < high:
+                values = self.image[rows][good]
+                low, high = min(low, float(values.min())), max(high, float(values.max()))
+        return finite, usable, low, high
+
+    def unusable(self) -> NDArray[np.bool_] | None:
+        """Pixels that are not finite or have no finite, positive variance, bool (height, width); ``None`` without any."""
+        found: NDArray[np.bool_] | None = None
+        for rows in self._strips():
+            bad = self._without_noise(rows)
+            bad |= ~np.isfinite(self.image[rows])
+            if not bad.any():
+                continue
+            if found is None:
+                found = np.zeros(self.shape, np.bool_)
+            found[rows] = bad
+        return found
+
+    def _strips(self) -> Iterator[slice]:
+        """Rows a few at a time, so that what is computed of them stays in the processor's cache."""
+        for first in range(0, self.shape[0], STRIP_ROWS):
+            yield slice(first, first + STRIP_ROWS)
+
+    def _without_noise(self, rows: slice) -> NDArray[np.bool_]:
+        variance = self.variance[rows]
+        return ~(np.isfinite(variance) & (variance > 0))
 
 
 def _quantity(value: float | None, unit: str) -> str:

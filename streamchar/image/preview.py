@@ -72,8 +72,14 @@ def block_means(plane: Plane, width: int) -> NDArray[np.float64]:
     """Means of square blocks, leaving out what is not finite; the last blocks of a side may hold fewer pixels."""
     if width <= 1:
         return plane.astype(np.float64)
-    finite = np.isfinite(plane)
-    total = _block_sums(np.where(finite, plane, 0.0), width)
+    strips = (plane[first : first + width] for first in range(0, plane.shape[0], width))
+    return np.concatenate([_strip_means(strip, width) for strip in strips])
+
+
+def _strip_means(strip: Plane, width: int) -> NDArray[np.float64]:
+    """Means of one row of blocks: strip by strip no plane is copied."""
+    finite = np.isfinite(strip)
+    total = _block_sums(np.where(finite, strip, strip.dtype.type(0)), width)
     count = _block_sums(finite, width)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
