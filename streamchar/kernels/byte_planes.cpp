@@ -32,13 +32,14 @@ template <int K> inline void interleave(Lanes *x) {
 }
 
 // Both return how many elements they dealt with: a multiple of 16.
-template <int K> std::size_t split_blocks(const Byte *in, Byte *out, std::size_t n) {
+template <int K> std::size_t split_blocks(const Byte *in, Byte *low, Byte *high, std::size_t n) {
   const std::size_t whole = n - n % LANES;
   for (std::size_t i = 0; i < whole; i += LANES) {
     Lanes x[K];
     std::memcpy(x, in + K * i, sizeof(x));
     for (int stage = 0; stage < 4; ++stage) interleave<K>(x);
-    for (int p = 0; p < K; ++p) std::memcpy(out + p * n + i, x + p, LANES);
+    for (std::size_t p = 0; p < K - HIGH; ++p) std::memcpy(low + p * n + i, x + p, LANES);
+    for (std::size_t p = 0; p < HIGH; ++p) std::memcpy(high + p * n + i, x + K - HIGH + p, LANES);
   }
   return whole;
 }
@@ -55,14 +56,17 @@ template <int K> std::size_t join_blocks(const Byte *low, const Byte *high, Byte
   return whole;
 }
 #else
-template <int K> std::size_t split_blocks(const Byte *, Byte *, std::size_t) { return 0; }
+template <int K> std::size_t split_blocks(const Byte *, Byte *, Byte *, std::size_t) { return 0; }
 template <int K> std::size_t join_blocks(const Byte *, const Byte *, Byte *, std::size_t) { return 0; }
 #endif
 
-void split(const Byte *in, Byte *out, std::size_t n, std::size_t k) {
-  std::size_t first = k == 8 ? split_blocks<8>(in, out, n) : k == 4 ? split_blocks<4>(in, out, n) : 0;
-  for (; first < n; ++first)
-    for (std::size_t p = 0; p < k; ++p) out[p * n + first] = in[k * first + p];
+void split(const Byte *in, Byte *low, Byte *high, std::size_t n, std::size_t k) {
+  const std::size_t below = k - HIGH;
+  std::size_t first = k == 8 ? split_blocks<8>(in, low, high, n) : k == 4 ? split_blocks<4>(in, low, high, n) : 0;
+  for (; first < n; ++first) {
+    for (std::size_t p = 0; p < below; ++p) low[p * n + first] = in[k * first + p];
+    for (std::size_t p = 0; p < HIGH; ++p) high[p * n + first] = in[k * first + below + p];
+  }
 }
 
 void join(const Byte *low, const Byte *high, Byte *out, std::size_t n, std::size_t k) {
@@ -74,14 +78,24 @@ void join(const Byte *low, const Byte *high, Byte *out, std::size_t n, std::size
   }
 }
 
-nb::ndarray<nb::numpy, Byte, nb::ndim<1>> split_bytes(Plane<const Byte> elements) {
+nb::bytes make_bytes(std::size_t size) {
+  PyObject *made = PyBytes_FromStringAndSize(nullptr, Py_ssize_t(size));
+  if (!made) throw nb::python_error();
+  return nb::steal<nb::bytes>(made);
+}
+
+Byte *content(const nb::bytes &made) { return reinterpret_cast<Byte *>(PyBytes_AS_STRING(made.ptr())); }
+
+nb::tuple split_bytes(Plane<const Byte> elements) {
   const std::size_t n = elements.shape(0), k = elements.shape(1);
-  Byte *out = new Byte[n * k + 1];
+  if (k < HIGH) throw std::invalid_argument("elements of at least two bytes are needed");
+  nb::bytes low = make_bytes(n * (k - HIGH)), high = make_bytes(n * HIGH);
+  Byte *to_low = content(low), *to_high = content(high);
   {
     nb::gil_scoped_release release;
-    split(elements.data(), out, n, k);
+    split(elements.data(), to_low, to_high, n, k);
   }
-  return to_numpy(out, n * k);
+  return nb::make_tuple(low, high);
 }
 
 void join_bytes(Vector<const Byte> low, Vector<const Byte> high, Plane<Byte> out) {
@@ -96,7 +110,8 @@ void join_bytes(Vector<const Byte> low, Vector<const Byte> high, Plane<Byte> out
 
 void register_byte_planes(nb::module_ &m) {
   m.def("split_bytes", &split_bytes, nb::arg("elements"),
-        "Transpose elements, uint8 (n, k): the first bytes of all elements, then the second ones, ...; uint8 (n k).");
+        "Transpose elements, uint8 (n, k), k >= 2: bytes of the first k - 2 planes (the first byte of all elements, then\n"
+        "the second one, ...), and bytes of the last two.");
   m.def("join_bytes", &join_bytes, nb::arg("low"), nb::arg("high"), nb::arg("out").noconvert(),
         "Write into out, uint8 (n, k), the elements whose first k - 2 byte planes are low, uint8 (n (k - 2)), and\n"
         "whose last two are high, uint8 (2 n): the reverse of split_bytes.");

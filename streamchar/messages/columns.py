@@ -256,8 +256,7 @@ def plain_array(
     plain: dict[str, Any] = {"name": name, "dtype": code, "unit": unit, "shape": values.shape}
     if not compress or itemsize <= HIGH_PLANES or array.nbytes < SMALLEST_COMPRESSED:
         return {**plain, "encoding": "raw", "data": array.tobytes()}
-    planes = split_bytes(array.view(np.uint8).reshape(count, itemsize))
-    low, high = planes[: -HIGH_PLANES * count].tobytes(), planes[-HIGH_PLANES * count :].tobytes()
+    low, high = split_bytes(array.view(np.uint8).reshape(count, itemsize))
     compressor = compressor or make_compressor()
     noisy = "f" in code and _is_noise(low[:count])
     plain["encoding"] = "planes"

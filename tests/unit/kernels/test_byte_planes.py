@@ -11,16 +11,22 @@ from streamchar.kernels import join_bytes, split_bytes
 @given(st.integers(0, 100), st.sampled_from([2, 3, 4, 8, 9]), st.integers(0, 2**32 - 1))
 def test_transposed_and_back(n, k, seed):
     elements = np.random.default_rng(seed).integers(0, 256, (n, k), np.uint8)
-    planes = split_bytes(elements)
-    np.testing.assert_array_equal(planes, elements.T.ravel())
+    low, high = split_bytes(elements)
+    assert low == elements.T[: k - 2].tobytes()
+    assert high == elements.T[k - 2 :].tobytes()
     back = np.empty((n, k), np.uint8)
-    join_bytes(planes[: n * (k - 2)], planes[n * (k - 2) :], back)
+    join_bytes(np.frombuffer(low, np.uint8), np.frombuffer(high, np.uint8), back)
     np.testing.assert_array_equal(back, elements)
 
 
-def test_read_only_input_and_bytes():
+def test_read_only_input():
     elements = np.frombuffer(bytes(range(48)), np.uint8).reshape(6, 8)
-    assert split_bytes(elements).tobytes() == elements.T.tobytes()
+    assert b"".join(split_bytes(elements)) == elements.T.tobytes()
+
+
+def test_elements_of_one_byte_have_no_planes():
+    with pytest.raises(ValueError, match="two bytes"):
+        split_bytes(np.zeros((3, 1), np.uint8))
 
 
 @pytest.mark.parametrize(("low", "high"), [(5, 4), (4, 3), (0, 8), (5, 3)])
