@@ -109,8 +109,10 @@ async def test_a_report_shows_everything(page, reports):
     ):
         assert words in headings
     charts = page.locator(".chart svg")
-    assert await charts.count() == 8
-    for number in range(8):
+    count = await charts.count()
+    # With few stars the aperture correction is the same everywhere: a sentence and no chart.
+    assert count >= 7
+    for number in range(count):
         box = await charts.nth(number).bounding_box()
         assert min(box["width"], box["height"]) > 200
     assert await page.locator(".stars .used").count() > 5
