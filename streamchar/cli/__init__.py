@@ -71,3 +71,5 @@ def main() -> None:
     except StreamcharError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
