@@ -115,10 +115,12 @@ def run(
 ) -> None:
     """Characterize exposures and print what was found.
 
-    Exit code: 0 when all were characterized; 10 and the number of those that failed, 100 at most (11 for one, 13 for
-    three); 2 when the command itself is wrong; 130 after Ctrl-C.
+    Exit code: 0 when all were characterized;
+    10 and the number of those that failed, 100 at most (11 for one, 13 for three);
+    2 when the command itself is wrong; 130 after Ctrl-C.
 
-    Examples: streamchar run night/*.fits -o results --report --processes 4
+    For example:
+    streamchar run night/*.fits -o results --report --processes 4
     streamchar run exposure.fits.fz#N4 -c detection.threshold_value=6
     """
     from streamchar.cli.run_inputs import find_inputs

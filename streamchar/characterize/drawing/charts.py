@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_WHISKERS = 400
 """More objects than that are drawn as medians over a grid of cells."""
+MAX_VECTOR_MARKS = 3000
+"""More marks than that are drawn as pixels in files of vector graphics, which would grow too large."""
 
 
 def draw_size_magnitude(axes: Axes, sources: SizeMagnitude) -> None:
@@ -50,6 +52,7 @@ def draw_size_magnitude(axes: Axes, sources: SizeMagnitude) -> None:
             mec=color,
             ms=size,
             mew=0.9,
+            rasterized=int(which.sum()) > MAX_VECTOR_MARKS,
             label=f"{int(which.sum())} {label}",
         )
     middle, scatter = sources.locus
