@@ -16,7 +16,7 @@ from pydantic import Field
 
 from streamchar.characterize.statistics import quartiles
 from streamchar.configuration import Configuration
-from streamchar.kernels import block_means, line_sums
+from streamchar.kernels import block_means, line_sums, smooth
 
 Array = NDArray[np.float64]
 Plane = NDArray[np.float32]
@@ -208,8 +208,6 @@ class _Blocks:
         noise: float,
         config: LineSearchConfig,
     ) -> _Blocks:
-        from scipy.ndimage import uniform_filter
-
         size = config.block_size
         while size > 1 and max(image.shape) // size < MIN_BLOCKS:
             size //= 2
@@ -218,7 +216,7 @@ class _Blocks:
         used = (count > 0).astype(np.float32)
         mean = (mean - np.float32(level)) * used
         # Where few pixels are usable the mean is noisier: weight by the square root of their number.
-        mean -= uniform_filter(mean, SMOOTHING) / np.maximum(uniform_filter(used, SMOOTHING), 1e-3) * used
+        mean -= _running_mean(mean) / np.maximum(_running_mean(used), 1e-3) * used
         mean *= np.sqrt(count / np.float32(size * size))
         scatter = GAUSSIAN_IQR * quartiles(mean).interquartile_range
         rows = 1 << (max(mean.shape) - 1).bit_length()
@@ -266,6 +264,14 @@ class _Blocks:
         self.values[lit] = 0
         self.used[lit] = 0
         self.counts = [line_sums(view) for view in _views(self.used)]
+
+
+def _running_mean(plane: Plane) -> Plane:
+    """Means of squares of SMOOTHING pixels, the plane being mirrored at its borders."""
+    half = SMOOTHING // 2
+    means = np.empty_like(plane)
+    smooth(np.pad(plane, half, mode="symmetric"), np.full(half + 1, 1.0 / SMOOTHING, np.float32), means)
+    return means
 
 
 def _views(plane: NDArray[np.int16]) -> list[NDArray[np.int16]]:

@@ -289,16 +289,22 @@ class ComputeSummary(Task[SummaryConfig]):
     def _largest_distance(
         self, exposure: Exposure, catalog: SourceCatalog, stars: NDArray[np.bool_]
     ) -> float:
-        from scipy.spatial import KDTree
-
         x, y = _good_grid(exposure, self.config.psf_distance_sampling)
         if not len(x):
             return NAN
-        tree = KDTree(
-            np.stack([catalog["slot_Centroid_x"][stars], catalog["slot_Centroid_y"][stars]], axis=1)
-        )
-        distance, _ = tree.query(np.stack([x, y], axis=1))
-        return float(np.max(distance))
+        places = np.stack([x, y], axis=1)
+        others = np.stack([catalog["slot_Centroid_x"][stars], catalog["slot_Centroid_y"][stars]])
+        return largest_distance(places, others)
+
+
+def largest_distance(places: Array, others: Array) -> float:
+    """Largest distance of any of some places, float64 (n, 2), from the nearest of others, float64 (2, m); n and m positive."""
+    norms = np.square(others).sum(axis=0)
+    nearest = [
+        np.square(part).sum(axis=1) + (norms - 2.0 * (part @ others)).min(axis=1)
+        for part in np.array_split(places, 1 + len(places) // 1024)
+    ]
+    return float(np.sqrt(max(np.concatenate(nearest).max(), 0.0)))
 
 
 def circle_weights(radius: float, size: tuple[int, int], oversampling: int = 11) -> Array:

@@ -9,6 +9,8 @@ from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
 
 Array = NDArray[np.float64]
 
+MAX_STEPS = 100
+"""Of the fit."""
 FIT_RADIUS = 6.0
 """Extent of the fit in units of the starting sigma: beyond it there is more noise than light."""
 
@@ -29,8 +31,6 @@ def effective_fwhm(image: Array) -> float:
     float
         Pixels; NaN when the image has no positive core.
     """
-    from scipy.optimize import least_squares
-
     rows, columns = (np.arange(length) - length // 2 for length in image.shape)
     square = (rows[:, None] ** 2 + columns**2).astype(np.float64)
     peak = float(image[image.shape[0] // 2, image.shape[1] // 2])
@@ -41,19 +41,48 @@ def effective_fwhm(image: Array) -> float:
     inside = square < (FIT_RADIUS * sigma) ** 2
     squares, values = square[inside], image[inside] / peak
 
-    def residuals(parameters: Array) -> Array:
-        inner, outer = _profiles(parameters[:2], squares)
-        return np.asarray(np.exp(parameters[2]) * inner + np.exp(parameters[3]) * outer - values)
-
     start = np.log([0.85 * sigma, 2.0 * sigma, 0.9, 0.1])
     # Without limits the second Gaussian would follow a noise peak or flatten into a background.
     limits = np.log([[0.3 * sigma, sigma, 0.1, 1e-4], [2.0 * sigma, 4.0 * sigma, 3.0, 1.0]])
-    found = least_squares(residuals, start, bounds=limits, x_scale=[0.1, 0.3, 0.1, 1.0], max_nfev=100)
-    return SIGMA_TO_FWHM * _equivalent_sigma(np.exp(found.x[2:]), np.exp(2.0 * found.x[:2]))
+    found = _fit_two(squares, values, start, limits)
+    return SIGMA_TO_FWHM * _equivalent_sigma(np.exp(found[2:]), np.exp(2.0 * found[:2]))
 
 
-def _profiles(log_sigmas: Array, squares: Array) -> Array:
-    return np.asarray(np.exp(-0.5 * squares / np.exp(2.0 * log_sigmas[:, None])))
+def _fit_two(squares: Array, values: Array, start: Array, limits: Array) -> Array:
+    """Logarithms of the sigmas and amplitudes of two Gaussians, by Levenberg's and Marquardt's method within limits.
+
+    (Importing SciPy for it takes a process longer than all widths it will ever fit.)
+    """
+    low, high = limits
+    place, damping = start, 1e-3
+    residual, slopes = _deviations(place, squares, values)
+    cost = residual @ residual
+    for _ in range(MAX_STEPS):
+        gradient, normal = slopes @ residual, slopes @ slopes.T
+        free = ~((place <= low) & (gradient > 0.0) | (place >= high) & (gradient < 0.0))
+        inner = normal[np.ix_(free, free)]
+        inner[np.diag_indices(len(inner))] *= 1.0 + damping
+        step = np.zeros(len(place))
+        step[free] = np.linalg.lstsq(inner, -gradient[free], rcond=None)[0]
+        target = np.clip(place + step, low, high)
+        residual_there, slopes_there = _deviations(target, squares, values)
+        cost_there = residual_there @ residual_there
+        if cost_there > cost:
+            damping *= 10.0
+            continue
+        settled = cost - cost_there <= 1e-10 * cost and damping < 1.0
+        place, residual, slopes, cost = target, residual_there, slopes_there, cost_there
+        damping = max(damping / 10.0, 1e-12)
+        if settled:
+            break
+    return place
+
+
+def _deviations(parameters: Array, squares: Array, values: Array) -> tuple[Array, Array]:
+    """Sum of the Gaussians minus the values, float64 (n), and its derivatives, float64 (4, n)."""
+    relative = squares / np.exp(2.0 * parameters[:2, None])
+    parts = np.exp(parameters[2:, None] - 0.5 * relative)
+    return parts.sum(axis=0) - values, np.concatenate([parts * relative, parts])
 
 
 def _equivalent_sigma(amplitudes: Array, variances: Array) -> float:
