@@ -102,7 +102,7 @@ def test_reserved_stars_judge_the_model_honestly():
 
 def test_undetected_neighbours_widen_the_model_less():
     field = PsfField(4.0, 1, seed=6)
-    bias = {0: [], 3: []}
+    bias = {3.0: [], 1e9: []}
     for seed in (1, 2):
         scene = star_scene(field, 120, 3 + seed)
         rng = np.random.default_rng(seed)
@@ -113,10 +113,10 @@ def test_undetected_neighbours_widen_the_model_less():
             stamp, column, row = field.stamp(*place, 31, rng.uniform(600, 4000))
             if 15 < column < 985 and 15 < row < 985:
                 scene.exposure.image[row - 15 : row + 16, column - 15 : column + 16] += stamp
-        for number, values in bias.items():
-            values.append(errors(fit(scene, neighbours=number).psf, field)[0])
-    assert np.mean(bias[0]) > 0.5
-    assert np.mean(bias[3]) < 0.6 * np.mean(bias[0])
+        for limit, values in bias.items():
+            values.append(errors(fit(scene, n_sigma_neighbour=limit).psf, field)[0])
+    assert np.mean(bias[1e9]) > 0.5
+    assert np.mean(bias[3.0]) < 0.6 * np.mean(bias[1e9])
 
 
 def test_cosmic_rays_saturation_nan_and_neighbours_do_no_harm():

@@ -20,7 +20,7 @@ from streamchar.characterize.errors import TooFewPsfStarsError
 from streamchar.characterize.psf.degree import DegreeChoice, choose_degree, max_degree_for
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
 from streamchar.characterize.psf.informative import most_informative
-from streamchar.characterize.psf.neighbours import find_neighbours
+from streamchar.characterize.psf.neighbours import find_neighbours, point_significance
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.psf.pixel_fit import SPLINE, Grid, centre_of, fit_components
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
@@ -64,6 +64,9 @@ _SKY_RADIUS = 0.375
 """Inner radius of the pixels that tell the sky, in stamp widths."""
 _SKY_CLIP = 3.0
 _WING_STEPS = 3
+_STARS_FOR_WINGS = 300
+_SPLINE_REACH = 3
+"""Super-pixels that a spline reaches."""
 _SKY_PIXELS = 50
 _SKY_LIGHT = 1.0
 """Mean light of the star in those pixels, in standard deviations of the sky, above which they do not tell it."""
@@ -177,7 +180,8 @@ def fit_pixel_basis(
         if number > 0:
             state = _reject_misfits(core, state, config)
             _require(len(state.samples), len(index), config)
-    state, chi2 = _with_wings(grid, wide, state, config)
+    chi2 = _reduced_chi2(state.samples, _normalised_square(core, state, config.accuracy))
+    state = _with_wings(grid, wide, core, state, config)
     order = np.argsort(state.samples.index)
     reasons = _reasons(state.degree, len(state.samples), config)
     return PsfFit(
@@ -235,43 +239,53 @@ def _cropped(grid: Grid, wide: _State, config: PixelBasisConfig) -> tuple[Grid, 
     return core, replace(wide, samples=wide.samples.cropped(core.stamp), components=components)
 
 
-def _with_wings(grid: Grid, wide: _State, state: _State, config: PixelBasisConfig) -> tuple[_State, Array]:
-    """Put the fitted core into the whole grid and fit the mean wings of the stars in it; chi-squares of the whole."""
-    present = wide.samples
-    present = present.take(np.isin(present.index, state.samples.index))
-    samples = replace(state.samples, pixels=present.pixels, usable=present.usable)
-    for whole, core in ((samples.pixels, state.samples.pixels), (samples.usable, state.samples.usable)):
-        centre_of(whole, state.samples.size)[...] = core
+def _with_wings(grid: Grid, wide: _State, core: Grid, state: _State, config: PixelBasisConfig) -> _State:
+    """Put the fitted core into the whole grid and fit the mean wings of the brightest stars in it."""
+    brightest = np.argsort(state.samples.flux / np.sqrt(state.samples.sky_variance), kind="stable")
+    inner = state.samples.take(np.sort(brightest[-_STARS_FOR_WINGS:]))
+    present = wide.samples.take(np.searchsorted(wide.samples.index, inner.index))
+    samples = replace(inner, pixels=present.pixels, usable=present.usable)
+    for whole, part in ((samples.pixels, inner.pixels), (samples.usable, inner.usable)):
+        centre_of(whole, inner.size)[...] = part
     components = np.zeros((len(state.components), grid.size, grid.size))
     components[0] = wide.components[0]
-    centre_of(components, state.components.shape[1])[...] = state.components
-    state = replace(state, samples=samples, components=components)
+    centre_of(components, core.size)[...] = state.components
     flux = samples.flux[:, None, None]
-    light = flux * _draw(grid, state)
+    light = flux * _draw_around(grid, components[:1], core, replace(state, samples=samples))
     variance = samples.variance(light, config.accuracy)
     residual = samples.pixels - light
     # Judged with room for errors of the model, as in the rounds before.
     margin = max(config.accuracy, _CLIP_ACCURACY) ** 2 - config.accuracy**2
     far = samples.usable & (residual**2 > config.n_sigma_pixel**2 * (variance + margin * light**2))
-    samples = replace(samples, usable=samples.usable & ~_grown(far))
-    weights = samples.usable / variance
-    one = np.ones((len(samples), 1))
+    # Undetected sources, too.
+    looking = (samples.usable & ~far) / (variance + margin * light**2)
+    significance = point_significance(residual, looking, config.samples_per_fwhm * grid.step)
+    far |= _grown(samples.usable & (significance > config.n_sigma_neighbour))
     correction = fit_components(
         grid,
         replace(samples, pixels=residual),
-        weights,
-        one,
+        (samples.usable & ~_grown(far)) / variance,
+        np.ones((len(samples), 1)),
         np.zeros((1, grid.size, grid.size)),
         _ridge(np.abs(components[0]), np.empty(0)),
         iterations=_WING_STEPS,
         converged=_CONVERGED,
     )
     components[0] += correction[0]
-    residual -= flux * grid.draw(correction, one, samples.dx, samples.dy)
-    residual *= residual
-    residual *= weights
-    freedom = np.maximum(np.count_nonzero(samples.usable, axis=(1, 2)) - 3, 1)
-    return replace(state, samples=samples), residual.sum(axis=(1, 2)) / freedom
+    return replace(state, components=components)
+
+
+def _draw_around(grid: Grid, mean: Array, core: Grid, state: _State) -> Array:
+    """Draw stamps of the whole grid: the mean PSF, and what varies, which the core alone holds."""
+    samples = state.samples
+    stamps = grid.draw(mean, np.ones((len(samples), 1)), samples.dx, samples.dy)
+    if len(state.components) > 1:
+        reach = math.ceil((core.size // 2 + _SPLINE_REACH) * core.step)
+        around = replace(core, stamp=2 * min(reach, grid.stamp // 2) + 1)
+        basis = state.spatial(samples.x, samples.y)[:, 1:]
+        varying = np.ascontiguousarray(state.components[1:])
+        centre_of(stamps, around.stamp)[...] += around.draw(varying, basis, samples.dx, samples.dy)
+    return stamps
 
 
 def usable_samples(

@@ -33,13 +33,11 @@ class Neighbours:
         return len(self.star)
 
 
-def find_neighbours(
-    residual: Array, weights: Array, dx: Array, dy: Array, *, fwhm: float, threshold: float
-) -> Neighbours:
-    """Find the most significant peak of each star's residual in the matched filter.
+def point_significance(residual: Array, weights: Array, fwhm: float) -> Array:
+    """Signal to noise of a point source at each pixel: the residual in the matched filter.
 
-    The filter is a Gaussian g of the PSF's width: at each pixel Σ g w r / √(Σ g² w) is the signal to noise of a source
-    there (Stetson 1987, PASP 99, 191; Zackay & Ofek 2017), masked pixels and the star's own photons weighed.
+    The filter is a Gaussian g of the PSF's width, and the result Σ g w r / √(Σ g² w) (Stetson 1987, PASP 99, 191;
+    Zackay & Ofek 2017, ApJ 836, 187): masked pixels and the star's own photons are weighed; 0 where all is masked.
 
     Parameters
     ----------
@@ -47,6 +45,27 @@ def find_neighbours(
         float64 (n, V, V): pixels minus the star.
     weights
         float64 (n, V, V): inverse variances, zero for pixels to be left out.
+    fwhm
+        Of the PSF, in pixels.
+    """
+    offset = np.arange(residual.shape[1], dtype=np.float64)
+    gaussian = np.exp(-4.0 * np.log(2.0) * ((offset[:, None] - offset) / fwhm) ** 2)
+    square = gaussian * gaussian
+    signal = gaussian @ (weights * residual) @ gaussian
+    noise = square @ weights @ square
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.where(noise > 0, signal / np.sqrt(noise), 0.0))
+
+
+def find_neighbours(
+    residual: Array, weights: Array, dx: Array, dy: Array, *, fwhm: float, threshold: float
+) -> Neighbours:
+    """Find the most significant peak of each star's residual in the matched filter.
+
+    Parameters
+    ----------
+    residual, weights
+        As for :func:`point_significance`.
     dx, dy
         float64 (n): the stars' offsets from the middle pixel.
     fwhm
@@ -56,12 +75,7 @@ def find_neighbours(
     """
     size = residual.shape[1]
     offset = np.arange(size, dtype=np.float64) - size // 2
-    gaussian = np.exp(-4.0 * np.log(2.0) * ((offset[:, None] - offset) / fwhm) ** 2)
-    square = gaussian * gaussian
-    signal = gaussian @ (weights * residual) @ gaussian
-    noise = square @ weights @ square
-    with np.errstate(invalid="ignore", divide="ignore"):
-        significance = np.where(noise > 0, signal / np.sqrt(noise), 0.0)
+    significance = point_significance(residual, weights, fwhm)
     distance = np.hypot(offset - dx[:, None, None], offset[:, None] - dy[:, None, None])
     significance[distance < NEAREST * fwhm] = 0.0
     peak = significance.reshape(len(residual), -1).argmax(axis=1) if len(residual) else np.empty(0, np.int64)
