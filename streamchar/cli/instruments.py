@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
+from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -57,6 +58,17 @@ def show(
 
 
 @app.command()
+def explain() -> None:
+    """Say what every setting of a profile means.
+
+    Example: streamchar instruments explain | less
+    """
+    from streamchar.image.profiles import InstrumentProfile
+
+    typer.echo("\n".join(_explained(InstrumentProfile)))
+
+
+@app.command()
 def check(
     file: Annotated[
         str, typer.Argument(help="FITS file or address; an extension may follow, as in file.fits#N4.")
@@ -91,6 +103,36 @@ def check(
         errors.print(f"[bold red]cannot be characterized:[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(code=1) from error
     console.print("[green]can be characterized[/]")
+
+
+def _explained(model: type[BaseModel]) -> list[str]:
+    """Lines about a model and, once each, those that it is made of."""
+    lines, waiting, seen = [], [("profile", model)], {model}
+    while waiting:
+        title, current = waiting.pop(0)
+        lines += ["", title, *_indented((current.__doc__ or "").partition("\n\n")[0], 2)]
+        for name, field in current.model_fields.items():
+            inner = _models(field.annotation)
+            lines += [
+                f"  {name}{' (' + inner[0].__name__ + ')' if inner else ''}",
+                *_indented(field.description, 6),
+            ]
+            for found in inner:
+                if found not in seen:
+                    seen.add(found)
+                    waiting.append((found.__name__, found))
+    return lines[1:]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Models that an annotation names, however deep in unions and containers."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _indented(text: str | None, by: int) -> list[str]:
+    return [" " * by + line.strip() for line in (text or "").replace("``", "'").splitlines()]
 
 
 def _known(directories: list[Path] | None) -> ProfileSet:

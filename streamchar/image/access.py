@@ -49,6 +49,8 @@ _MAX_REDIRECTS = 5
 _MISSING = (404, 410)
 _REDIRECTIONS = range(300, 400)
 _REMOTE = ("http", "https", "s3")
+_PLAIN_HOST = "any host, by its plain name"
+_PLAIN_KEY = "any bucket, with the plain name of an object in it"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -74,7 +76,7 @@ class Access(Configuration):
     """Seconds to wait for the next bytes of a server."""
 
     deadline: float = Field(100.0, gt=0)
-    """Seconds that a whole file may take to arrive."""
+    """Seconds that a whole file may take to arrive, looked at whenever bytes arrive."""
 
     endpoint: str | None = None
     """Address of the S3 service, when it is not Amazon's or that of ``AWS_ENDPOINT_URL``; credentials are taken from
@@ -339,7 +341,10 @@ def _allow_host(uri: str, parts: SplitResult, access: Access) -> None:
     )
     if doubtful or not host or not known:
         raise HostRefusedError(
-            uri=short(uri), host=short(parts.netloc), kind="hosts", allowed=_listed(access.hosts or ())
+            uri=short(uri),
+            host=short(parts.netloc),
+            kind="hosts",
+            allowed=_allowed(access.hosts, _PLAIN_HOST),
         )
 
 
@@ -409,7 +414,10 @@ def allow_bucket(uri: str, bucket: str, key: str, buckets: Sequence[str] | None)
     )
     if not bucket or not key or not inside or not known:
         raise HostRefusedError(
-            uri=short(uri), host=short(f"{bucket}/{key}"), kind="buckets", allowed=_listed(buckets or ())
+            uri=short(uri),
+            host=short(f"{bucket}/{key}"),
+            kind="buckets",
+            allowed=_allowed(buckets, _PLAIN_KEY),
         )
 
 
@@ -442,6 +450,10 @@ def s3_filesystem(
         },
     )
     return filesystem, (OSError, BotoCoreError, ClientError, ValueError)
+
+
+def _allowed(names: Sequence[object] | None, shape: str) -> str:
+    return shape if names is None else _listed(names)
 
 
 def _listed(names: Sequence[object]) -> str:

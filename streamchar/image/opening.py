@@ -62,7 +62,7 @@ class FileLimits(Configuration):
     """Most extensions accepted in one file."""
     max_header_bytes: int = Field(default=4 << 20, ge=BLOCK)
     """Longest header of one extension in bytes."""
-    max_unpacked_bytes: int = Field(default=8 << 30, gt=0)
+    max_unpacked_bytes: int = Field(default=4 << 30, gt=0)
     """Largest size of a gzip file when it is unpacked, in bytes."""
 
 

@@ -6,7 +6,8 @@ from astropy.io import fits
 from typer.testing import CliRunner
 
 from streamchar.cli import build
-from streamchar.image.profiles import load_profiles, read_profile
+from streamchar.image.profiles import InstrumentProfile, load_profiles, read_profile
+from streamchar.image.profiles.model import Companion, Keys, Value
 from tests import fits_files
 
 
@@ -33,6 +34,17 @@ def test_show_prints_toml_that_is_the_same_profile(name, tmp_path):
     assert read_profile(path).model_copy(update={"extends": ""}) == load_profiles()[name].model_copy(
         update={"extends": ""}
     )
+
+
+def test_every_setting_is_explained():
+    result = call("explain")
+    assert result.exit_code == 0, result.output
+    lines = [line.partition(" (")[0] for line in result.stdout.splitlines()]
+    for model in (InstrumentProfile, Keys, Value, Companion):
+        for name in model.model_fields:
+            assert f"  {name}" in lines, name
+            assert lines[lines.index(f"  {name}") + 1].startswith("      ")
+    assert {"profile", "Rule", "Companion", "Value", "Table", "MaskPlane"} <= set(lines)
 
 
 def test_check_tells_profile_companions_and_mapping(tmp_path):
