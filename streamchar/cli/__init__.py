@@ -17,9 +17,9 @@ _COMMANDS = {
     "telescope": ("streamchar.cli.telescope", "telescope"),
     "broker": ("streamchar.cli.broker", "broker"),
     "watch": ("streamchar.cli.watch", "watch"),
-    "dashboard": ("streamchar.cli.dashboard", "dashboard"),
     "tail": ("streamchar.cli.tail", "tail"),
     "archive": ("streamchar.cli.archive", "archive"),
+    "dashboard": ("streamchar.cli.dashboard", "dashboard"),
     "lag": ("streamchar.cli.lag", "lag"),
     "verify": ("streamchar.cli.verify", "verify"),
 }
@@ -55,13 +55,22 @@ def build(arguments: list[str]) -> typer.Typer:
 
 
 def _version(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+    version: bool = typer.Option(
+        False,
+        "--version",
+        help="Print the version and exit.",
+        is_eager=True,
+        callback=lambda wanted: _print_version() if wanted else None,
+    ),
 ) -> None:
-    if version:
-        from streamchar import __version__
+    pass
 
-        typer.echo(f"streamchar {__version__}")
-        raise typer.Exit
+
+def _print_version() -> None:
+    from streamchar import __version__
+
+    typer.echo(f"streamchar {__version__}")
+    raise typer.Exit
 
 
 def main() -> None:
