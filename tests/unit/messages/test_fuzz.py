@@ -13,8 +13,10 @@ import json
 import os
 import random
 import resource
+from pathlib import Path
 
 import msgpack
+import pytest
 
 from streamchar.messages import MessageError, PsfModel, decode, decode_exposure_ready
 from streamchar.messages.assembly import CatalogAssembler, PsfAssembler
@@ -121,7 +123,17 @@ class Record:
         self.offset, self.value = offset, value
 
 
-def test_mutated_messages_give_message_errors_only():
+@pytest.fixture
+def bounded_memory():
+    """Refuse more address space than the promise, so that a defect fails here instead of taking the machine down."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2 * MEMORY_LIMIT, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def test_mutated_messages_give_message_errors_only(bounded_memory):
     generator = random.Random(SEED)
     assemblers = [CatalogAssembler(max_pending_bytes=10**6), PsfAssembler(max_pending_bytes=10**6)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

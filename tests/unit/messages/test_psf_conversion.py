@@ -124,6 +124,7 @@ def test_the_examples_can_be_evaluated(name):
         ({"polynomial": "chebyshev"}, "chebyshev"),
         ({"x_powers": (0, 0, 1), "y_powers": (0, 1, 0)}, "powers"),
         ({"x_powers": (), "y_powers": ()}, "powers"),
+        ({"x_powers": (2**62, 0, 1), "y_powers": (0, 0, 1)}, "powers"),
         ({"x_scale": 0.0}, "scale"),
         ({"width": 12, "height": 12}, "odd"),
         ({"height": 13}, "square"),
