@@ -183,7 +183,11 @@ class Service:
         await self._recovery.close()
         while self._dispatcher.in_flight and self._loop.time() < deadline:
             if self._fatal.done():
-                raise self._fatal.result()
+                error = self._fatal.result()
+                if not isinstance(error, FatalError) or error.mending == "never":
+                    raise error
+                log.warning("nothing more can be published: %s", error)
+                break
             if polling.done():
                 polling.result()
             await asyncio.sleep(0.02)

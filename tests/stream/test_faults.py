@@ -12,7 +12,13 @@ import aiohttp
 import pytest
 
 from streamchar.errors import StreamcharError
-from streamchar.stream.errors import BrokerUnreachableError, JobImportError, RefusedError, TopicsMissingError
+from streamchar.stream.errors import (
+    BrokerUnreachableError,
+    JobImportError,
+    RefusedError,
+    StuckError,
+    TopicsMissingError,
+)
 from streamchar.stream.service import Service
 from streamchar.stream.topics import ensure_topics
 from tests.stream.brokers import BrokerProcess
@@ -128,6 +134,15 @@ async def test_the_breaker_turns_the_service_unready_and_lets_it_recover(night: 
         assert outcomes(statuses) == {"failed": 10, "succeeded": 5}
         async with client.get(f"http://127.0.0.1:{service.health.port}/readyz") as answer:
             assert answer.status == 200, await answer.text()
+
+
+@on_one_broker
+async def test_the_watchdog_ends_a_service_that_has_work_and_makes_no_progress(night: Night) -> None:
+    await ensure_topics(night.settings())
+    await night.announce([stub_event(n, sleep=60) for n in range(3)])
+    settings = night.settings("lifecycle.stuck_after=1.5", "workers.deadline=100")
+    with pytest.raises(StuckError, match="although 3 wait: 2 workers ready, 2 busy"):
+        await asyncio.wait_for(Service(settings).run(), 60)
 
 
 @on_one_broker
