@@ -79,7 +79,11 @@ class PixelBasisConfig(Configuration):
     """Settings of the pixel_basis determiner."""
 
     stamp_size: int = Field(default=41, ge=11)
-    """Width of stamps and PSF images in pixels, odd."""
+    """Least width of stamps and PSF images in pixels, odd."""
+    stamp_fwhm: float = Field(default=7.0, gt=0)
+    """Their width in full widths at half maximum, where that is more and at most ``max_stamp_size``."""
+    max_stamp_size: int = Field(default=101, ge=11)
+    """Largest width of stamps in pixels."""
     samples_per_fwhm: float = Field(default=3.8, ge=2)
     """Super-pixels per full width at half maximum in the fit: enough for the PSF's band, no more, since finer ones
     only carry noise."""
@@ -296,8 +300,27 @@ def usable_samples(
         index = index[~catalog["slot_Centroid_flag"][index]]
     flux = catalog[config.photometric_flux_field][index].astype(np.float64)
     return cut_samples(
-        exposure, catalog, index, size=config.stamp_size, flux=flux, bad_planes=config.bad_mask_planes
+        exposure,
+        catalog,
+        index,
+        size=_stamp_size(catalog, index, config),
+        flux=flux,
+        bad_planes=config.bad_mask_planes,
     )
+
+
+def _stamp_size(catalog: SourceCatalog, index: NDArray[np.int64], config: PixelBasisConfig) -> int:
+    sigma = _sigmas(catalog, index)
+    if not len(sigma):
+        return config.stamp_size
+    wanted = 2 * math.ceil(0.5 * config.stamp_fwhm * SIGMA_TO_FWHM * float(np.median(sigma))) + 1
+    return max(config.stamp_size, min(wanted, config.max_stamp_size - 1 + config.max_stamp_size % 2))
+
+
+def _sigmas(catalog: SourceCatalog, index: NDArray[np.int64]) -> Array:
+    with np.errstate(invalid="ignore"):
+        sigma = np.sqrt(0.5 * (catalog["slot_Shape_xx"] + catalog["slot_Shape_yy"])[index])
+    return np.asarray(sigma[np.isfinite(sigma)], np.float64)
 
 
 def _chosen(catalog: SourceCatalog, index: NDArray[np.int64], config: PixelBasisConfig) -> NDArray[np.int64]:
@@ -323,13 +346,11 @@ def _reasons(degree: int, count: int, config: PixelBasisConfig) -> tuple[str, ..
 
 
 def _grid(catalog: SourceCatalog, samples: Samples, config: PixelBasisConfig) -> Grid:
-    with np.errstate(invalid="ignore"):
-        sigma = np.sqrt(0.5 * (catalog["slot_Shape_xx"] + catalog["slot_Shape_yy"])[samples.index])
-    sigma = sigma[np.isfinite(sigma)]
+    sigma = _sigmas(catalog, samples.index)
     # The sharpest part of the field sets the step; one tenth may be outliers.
     fwhm = SIGMA_TO_FWHM * float(np.quantile(sigma, 0.1)) if len(sigma) else config.samples_per_fwhm
     step = max(fwhm / config.samples_per_fwhm, _MIN_STEP)
-    return Grid.covering(config.stamp_size, step, SPLINE)
+    return Grid.covering(samples.size, step, SPLINE)
 
 
 def _constant_model(grid: Grid, samples: Samples, config: PixelBasisConfig) -> _State:
