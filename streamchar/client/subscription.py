@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterator, Mapping
@@ -37,8 +38,8 @@ POLL_MS = 200
 MAX_RECORDS = 100
 WAIT_FOR_TOPICS = 1.0
 """Seconds between two looks for topics that do not exist yet."""
-LOOK_FOR_PARTITIONS = 60.0
-"""Seconds between two looks for new partitions, without a group."""
+LOOK_FOR_PARTITIONS = 30.0
+"""Seconds between two looks for new partitions, and without anything new for the broker itself."""
 
 
 class SubscriptionWarning(UserWarning):
@@ -169,6 +170,7 @@ class Subscription(Generic[P_co]):
             "group_id": group,
             "isolation_level": "read_committed",
             "enable_auto_commit": False,
+            "retry_backoff_ms": 500,
             # A subscriber may think long about a catalogue; heartbeats go on meanwhile.
             "max_poll_interval_ms": 1_800_000,
             **(consumer_options or {}),
@@ -224,6 +226,7 @@ class Subscription(Generic[P_co]):
                 loop.run(self.aclose())
 
     async def _iterate(self) -> AsyncGenerator[P_co, None]:
+        _leave_logging_to_the_application()
         reader = await self._open()
         try:
             while True:
@@ -244,7 +247,7 @@ class Subscription(Generic[P_co]):
                 await reader.commit_if_due()
                 if self._stop_at_end and await reader.is_at_end():
                     return
-                await reader.look_for_partitions()
+                await reader.look_around(quiet=not batches)
         finally:
             await reader.close()
 
@@ -325,6 +328,16 @@ class Subscription(Generic[P_co]):
         )
 
 
+def _leave_logging_to_the_application() -> None:
+    """Keep the Kafka client's log off the terminal of programs that have not asked for any log.
+
+    It writes several lines a second while a broker is away. Programs that configure logging get all of it.
+    """
+    logger = logging.getLogger("aiokafka")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+
+
 _UNTOLD = ""
 """In place of the outcome of a part of a product: only the last part tells it."""
 
@@ -350,6 +363,7 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._next: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
+        self._lost = False
         self._last_commit = self._last_look = time.monotonic()
 
     async def start(self, partitions: list[TopicPartition], *, back: int | None) -> None:
@@ -369,18 +383,26 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
                 return False
         return True
 
-    async def look_for_partitions(self) -> None:
-        """Without a group, take partitions that were added; with one the group does it."""
-        if self._keeps or time.monotonic() - self._last_look < LOOK_FOR_PARTITIONS:
+    async def look_around(self, *, quiet: bool) -> None:
+        """Once in a while: say when the broker is lost and found again, and without a group take new partitions."""
+        if time.monotonic() - self._last_look < LOOK_FOR_PARTITIONS or (self._keeps and not quiet):
             return
-        self._last_look = time.monotonic()
         try:
             found = await find_partitions(self._settings, self._topics)
-        except SubscriptionError:
+        except SubscriptionError as error:
+            self._say(f"{error}; going on as soon as it is back", lost=True)
             return
+        finally:
+            self._last_look = time.monotonic()
+        self._say("the Kafka broker is back", lost=False)
         new = [one for group in found.values() for one in group if one not in self._next]
-        if new:
+        if new and not self._keeps:
             await self._take([*self._next, *new], back=None)
+
+    def _say(self, text: str, *, lost: bool) -> None:
+        if lost != self._lost:
+            warnings.warn(SubscriptionWarning(text), stacklevel=2)
+        self._lost = lost
 
     async def _take(self, partitions: list[TopicPartition], *, back: int | None) -> None:
         """Assign partitions; go on with known ones, begin new ones near their end or at their beginning."""

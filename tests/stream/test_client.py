@@ -426,7 +426,7 @@ async def test_topics_that_do_not_exist_yet_are_waited_for_and_read_from_their_b
 
 async def begin(subscription):
     """Ask for a record without waiting for it."""
-    waiting = asyncio.create_task(take(subscription, 1))
+    waiting = asyncio.create_task(take(subscription, 1, 60))
     await asyncio.sleep(0.5)
     return waiting
 
@@ -527,7 +527,15 @@ def strict_warnings():
         yield
 
 
-async def test_a_broker_that_dies_and_comes_back(tmp_path):
+async def told(caught, words):
+    """Wait for a warning."""
+    async with asyncio.timeout(60):
+        while not any(words in str(warning.message) for warning in caught):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_broker_that_dies_and_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("streamchar.client.subscription.LOOK_FOR_PARTITIONS", 0.3)
     with BrokerProcess(tmp_path / "data") as broker:
         names = TopicNames()
         admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
@@ -538,7 +546,13 @@ async def test_a_broker_that_dies_and_comes_back(tmp_path):
             async with sender(broker.bootstrap, names) as (_, send):
                 await send(quality(1))
             assert [record.exposure for record in await take(subscription, 1)] == [1]
-            await asyncio.to_thread(broker.restart)
+            waiting = await begin(subscription)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", SubscriptionWarning)
+                await asyncio.to_thread(broker.kill)
+                await told(caught, "no Kafka broker answers at")
+                await asyncio.to_thread(broker.start)
+                await told(caught, "is back")
             async with sender(broker.bootstrap, names) as (_, send):
                 await send(quality(1), quality(2))
-            assert [record.exposure for record in await take(subscription, 1, 60)] == [2]
+            assert [record.exposure for record in await waiting] == [2]
