@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
+from streamchar.configuration import description_of
+
 app = typer.Typer(help="Show and explain the settings.", no_args_is_help=True)
 
 
@@ -36,13 +38,13 @@ def show(
 def _lines(group: BaseModel, path: tuple[str, ...], explain: bool) -> list[str]:
     lines: list[str] = []
     inner: list[str] = []
-    for name, field in type(group).model_fields.items():
+    for name in type(group).model_fields:
         value = getattr(group, name)
         if isinstance(value, BaseModel):
             inner += _lines(value, (*path, name), explain)
             continue
-        if explain and field.description:
-            lines += [f"# {line}" for line in field.description.splitlines()]
+        if explain:
+            lines += [f"# {line}" for line in description_of(type(group), name).splitlines()]
         lines.append(f"# {name} is not set" if value is None else f"{name} = {_toml(value)}")
     header = [f"\n[{'.'.join(path)}]"] if path and lines else []
     return [*header, *lines, *inner]

@@ -132,7 +132,6 @@ class Part(BaseModel):
         strict=True,
         extra="ignore",
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
         hide_input_in_errors=True,
     )
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
+from streamchar.configuration import description_of
 from streamchar.errors import StreamcharError
 from streamchar.messages.base import SCHEMA_VERSION, Message
 from streamchar.messages.codec import MESSAGE_TYPES, pack
@@ -138,7 +139,8 @@ def _models_by_name(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
 def _object(schema: Json, model: type[BaseModel]) -> Json:
     """Order and complete the schema of one group of fields."""
     properties = {
-        name: _property(schema["properties"][name], field) for name, field in model.model_fields.items()
+        name: _property(schema["properties"][name], field, description_of(model, name))
+        for name, field in model.model_fields.items()
     }
     return {
         "type": "object",
@@ -160,10 +162,10 @@ def _always_written(model: type[BaseModel], name: str) -> bool:
     )
 
 
-def _property(schema: Json, field: FieldInfo) -> Json:
+def _property(schema: Json, field: FieldInfo, description: str) -> Json:
     extra = field.json_schema_extra
     unit = extra.get("unit") if isinstance(extra, dict) else None
-    described = {"description": _one_line(field.description or ""), "unit": unit}
+    described = {"description": _one_line(description), "unit": unit}
     return {**described, **_without_null(_clean(schema))}
 
 

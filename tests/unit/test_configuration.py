@@ -3,7 +3,15 @@
 import pytest
 from pydantic import Field
 
-from streamchar.configuration import Configuration, merge, parse_override, read_toml, validate
+from streamchar.characterize.config import CharacterizeImageConfig
+from streamchar.configuration import (
+    Configuration,
+    description_of,
+    merge,
+    parse_override,
+    read_toml,
+    validate,
+)
 from streamchar.errors import ConfigurationError
 
 
@@ -89,3 +97,45 @@ def test_toml_errors_name_the_file(tmp_path):
 
 def test_validate_returns_the_model():
     assert validate(Outer, {"detection": {"threshold_value": 3}}, "here").detection.threshold_value == 3.0
+
+
+class _Base(Configuration):
+    speed: float = 1.0
+    """How fast,
+    in two lines."""
+    silent: int = 0
+
+
+class _Derived(_Base):
+    colour: str = Field(default="red", description="Said here.")
+    """Not read."""
+    count: int = 3
+    """How many."""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("speed", "How fast,\nin two lines."),
+        ("silent", ""),
+        ("colour", "Said here."),
+        ("count", "How many."),
+    ],
+)
+def test_descriptions_are_the_strings_below_the_fields(name, expected):
+    assert description_of(_Derived, name) == expected
+
+
+def test_every_setting_of_the_characterization_has_a_description():
+    missing = []
+
+    def visit(model, path):
+        for name, field in model.model_fields.items():
+            kind = field.annotation
+            if isinstance(kind, type) and issubclass(kind, Configuration):
+                visit(kind, f"{path}{name}.")
+            if not description_of(model, name):
+                missing.append(f"{path}{name}")
+
+    visit(CharacterizeImageConfig, "")
+    assert missing == []
