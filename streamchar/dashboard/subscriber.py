@@ -133,8 +133,8 @@ class Subscriber:
         look_at = contact_at = loop.time()
         while True:
             if loop.time() >= look_at:
-                missing = await self._assign(consumer)
-                look_at = loop.time() + (CONTACT_SECONDS if missing else PARTITIONS_SECONDS)
+                complete = await self._look(consumer)
+                look_at = loop.time() + (PARTITIONS_SECONDS if complete else CONTACT_SECONDS)
             took = await self._take(consumer)
             if loop.time() >= contact_at:
                 await self._feel(consumer)
@@ -146,24 +146,33 @@ class Subscriber:
             if not self.contact.connected and time.time() - self.contact.since > RENEW_SECONDS:
                 raise TimeoutError(self.contact.detail)
 
-    async def _assign(self, consumer: AIOKafkaConsumer) -> tuple[str, ...]:
-        """Take all partitions of the topics that exist; return the topics that do not."""
-        async with asyncio.timeout(self._kafka.request_timeout):
-            existing = await consumer.topics()
-            present = [topic for topic in self._wanted if topic in existing]
-            missing = tuple(topic for topic in self._wanted if topic not in existing)
-            partitions = await partitions_of(self._kafka, present) if present else []
-            new = [partition for partition in partitions if partition not in self._following]
-            if set(partitions) != consumer.assignment():
-                begin = dict(self._following)
-                if new:
-                    begin.update(await self._first(consumer, new))
-                consumer.assign(partitions)
-                self._following = {partition: begin[partition] for partition in partitions}
-                rewind(consumer, self._following)
+    async def _look(self, consumer: AIOKafkaConsumer) -> bool:
+        """Look for topics and partitions; return whether all topics are there. Without an answer what is known stays."""
+        try:
+            async with asyncio.timeout(self._kafka.start_timeout):
+                return await self._assign(consumer)
+        except (TimeoutError, KafkaError, OSError, TopicsMissingError) as error:
+            if not self._following:
+                self._lost(str(error) or "no answer")
+            return False
+
+    async def _assign(self, consumer: AIOKafkaConsumer) -> bool:
+        """Take all partitions of the topics that exist; return whether all do."""
+        existing = await consumer.topics()
+        present = [topic for topic in self._wanted if topic in existing]
+        missing = tuple(topic for topic in self._wanted if topic not in existing)
         if missing != self.contact.missing:
             self._say(missing=missing)
-        return missing
+        if missing and {partition.topic for partition in consumer.assignment()} == set(present):
+            return False
+        partitions = await partitions_of(self._kafka, present)
+        if set(partitions) != consumer.assignment():
+            new = [partition for partition in partitions if partition not in self._following]
+            begin = {**self._following, **(await self._first(consumer, new) if new else {})}
+            consumer.assign(partitions)
+            self._following = {partition: begin[partition] for partition in partitions}
+            rewind(consumer, self._following)
+        return not missing
 
     async def _first(
         self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]

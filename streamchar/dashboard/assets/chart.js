@@ -6,7 +6,7 @@ import { clock } from "./format.js";
 
 const LEFT = 50;
 const RIGHT = 10;
-const TOP = 24;
+const TOP = 30;
 const STEPS = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200];
 
 export class Chart {

@@ -22,6 +22,14 @@ export function rampGradient() {
 
 const KNOWN_BANDS = { g: 0, r: 1, i: 2, z: 3, y: 4, u: 5 };
 
+/** Order of bands: the usual ones from blue to red, then the others by name. */
+export function byWavelength(a, b) {
+  const place = (band) => "ugrizy".indexOf(band ?? "?");
+  const [left, right] = [place(a), place(b)];
+  if (left >= 0 && right >= 0) return left - right;
+  return left >= 0 ? -1 : right >= 0 ? 1 : String(a).localeCompare(String(b));
+}
+
 /** Style number of a band: the usual ones have theirs, others the free ones in the order of their appearance. */
 export function bandStyle(band, all) {
   if (band in KNOWN_BANDS) return KNOWN_BANDS[band];
