@@ -139,9 +139,10 @@ def local_file(uri: str, access: Access, checksum: str | None = None) -> Iterato
     parts = _split(uri)
     if parts.scheme not in _REMOTE:
         path = locate(uri, access)
-        if announced is not None:
-            verify(path, uri, announced)
-        yield LocalFile(path, uri, path.name)
+        with _held(path, uri, access) as held:
+            if announced is not None:
+                verify(held, uri, announced)
+            yield LocalFile(held, uri, path.name)
         return
     name = posixpath.basename(unquote(parts.path)) or "exposure.fits"
     with tempfile.TemporaryFile(prefix="streamchar-") as file:
@@ -153,6 +154,26 @@ def local_file(uri: str, access: Access, checksum: str | None = None) -> Iterato
         file.flush()
         # The file has no name of its own, so that nothing is left behind when the process is killed.
         yield LocalFile(Path(f"/proc/self/fd/{file.fileno()}"), uri, name)
+
+
+@contextmanager
+def _held(path: Path, uri: str, access: Access) -> Iterator[Path]:
+    """Give an open file by its descriptor: whoever replaces the file or a link to it now comes too late."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise FileUnreadableError(uri=short(uri), detail=error.strerror) from error
+    with file:
+        held = Path(f"/proc/self/fd/{file.fileno()}")
+        if access.roots is not None and not _below(
+            held.readlink(), [root.resolve() for root in access.roots]
+        ):
+            raise OutsideRootsError(uri=short(uri), roots=_listed(access.roots))
+        yield held
+
+
+def _below(path: Path, roots: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(root) for root in roots)
 
 
 def sibling(uri: str, name: str) -> str:
@@ -185,7 +206,7 @@ def locate(uri: str, access: Access) -> Path:
         allowed = None if access.roots is None else [root.resolve() for root in access.roots]
     except (OSError, RuntimeError, ValueError) as error:  # loops of links, embedded null bytes
         raise OutsideRootsError(uri=short(uri), roots=_listed(access.roots or ())) from error
-    if allowed is not None and not any(resolved.is_relative_to(root) for root in allowed):
+    if allowed is not None and not _below(resolved, allowed):
         raise OutsideRootsError(uri=short(uri), roots=_listed(access.roots or ()))
     try:
         status = resolved.stat()

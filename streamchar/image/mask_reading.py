@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,15 +70,16 @@ def translated(values: NDArray[Any], rules: MaskPlane, planes: MaskPlanes, path:
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     mask = np.zeros(values.shape, np.int32)
     for name, numbers in rules.planes.items():
-        if not numbers:
-            continue
-        if rules.kind == "bits":
-            pattern = np.int64(sum(1 << number for number in set(numbers)))
-            chosen = (values.astype(np.int64, copy=False) & pattern) != 0
-        else:
-            chosen = np.isin(values, numbers)
-        mask[chosen] |= planes.value(name)
+        chosen = _with_bits(values, numbers) if rules.kind == "bits" else np.isin(values, numbers)
+        np.bitwise_or(mask, np.int32(planes.value(name)), out=mask, where=chosen)
     return mask
+
+
+def _with_bits(values: NDArray[Any], numbers: Sequence[int]) -> NDArray[np.bool_]:
+    """Whether any of the numbered bits is set; bits that the dtype does not have never are."""
+    unsigned = values.view(np.dtype(f"u{values.dtype.itemsize}"))
+    pattern = sum(1 << number for number in set(numbers) if number < 8 * values.dtype.itemsize)
+    return np.asarray((unsigned & unsigned.dtype.type(pattern)) != 0)
 
 
 def painted(file: HDUList, rules: MaskPlane, planes: MaskPlanes, shape: tuple[int, int], path: str) -> Mask:

@@ -63,7 +63,20 @@ def test_paths_and_file_addresses_below_a_root(root):
         f"{root}/inside",
     ):
         with local_file(uri, access, f"sha256:{digest}") as found:
-            assert found.path == file.resolve()
+            assert found.path.resolve() == file.resolve()
+
+
+def test_a_link_that_is_set_after_the_look_comes_too_late(root, monkeypatch):
+    file, access = root / "a file.fits", Access(roots=(root,))
+    with local_file(str(file), access) as found:
+        file.unlink()
+        file.symlink_to(root.parent / "secret")
+        assert found.path.read_bytes() == PIXELS
+    monkeypatch.setattr(
+        "streamchar.image.access.locate", lambda uri, access: Path(uri)
+    )  # looked before the link
+    with pytest.raises(OutsideRootsError), local_file(str(file), access):
+        pass
 
 
 @pytest.mark.parametrize(
