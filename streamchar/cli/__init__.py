@@ -22,6 +22,7 @@ _COMMANDS = {
     "dashboard": ("streamchar.cli.dashboard", "dashboard"),
     "lag": ("streamchar.cli.lag", "lag"),
     "verify": ("streamchar.cli.verify", "verify"),
+    "plan": ("streamchar.cli.plan", "plan"),
 }
 _GROUPS = {
     "config": ("streamchar.cli.config", "app"),

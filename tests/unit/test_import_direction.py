@@ -37,7 +37,8 @@ ALLOWED = {
     "dashboard": TOP,
     "telescope": TOP,
     "broker": FOUNDATION | {"broker"},
-    "cli": TOP | {"cli", "broker"},
+    "planning": CHARACTERIZE | {"planning"},
+    "cli": TOP | {"cli", "broker", "planning"},
 }
 
 
