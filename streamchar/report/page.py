@@ -22,7 +22,7 @@ from streamchar.report import pictures, tables
 from streamchar.report.charts import chart
 from streamchar.report.html import Html, element, join
 from streamchar.report.subject import Entry, Subject
-from streamchar.report.views import Layer, image_layer, star_layer, view
+from streamchar.report.views import MANY_STARS, Layer, image_layer, star_layer, view
 
 OUTCOME_MARKS = {"succeeded": "✓", "degraded": "▲", "failed": "✕"}
 
@@ -239,12 +239,7 @@ def _images(subject: Subject, exposure: Exposure) -> Html:
                 exposure.shape,
                 heading="Background subtracted, cosmic rays repaired",
                 description="The exposure after characterization with footprints of sources and PSF stars marked",
-                caption=join(
-                    _stretch_words(flat, subject.unit),
-                    ". PSF stars: circles were used, squares reserved, crosses rejected."
-                    if any(layer.kind == "stars" for layer in layers)
-                    else None,
-                ),
+                caption=join(_stretch_words(flat, subject.unit), _star_words(result)),
                 layers=layers,
                 exposure=exposure,
             )
@@ -282,6 +277,19 @@ def _toggles(layers: tuple[Layer, ...]) -> Html:
 def _stretch_words(stretch: Stretch, unit: str) -> str:
     depth = (stretch.high - stretch.middle) / stretch.sigma
     return f"asinh stretch about {stretch.middle:.5g} {unit}, σ = {stretch.sigma:.3g} {unit}, black at {depth:.0f} σ"
+
+
+def _star_words(result: CharacterizationResult | None) -> str | None:
+    if result is None or result.psf_measurement is None or not len(result.psf_measurement.stars):
+        return None
+    stars = result.psf_measurement.stars
+    other = int((~stars.used & ~stars.reserved).sum())
+    words = ". PSF stars: circles were used, squares reserved"
+    if not other:
+        return f"{words}."
+    return (
+        f"{words}, {f'{other} other candidates are not marked' if other > MANY_STARS else 'crosses neither'}."
+    )
 
 
 def _masks(subject: Subject, exposure: Exposure) -> Html:

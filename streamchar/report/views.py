@@ -11,9 +11,12 @@ from streamchar.characterize.psf.measure import PsfStars
 from streamchar.image import Exposure
 from streamchar.report.html import Html, element, join
 
+MANY_STARS = 200
+"""More stars than that have smaller marks; more candidates than that, which did not become PSF stars, have none."""
+
 _BAR_FRACTION = 0.25
-_STAR_RADIUS, _MANY_STARS_RADIUS = 0.009, 0.0065
-_MANY_STARS = 200
+_STAR_RADIUS = 0.009
+_SMALLEST_MARK = 0.45
 _SMALLEST_AREA = 1e-20
 _MOST_ELONGATED = 5
 
@@ -40,14 +43,22 @@ def image_layer(kind: str, uri: str) -> Layer:
 
 
 def star_layer(stars: PsfStars, shape: tuple[int, int]) -> Layer:
-    """Mark the PSF stars: used ones by circles, reserved ones by squares, rejected ones by crosses."""
+    """Mark the PSF stars: used ones by circles, reserved ones by squares, other candidates, when they are few, by crosses.
+
+    The more there are, the smaller the marks.
+    """
     height, width = shape
-    radius = max((_STAR_RADIUS if len(stars) <= _MANY_STARS else _MANY_STARS_RADIUS) * max(shape), 4.0)
+    other = ~stars.used & ~stars.reserved
+    shown = np.isfinite(stars.x) & np.isfinite(stars.y)
+    if np.count_nonzero(other) > MANY_STARS:
+        shown &= ~other
+    crowding = min(1.0, max(_SMALLEST_MARK, (MANY_STARS / max(1, int(np.count_nonzero(shown)))) ** 0.5))
+    radius = max(_STAR_RADIUS * crowding * max(shape), 4.0)
     marks = []
-    for number in np.flatnonzero(np.isfinite(stars.x) & np.isfinite(stars.y)):
+    for number in np.flatnonzero(shown):
         # Pixel edges, and y downward: the view's first pixel is at the bottom left.
         x, y = float(stars.x[number]) + 0.5, height - 0.5 - float(stars.y[number])
-        kind = "used" if stars.used[number] else "reserved" if stars.reserved[number] else "rejected"
+        kind = "used" if stars.used[number] else "reserved" if stars.reserved[number] else "other"
         chi2 = f", χ² {stars.chi2[number]:.2f}" if np.isfinite(stars.chi2[number]) else ""
         title = f"{kind} star at ({stars.x[number]:.1f}, {stars.y[number]:.1f}), flux {stars.flux[number]:.4g}{chi2}"
         marks.append(_mark(kind, x, y, radius, title))

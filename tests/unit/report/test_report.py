@@ -11,12 +11,13 @@ from PIL import Image
 
 from streamchar.characterize import CharacterizationResult, CharacterizeImage
 from streamchar.characterize.background import BackgroundList
+from streamchar.characterize.psf.measure import PsfStars
 from streamchar.characterize.summary import Summary
 from streamchar.image import Exposure, Identity, UnreadableExposureError
 from streamchar.image.preview import Stretch, gray
 from streamchar.monitor.grades import Assessment, Exceeded
 from streamchar.report import Entry, Subject, pictures, report, tables, write_index, write_report
-from streamchar.report.views import sky_directions
+from streamchar.report.views import MANY_STARS, sky_directions, star_layer
 from streamchar.telescope import named_scene, simulate_exposure
 
 
@@ -188,3 +189,31 @@ class TestIndex:
     def test_no_entry(self, tmp_path):
         write_index(tmp_path / "index.html", [])
         assert "0 exposures" in (tmp_path / "index.html").read_text()
+
+
+class TestStarMarks:
+    def stars(self, used, other):
+        count = used + other
+        place = np.linspace(5.0, 95.0, count)
+        chosen = np.arange(count) < used
+        return PsfStars(np.arange(count), place, place, place, chosen, np.zeros(count, bool), np.ones(count))
+
+    def test_each_star_is_marked_where_it_is(self):
+        content = star_layer(self.stars(2, 1), (100, 100)).content
+        assert re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', content) == [
+            ("5.5", "94.5"),
+            ("50.5", "49.5"),
+        ]
+        assert content.count('class="other"') == 1
+
+    def test_very_many_candidates_do_not_hide_the_exposure(self):
+        content = star_layer(self.stars(3, MANY_STARS + 1), (100, 100)).content
+        assert content.count("<circle") == 3
+        assert 'class="other"' not in content
+
+    def test_many_stars_have_smaller_marks(self):
+        few, many = (
+            float(re.search(r' r="([\d.]+)"', star_layer(self.stars(count, 0), (4000, 4000)).content)[1])
+            for count in (100, 1000)
+        )
+        assert many < 0.6 * few
