@@ -553,6 +553,6 @@ async def test_a_broker_that_dies_and_comes_back(tmp_path, monkeypatch):
                 await told(caught, "no Kafka broker answers at")
                 await asyncio.to_thread(broker.start)
                 await told(caught, "is back")
-            async with sender(broker.bootstrap, names) as (_, send):
-                await send(quality(1), quality(2))
-            assert [record.exposure for record in await waiting] == [2]
+                async with sender(broker.bootstrap, names) as (_, send):
+                    await send(quality(1), quality(2))
+                assert [record.exposure for record in await waiting] == [2]
