@@ -71,6 +71,13 @@ EXTERNAL = os.environ.get("STREAMCHAR_TEST_BOOTSTRAP")
 on_one_broker = pytest.mark.parametrize("night", ["external" if EXTERNAL else "embedded"], indirect=True)
 """For tests in which the kind of broker plays no part."""
 
+long_on_apache = pytest.mark.parametrize(
+    "night",
+    ["external"] if EXTERNAL else ["embedded", pytest.param("apache", marks=pytest.mark.chaos)],
+    indirect=True,
+)
+"""For tests that take long: on Apache Kafka they belong to the chaos suite, whose storms contain them."""
+
 
 @dataclass
 class Night:

@@ -28,6 +28,7 @@ from tests.stream.services import (
     Night,
     ServiceProcess,
     assert_once,
+    long_on_apache,
     on_one_broker,
     outcomes,
     running,
@@ -79,6 +80,7 @@ async def kill_the_broker(broker: BrokerProcess, night: Night) -> None:
     assert len(await night.read(night.topics.source_catalog)) == 120
 
 
+@long_on_apache
 async def test_a_frozen_service_is_fenced_when_it_thaws(night: Night, start: Start) -> None:
     one = await start()
     await night.announce(stub_event(n, sleep=0.1) for n in range(40))

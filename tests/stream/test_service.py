@@ -24,6 +24,7 @@ from tests.stream.services import (
     Night,
     ServiceProcess,
     assert_once,
+    long_on_apache,
     on_one_broker,
     outcomes,
     running,
@@ -89,6 +90,7 @@ async def test_every_event_has_one_status_and_its_products(night: Night, mode: s
     assert headers["traceparent"] == b"00-1-2-03"
 
 
+@long_on_apache
 async def test_misfortunes_end_in_their_own_way_and_stop_nobody_else(night: Night) -> None:
     await prepare(night)
     orders = {
@@ -141,6 +143,7 @@ async def test_misfortunes_end_in_their_own_way_and_stop_nobody_else(night: Nigh
     assert headers["sc-retry-lost-workers"] == b"2"
 
 
+@long_on_apache
 async def test_a_slow_exposure_blocks_nobody_and_a_restart_redoes_nothing(
     night: Night, journal: Path, start: Start
 ) -> None:
@@ -164,6 +167,7 @@ async def test_a_slow_exposure_blocks_nobody_and_a_restart_redoes_nothing(
     assert attempts(journal) == {0: 1, 30: 1}
 
 
+@long_on_apache
 async def test_sigterm_drains_what_runs_and_leaves_the_rest(
     night: Night, journal: Path, start: Start
 ) -> None:
@@ -215,6 +219,7 @@ async def test_a_killed_worker_costs_its_event_less_than_a_second(night: Night, 
     assert [(status.outcome, status.attempts) for status in statuses] == [("succeeded", 2)]
 
 
+@long_on_apache
 async def test_two_services_share_the_work_and_one_takes_over(
     night: Night, journal: Path, start: Start
 ) -> None:

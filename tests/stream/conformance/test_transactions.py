@@ -201,7 +201,7 @@ async def test_overlapping_transactions_of_two_producers(bootstrap: str) -> None
 
 
 async def test_reader_progresses_under_constant_overlap(bootstrap: str) -> None:
-    topic, sent, stop = await make_topic(bootstrap), 0, time.monotonic() + 5
+    topic, sent, stop = await make_topic(bootstrap), 0, time.monotonic() + 3
 
     async def write(delay: float) -> None:
         nonlocal sent
@@ -217,7 +217,7 @@ async def test_reader_progresses_under_constant_overlap(bootstrap: str) -> None:
     async with consumer(bootstrap, isolation_level="read_committed") as reader:
         reader.assign([TopicPartition(topic, 0)])
         await reader.seek_to_beginning()
-        live, *_ = await asyncio.gather(listen(reader, 4.5), write(0), write(0.15))
+        live, *_ = await asyncio.gather(listen(reader, 2.7), write(0), write(0.15))
     assert len(live) > sent / 2
     assert len(await values(bootstrap, topic)) == sent
 
