@@ -56,8 +56,9 @@ def archive(
 
     Each catalogue is one file that appears whole or not at all; its name follows from the catalogue's identifier, and
     the position is kept only once the file is in place. However often this is killed, and whatever comes again: no
-    catalogue is missing, none is there twice. Begins with the oldest catalogue there is. Exit code 1 when something
-    could not be put together, with --once.
+    catalogue is missing, none is there twice. Begins with the oldest catalogue there is. With -c kafka.instance_id=NAME,
+    unique for each archive, a restart goes on at once instead of after kafka.session_timeout. Exit code 1 when
+    something could not be put together, with --once.
 
     Read it all with pandas.read_parquet(OUTPUT), pyarrow.dataset, or DuckDB:
     SELECT night, count(*) FROM read_parquet('OUTPUT/**/*.parquet', hive_partitioning = true) GROUP BY night

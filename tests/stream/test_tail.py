@@ -136,13 +136,12 @@ async def test_following_until_interrupted(bootstrap):
 
 def test_a_reader_that_leaves_ends_it(bootstrap):
     """Nothing more comes, so that only looking at the pipe tells."""
-    for options in (["--json"], []):
-        process = start(bootstrap, "psf", "-n", "5", "--follow", *options)
-        assert "DemoCam" in process.stdout.readline() + process.stdout.readline()
-        process.stdout.close()
-        assert process.wait(30) == 0
-        assert process.stderr.read() == ""
-        process.stderr.close()
+    process = start(bootstrap, "psf", "-n", "5", "--follow")
+    assert "DemoCam" in process.stdout.readline() + process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(30) == 0
+    assert process.stderr.read() == ""
+    process.stderr.close()
 
 
 def test_a_reader_that_never_was(bootstrap):
