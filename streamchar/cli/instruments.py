@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from streamchar.configuration import description_of
 from streamchar.errors import StreamcharError
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _explained(model: type[BaseModel]) -> list[str]:
             inner = _models(field.annotation)
             lines += [
                 f"  {name}{' (' + inner[0].__name__ + ')' if inner else ''}",
-                *_indented(field.description, 6),
+                *_indented(description_of(current, name), 6),
             ]
             for found in inner:
                 if found not in seen:

@@ -33,6 +33,7 @@ from streamchar.image.errors import (
 )
 from streamchar.image.fits import ReadOptions, read_exposure
 from tests import fits_files
+from tests.pretended_s3 import pretended_s3
 
 PIXELS = b"pixels" * 1000
 
@@ -398,25 +399,8 @@ def test_gzip_bombs_and_false_claims_are_refused(tmp_path):
 @pytest.fixture(scope="module")
 def s3():
     """A pretended S3 with two buckets."""
-    boto3 = pytest.importorskip("boto3")
-    from moto.server import ThreadedMotoServer
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-            patch.delenv(name, raising=False)
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        address, port = server.get_host_and_port()
-        endpoint = f"http://{address}:{port}"
-        client = boto3.client("s3", endpoint_url=endpoint)
-        for bucket in ("night", "private"):
-            client.create_bucket(Bucket=bucket)
-        yield client, endpoint
-        client.close()
-        server.stop()
+    with pretended_s3("night", "private") as pretended:
+        yield pretended.client, pretended.endpoint
 
 
 def test_buckets(s3, tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from streamchar.stream.exposure_store import ExposureStore, StoreError
 from streamchar.stream.store_settings import StoreSettings
 from streamchar.stream.worker import describe
 from tests import fits_files
+from tests.pretended_s3 import pretended_s3
 from tests.sdss import read_frame
 
 DIGEST = "sha256:" + "a" * 64
@@ -194,30 +194,15 @@ def test_addresses_of_buckets() -> None:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
     """A pretended S3 with one bucket."""
-    boto3 = pytest.importorskip("boto3")
-    from moto.server import ThreadedMotoServer
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-            patch.delenv(name, raising=False)
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        endpoint = "http://{}:{}".format(*server.get_host_and_port())
-        client = boto3.client("s3", endpoint_url=endpoint)
-        client.create_bucket(Bucket="night")
-        yield SimpleNamespace(client=client, endpoint=endpoint)
-        client.close()
-        server.stop()
+    with pretended_s3("characterized") as pretended:
+        yield pretended
 
 
 def test_a_bucket_keeps_everything_too(result: CharacterizationResult, s3: Any) -> None:
-    settings = StoreSettings(uri="s3://night/kept", compression="gzip", endpoint=s3.endpoint)
+    settings = StoreSettings(uri="s3://characterized/kept", compression="gzip", endpoint=s3.endpoint)
     described = ExposureStore(settings, DIGEST).put(announced(), result)
-    listed = s3.client.list_objects_v2(Bucket="night")["Contents"]
-    assert [f"s3://night/{item['Key']}" for item in listed] == [described.uri]
+    listed = s3.client.list_objects_v2(Bucket="characterized")["Contents"]
+    assert [f"s3://characterized/{item['Key']}" for item in listed] == [described.uri]
     assert listed[0]["Size"] == described.size_bytes
     assert_same(result, str(described.uri), Access(endpoint=s3.endpoint))
     for broken in ({"uri": "s3://absent/kept"}, {"endpoint": "http://127.0.0.1:1", "timeout": 0.5}):
