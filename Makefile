@@ -65,8 +65,9 @@ figures: setup  ## one figure per truth scene in .cache/figures, for looking at
 schemas: setup  ## regenerate schemas/ from streamchar.messages
 	$(BIN)/python -m streamchar.messages.schemas schemas
 
-docs: setup  ## regenerate what follows from the code: docs/metrics.md, topics and dashboards in deploy/
+docs: setup  ## regenerate what follows from the code: docs/metrics.md, docs/configuration.md, topics and dashboards in deploy/
 	$(BIN)/python -m streamchar.monitor.documentation docs/metrics.md
+	$(BIN)/python -m streamchar.cli.reference docs/configuration.md
 	$(BIN)/python -m deploy.generate
 
 lock: setup  ## resolve the pinned packages anew

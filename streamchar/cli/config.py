@@ -45,19 +45,28 @@ def _lines(group: BaseModel, path: tuple[str, ...], explain: bool) -> list[str]:
             continue
         if explain:
             lines += [f"# {line}" for line in description_of(type(group), name).splitlines()]
-        lines.append(f"# {name} is not set" if value is None else f"{name} = {_toml(value)}")
+        lines.append(f"# {name} is not set" if value is None else f"{name} = {toml_value(value)}")
     header = [f"\n[{'.'.join(path)}]"] if path and lines else []
     return [*header, *lines, *inner]
 
 
-def _toml(value: object) -> str:
+def toml_value(value: object) -> str:
+    """Write a value as in TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list | tuple | set | frozenset):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, BaseModel):
+        value = {name: getattr(value, name) for name in type(value).model_fields}
+    if isinstance(value, dict) and not value:
+        return "{}"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml(str(key))} = {_toml(item)}" for key, item in value.items()) + " }"
+        return (
+            "{ "
+            + ", ".join(f"{toml_value(str(key))} = {toml_value(item)}" for key, item in value.items())
+            + " }"
+        )
     text = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'
