@@ -46,6 +46,7 @@ from streamchar.messages.catalog import Catalog
 from streamchar.messages.examples import make_examples
 from streamchar.messages.psf_conversion import describe_psf
 from tests.stream.brokers import SHORTEST_SESSION, BrokerProcess
+from tests.stream.services import EXTERNAL
 
 PROVENANCE = Provenance(software_version="1")
 COLUMNS = [Column("id", "<i8", "", "identifier"), Column("flux", "<f8", "adu", "flux"), flag("bad", "flag")]
@@ -53,6 +54,9 @@ COLUMNS = [Column("id", "<i8", "", "identifier"), Column("flux", "<f8", "adu", "
 
 @pytest.fixture(scope="module")
 def bootstrap(tmp_path_factory):
+    if EXTERNAL:
+        yield EXTERNAL
+        return
     with BrokerProcess(tmp_path_factory.mktemp("client") / "data") as broker:
         yield broker.bootstrap
 
