@@ -7,7 +7,7 @@ import difflib
 import inspect
 import textwrap
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -46,6 +46,25 @@ def description_of(model: type[BaseModel], name: str) -> str:
         if name in vars(kind).get("__annotations__", {}):
             return _attribute_docstrings(kind).get(name, "")
     return ""
+
+
+def named_in(config: Configuration) -> Iterator[str]:
+    """Yield every text among the values of a group and the groups below it.
+
+    Of groups that are alternatives, chosen by a field ``name`` beside them, only the chosen one counts.
+    """
+    chosen = getattr(config, "name", None)
+    if chosen not in type(config).model_fields:
+        chosen = None
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, Configuration):
+            if chosen in (None, name):
+                yield from named_in(value)
+        elif isinstance(value, str):
+            yield value
+        elif isinstance(value, tuple):
+            yield from (item for item in value if isinstance(item, str))
 
 
 @cache

@@ -78,6 +78,7 @@ REFERENCE_PRESET: Tree = {
         "allow_fallback": False,
     },
     "psf_include_threshold_multiplier": None,
+    "measure_for_psf_only": False,
     "require_cr_for_psf": True,
     "do_subtract_streaks": False,
     "deblend": {"max_footprint_area": 10000, "median_smooth_template": True, "max_template_radius": 1000},
@@ -107,6 +108,8 @@ class CharacterizeImageConfig(Configuration):
     the PSF is fainter. Absent: they measure all."""
     psf_min_sources: int = Field(default=500, ge=1)
     """These rounds measure at least so many, the most significant ones."""
+    measure_for_psf_only: bool = True
+    """These rounds run only the plugins whose columns the settings of the PSF's measurement name; otherwise all."""
     use_simple_psf: bool = True
     """Start every round from a Gaussian as wide as the present PSF."""
     require_cr_for_psf: bool = False

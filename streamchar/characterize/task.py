@@ -40,6 +40,7 @@ from streamchar.characterize.reasons import Reason
 from streamchar.characterize.repair import Repair
 from streamchar.characterize.streaks import MaskStreaks, Streaks, SubtractStreaks
 from streamchar.characterize.summary import ComputeSummary, Summary
+from streamchar.configuration import named_in
 from streamchar.image import Exposure
 from streamchar.image.field import Field
 
@@ -362,7 +363,8 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         self.display("background_iter", result)
 
         wanted = self._bright_enough(catalog)
-        self.measurement.run(catalog, exposure, exposure_id=ids.catalog_id, wanted=wanted)
+        columns = self._columns_for_psf()
+        self.measurement.run(catalog, exposure, exposure_id=ids.catalog_id, wanted=wanted, columns=columns)
         self.display("measure_iter", result)
         if self.config.do_measure_psf:
             result.psf_measurement = self.measure_psf.run(
@@ -440,6 +442,13 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         faintest = np.partition(significance, -config.psf_min_sources)[-config.psf_min_sources]
         wanted = significance >= min(multiplier * config.detection.threshold_value, faintest)
         return None if wanted.all() else np.asarray(wanted)
+
+    def _columns_for_psf(self) -> list[str] | None:
+        """Columns that the PSF's measurement reads, or ``None`` when all are to be measured."""
+        config = self.config
+        if not (config.measure_for_psf_only and config.do_measure_psf) or "measure_psf" in config.subtasks:
+            return None
+        return [config.measurement.slots.psf_flux, *named_in(config.measure_psf)]
 
     def _drop_unconfirmed(self, result: CharacterizationResult) -> None:
         """Leave out sources that were nothing but the cosmic rays found in the last repair."""

@@ -130,6 +130,16 @@ def test_only_the_wanted_sources_are_measured_as_if_all_were():
         np.testing.assert_array_equal(part[column.name][~wanted], untouched[column.name][~wanted])
 
 
+def test_only_the_plugins_of_the_named_columns_run():
+    exposure, footprints, _, _ = star_field(16, spacing=40)
+    names = ["slot_PsfFlux_instFlux", "base_PixelFlags_flag_edge", "whatever"]
+    catalog = measure(exposure, footprints, columns=names)
+    for name in ("base_PsfFlux_instFlux", "slot_Centroid_x", "slot_Shape_xx"):
+        assert np.isfinite(catalog[name]).all()
+    for name in ("base_CircularApertureFlux_12_0_instFlux", "base_GaussianFlux_instFlux"):
+        assert np.isnan(catalog[name]).all()
+
+
 class TestNeighbours:
     """A faint star beside a bright one: its footprint alone is measured, the rest is noise."""
 

@@ -8,6 +8,7 @@ from streamchar.configuration import (
     Configuration,
     description_of,
     merge,
+    named_in,
     parse_override,
     read_toml,
     validate,
@@ -139,3 +140,12 @@ def test_every_setting_of_the_characterization_has_a_description():
 
     visit(CharacterizeImageConfig, "")
     assert missing == []
+
+
+def test_texts_named_in_a_group_and_the_chosen_alternative():
+    config = CharacterizeImageConfig().measure_psf
+    names = set(named_in(config))
+    assert {"base_PsfFlux_instFlux", "base_PixelFlags_flag_edge"} <= names
+    assert "base_CircularApertureFlux_9_0_instFlux" not in names
+    other = config.with_overrides("psf_determiner.name=psfex")
+    assert "base_CircularApertureFlux_9_0_instFlux" in set(named_in(other))

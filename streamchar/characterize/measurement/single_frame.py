@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.base import Task
-from streamchar.characterize.catalog import Column, SourceCatalog, flag
+from streamchar.characterize.catalog import Column, Schema, SourceCatalog, flag
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement.config import MeasurementConfig
 from streamchar.characterize.measurement.context import Flags, MeasurementContext
@@ -71,6 +71,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         *,
         exposure_id: int = 0,
         wanted: Flags | None = None,
+        columns: Collection[str] | None = None,
     ) -> None:
         """Fill the columns of the catalogue.
 
@@ -85,6 +86,8 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         wanted
             bool (n): measure only these sources, the others being hidden like all neighbours and their rows kept as they
             are; all when omitted.
+        columns
+            Run only the plugins of these columns, and those of centroid and shape, which the others need; all when omitted.
 
         Raises
         ------
@@ -103,11 +106,15 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         numbers = np.arange(len(catalog)) if wanted is None else np.flatnonzero(wanted)
         with self.timer("run"):
             templates = self._templates(exposure, len(sources))
-            calls = [plugin.measure for plugin in self.plugins]
+            plugins, undeblended = (
+                [plugin for plugin in group if self._is_needed(plugin, columns)]
+                for group in (self.plugins, self.undeblended)
+            )
+            calls = [plugin.measure for plugin in plugins]
             with self._scene(exposure, footprints, exposure_id) as scene:
                 self._measure(sources, numbers, exposure, scene, templates, calls)
-            calls = [plugin.measure_restored for plugin in self.plugins if _looks_again(plugin)]
-            calls += [plugin.measure for plugin in self.undeblended]
+            calls = [plugin.measure_restored for plugin in plugins if _looks_again(plugin)]
+            calls += [plugin.measure for plugin in undeblended]
             if calls:
                 self._measure(sources, numbers, exposure, undisturbed(exposure), templates, calls)
             if wanted is not None:
@@ -137,6 +144,14 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
                 for measure in calls:
                     measure(context)
             sources[INVALID_PSF] |= context.invalid_psf
+
+    def _is_needed(self, plugin: Plugin[Any], columns: Collection[str] | None) -> bool:
+        if columns is None:
+            return True
+        slots = self.config.slots
+        schema = Schema((), self.aliases)
+        names = {slots.centroid, slots.shape, *map(schema.resolve, columns)}
+        return any(name == plugin.name or name.startswith(f"{plugin.name}_") for name in names)
 
     def _templates(self, exposure: Exposure, sources: int) -> PsfTemplates | None:
         if exposure.psf is None:
