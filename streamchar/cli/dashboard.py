@@ -24,9 +24,9 @@ def dashboard(
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Port of the page, 0 for any free one [default: 8751]."),
+        typer.Option(min=0, max=65535, help="Port of the page, 0 for any free one; 8751 unless set."),
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 unless set.")] = None,
     metrics: Annotated[
         list[str] | None,
         typer.Option(

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import ipaddress
 import mimetypes
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ class PageServer:
             await web.TCPSite(runner, self._settings.host, self.port).start()
         except OSError as error:
             await runner.cleanup()
-            detail = error.strerror or str(error)
+            detail = os.strerror(error.errno) if error.errno else str(error)
             raise PageListenError(host=self._settings.host, port=self.port, detail=detail) from error
         self._runner = runner
         self.port = runner.addresses[0][1]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from streamchar.configuration import Configuration
 
@@ -72,13 +72,21 @@ class DashboardSettings(Configuration):
     """Focal planes by instrument. Where none is given it is taken from the detectors' places on the sky, and without
     celestial coordinates drawn as a grid by detector number."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        unknown = {name for _, name, _, _ in string.Formatter().parse(self.report) if name is not None}
-        unknown -= set(REPORT_FIELDS)
-        if unknown:
-            raise ValueError(f"report knows {{{'}, {'.join(REPORT_FIELDS)}}}, not {{{unknown.pop()}}}")
-        for address in (*self.metrics, *([self.report] if self.report else [])):
-            if not address.startswith(("http://", "https://")):
-                raise ValueError(f"'{address[:100]}' is no http:// or https:// address")
-        return self
+    @field_validator("report")
+    @classmethod
+    def _check_report(cls, report: str) -> str:
+        names = {name for _, name, _, _ in string.Formatter().parse(report) if name is not None}
+        if unknown := sorted(names - set(REPORT_FIELDS)):
+            raise ValueError(f"{{{unknown[0]}}} is none of {{{'}, {'.join(REPORT_FIELDS)}}}")
+        return _web_address(report) if report else report
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_web_address, metrics))
+
+
+def _web_address(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise ValueError(f"'{text[:100]}' is no http:// or https:// address")
+    return text
