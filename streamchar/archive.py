@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import uuid
 from dataclasses import dataclass
@@ -148,8 +149,17 @@ class ObjectStore:
         place = f"{self._root.rstrip('/')}/{name}"
         try:
             self._files.pipe_file(place, content)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, *_service_errors()) as error:
             raise StoreError(place=place, detail=str(error) or type(error).__name__) from error
+
+
+def _service_errors() -> tuple[type[Exception], ...]:
+    """Errors of S3's own client, which fsspec lets through: missing credentials, for example."""
+    try:
+        errors = importlib.import_module("botocore.exceptions")
+    except ImportError:
+        return ()
+    return errors.BotoCoreError, errors.ClientError
 
 
 def open_store(output: str) -> Store:

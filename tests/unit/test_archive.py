@@ -6,6 +6,7 @@ import fcntl
 import os
 
 import boto3
+import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -164,5 +165,11 @@ def test_an_object_store(monkeypatch):
         )
         with pytest.raises(StoreError, match="missing"):
             open_store("s3://missing-bucket/x").put("a", b"1")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        with pytest.raises(StoreError, match="credentials"):
+            open_store("s3://catalogues/x").put("a", b"1")
     finally:
         server.stop()
