@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from streamchar.messages import ExposureStatus, decode
 from streamchar.stream.topics import ensure_topics
 from tests.chaos.conftest import Arena
-from tests.stream.services import JSON_HEADERS, ServiceProcess, stub_event
+from tests.stream.services import JSON_HEADERS, ServiceProcess, Start, service_processes, stub_event
 
 LATENCY = 0.050
 EVENTS_PER_SECOND = 200.0
@@ -30,25 +30,13 @@ LAG = 0.020
 OTHERS = 0.15
 """Fraction of the processors that other work may take before times say nothing about the service."""
 
-Start = Callable[..., Awaitable[ServiceProcess]]
-
 
 @pytest.fixture
 async def start(arena: Arena, tmp_path: Path) -> AsyncIterator[Start]:
-    """Start a service; it does not outlive the test."""
-    started: list[ServiceProcess] = []
+    """Start services; none outlives the test."""
     await ensure_topics(arena.night.settings(f"topics.replication={arena.replication}"))
-
-    async def begin(*overrides: str) -> ServiceProcess:
-        service = ServiceProcess(arena.night, tmp_path / "service.log", *overrides)
-        started.append(service)
-        await service.start()
-        await service.ready()
-        return service
-
-    yield begin
-    for service in started:
-        await service.kill()
+    async with service_processes(arena.night, tmp_path, ready=True) as start:
+        yield start
 
 
 class Share:

@@ -11,7 +11,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -318,3 +318,36 @@ async def running(service: Any) -> AsyncIterator[Any]:
     finally:
         service.request_stop()
         await task
+
+
+Start = Callable[..., Awaitable[ServiceProcess]]
+
+
+@contextlib.asynccontextmanager
+async def service_processes(night: Night, folder: Path, *, ready: bool = False) -> AsyncIterator[Start]:
+    """Give a function that starts services with further settings; none of them outlives the block.
+
+    Parameters
+    ----------
+    night
+        Where their topics are.
+    folder
+        For their logs.
+    ready
+        Whether to wait until the workers of each are ready.
+    """
+    started: list[ServiceProcess] = []
+
+    async def begin(*overrides: str) -> ServiceProcess:
+        service = ServiceProcess(night, folder / f"service-{len(started)}.log", *overrides)
+        started.append(service)
+        await service.start()
+        if ready:
+            await service.ready()
+        return service
+
+    try:
+        yield begin
+    finally:
+        for service in started:
+            await service.kill()

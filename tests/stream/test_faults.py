@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -26,33 +26,23 @@ from tests.stream.services import (
     EXTERNAL,
     HERE,
     Night,
-    ServiceProcess,
+    Start,
     assert_once,
     long_on_apache,
     on_one_broker,
     outcomes,
     running,
+    service_processes,
     stub_event,
 )
-
-Start = Callable[..., Awaitable[ServiceProcess]]
 
 
 @pytest.fixture
 async def start(night: Night, tmp_path: Path) -> AsyncIterator[Start]:
     """Start services as processes, with all topics there; none outlives the test."""
     await ensure_topics(night.settings())
-    started: list[ServiceProcess] = []
-
-    async def begin(*overrides: str) -> ServiceProcess:
-        service = ServiceProcess(night, tmp_path / f"service-{len(started)}.log", *overrides)
-        started.append(service)
-        await service.start()
-        return service
-
-    yield begin
-    for service in started:
-        await service.kill()
+    async with service_processes(night, tmp_path) as start:
+        yield start
 
 
 @pytest.mark.skipif(EXTERNAL is not None, reason="the external broker is not ours to kill")

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -22,33 +22,24 @@ from tests.stream.conformance.clients import admin
 from tests.stream.services import (
     INSTRUMENT,
     Night,
-    ServiceProcess,
+    Start,
     assert_once,
     long_on_apache,
     on_one_broker,
     outcomes,
     running,
+    service_processes,
     stub_event,
 )
 
-Start = Callable[..., Awaitable[ServiceProcess]]
 MODES = ["exactly_once", "at_least_once"]
 
 
 @pytest.fixture
 async def start(night: Night, tmp_path: Path) -> AsyncIterator[Start]:
     """Start services as processes; none outlives the test."""
-    started: list[ServiceProcess] = []
-
-    async def begin(*overrides: str) -> ServiceProcess:
-        service = ServiceProcess(night, tmp_path / f"service-{len(started)}.log", *overrides)
-        started.append(service)
-        await service.start()
-        return service
-
-    yield begin
-    for service in started:
-        await service.kill()
+    async with service_processes(night, tmp_path) as start:
+        yield start
 
 
 async def prepare(night: Night) -> None:
