@@ -149,17 +149,17 @@ class ObjectStore:
         place = f"{self._root.rstrip('/')}/{name}"
         try:
             self._files.pipe_file(place, content)
-        except (OSError, ValueError, *_service_errors()) as error:
+        except _service_errors() as error:
             raise StoreError(place=place, detail=str(error) or type(error).__name__) from error
 
 
 def _service_errors() -> tuple[type[Exception], ...]:
-    """Errors of S3's own client, which fsspec lets through: missing credentials, for example."""
+    """What a file system raises; S3's own client too, which fsspec lets through: missing credentials, for example."""
     try:
         errors = importlib.import_module("botocore.exceptions")
     except ImportError:
-        return ()
-    return errors.BotoCoreError, errors.ClientError
+        return OSError, ValueError
+    return OSError, ValueError, errors.BotoCoreError, errors.ClientError
 
 
 def open_store(output: str) -> Store:
