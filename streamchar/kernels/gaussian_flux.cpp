@@ -41,9 +41,9 @@ STREAMCHAR_MULTIVERSION double coarse_sum(const Scene &scene, const Window &box,
     const double dy = double(row) - y;
     double low, high;
     if (!chord(w, Q_MAX, dy, low, high)) continue;
-    const std::ptrdiff_t first = std::max(std::ptrdiff_t(std::ceil(x + low)), box.x0);
-    const std::ptrdiff_t last = std::min(std::ptrdiff_t(std::floor(x + high)), box.x1);
-    if (first > last) continue;
+    const double leftmost = std::max(std::ceil(x + low), double(box.x0)), rightmost = std::min(std::floor(x + high), double(box.x1));
+    if (!(leftmost <= rightmost)) continue;
+    const std::ptrdiff_t first = std::ptrdiff_t(leftmost), last = std::ptrdiff_t(rightmost);
     const float *pixels = scene.row(std::size_t(row)) + first;
     const bool at_the_end = std::size_t(row) * width + std::size_t(last) + 1 + PADDING > size;
     if (at_the_end) { // nothing may be read beyond the image

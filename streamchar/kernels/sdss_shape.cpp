@@ -1,5 +1,6 @@
 // Adaptive Gaussian-weighted second moments (SdssShape) of many sources.
 #include "arrays.hpp"
+#include "weighted_sums.hpp"
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -12,7 +13,7 @@ namespace {
 constexpr std::int32_t UNWEIGHTED = 1, UNWEIGHTED_BAD = 2, SHIFT = 4, MAX_ITER = 8;
 constexpr double EPSILON = 1.1920928955078125e-7; // of single precision: the limit of a singular covariance
 constexpr double Q_MAX = 14.0, Q_MAX_FINE = 9.0, R_MAX = 1000.0;
-constexpr int LANES = 8;
+constexpr std::int64_t PADDING = 3; // pixels after the last that must be readable
 
 struct Options {
   int max_iter;
@@ -52,76 +53,54 @@ Box box_around(double x, double y, double radius, std::int64_t width, std::int64
   return {low(x), low(y), high(x, width), high(y, height)};
 }
 
-// exp(-q/2) for 0 <= q <= 14 to 3e-14: a Taylor polynomial of the argument's sixteenth, then four squarings.
-inline double weight(double q) {
-  const double u = q * (-1.0 / 32.0) + 0.21875;
-  double p = 1.0 / 3628800.0;
-  p = p * u + 1.0 / 362880.0;
-  p = p * u + 1.0 / 40320.0;
-  p = p * u + 1.0 / 5040.0;
-  p = p * u + 1.0 / 720.0;
-  p = p * u + 1.0 / 120.0;
-  p = p * u + 1.0 / 24.0;
-  p = p * u + 1.0 / 6.0;
-  p = p * u + 0.5;
-  p = p * u + 1.0;
-  p = p * u + 1.0;
-  p *= 0.8035225736890608; // exp(-0.21875)
-  p *= p;
-  p *= p;
-  p *= p;
-  return p * p;
+struct Totals {
+  Four f{0, 0, 0, 0}, x = f, y = f, xx = f, xy = f, yy = f;
+};
+
+template <typename T> STREAMCHAR_INLINE void add_block(RowBlockOf<T> &block, const Weight &weight, Totals &totals) {
+  block.start(weight.w);
+  for (int k = 0; k < block.count; ++k) {
+    RowSums r;
+    weighted_row<true>(block, k, weight, r);
+    const double y = block.dy[k];
+    totals.f += r.f;
+    totals.x += r.x;
+    totals.xx += r.xx;
+    totals.xy += r.x * y;
+    const Four moment = r.f * y;
+    totals.y += moment;
+    totals.yy += moment * y;
+  }
+  block.count = 0;
 }
 
-// Weighted sums of one row: the pixels values[0..n) at x = first, first + 1 ... and y from the centre.
+// Pixels within the ellipse q <= Q_MAX of the weight exp(-q/2), in a buffer where the background is to be subtracted or nothing
+// may be read beyond the last row.
 template <typename T>
-STREAMCHAR_MULTIVERSION void add_row(const T *values, std::int64_t n, double first, double y, double w11, double w12,
-                                     double w22, double background, double *sum, double *sum_x, double *sum_xx) {
-  const double linear = 2.0 * w12 * y, constant = w22 * y * y;
-  double a[LANES] = {0}, b[LANES] = {0}, c[LANES] = {0};
-  std::int64_t i = 0;
-  for (; i + LANES <= n; i += LANES)
-    for (int l = 0; l < LANES; ++l) {
-      const double x = first + double(i + l);
-      const double q = (w11 * x + linear) * x + constant;
-      const double v = weight(q) * (double(values[i + l]) - background);
-      const double f = q <= Q_MAX ? v : 0.0;
-      a[l] += f;
-      b[l] += x * f;
-      c[l] += x * x * f;
+STREAMCHAR_MULTIVERSION void weighted_sums(const T *image, std::int64_t width, std::int64_t height, const Box &box, double x0, double y0,
+                                           const Symmetric &inverse, double background, std::vector<T> &buffer, Sums &total) {
+  const Inverse w{inverse.xx, inverse.xy, inverse.yy};
+  const Weight weight(w);
+  Totals totals;
+  RowBlockOf<T> block;
+  for (std::int64_t row = box.y0; row <= box.y1; ++row) {
+    const double dy = double(row) - y0;
+    double low, high;
+    if (!chord(w, Q_MAX, dy, low, high)) continue;
+    const double leftmost = std::max(std::ceil(x0 + low), double(box.x0)), rightmost = std::min(std::floor(x0 + high), double(box.x1));
+    if (!(leftmost <= rightmost)) continue;
+    const std::int64_t first = std::int64_t(leftmost), last = std::int64_t(rightmost);
+    const T *pixels = image + row * width + first;
+    const bool copied = background != 0.0 || row * width + last + PADDING >= height * width;
+    if (copied) {
+      buffer.assign(std::size_t(last - first + 1 + PADDING), T(0));
+      for (std::int64_t i = 0; i <= last - first; ++i) buffer[std::size_t(i)] = T(double(pixels[i]) - background);
     }
-  for (; i < n; ++i) {
-    const double x = first + double(i);
-    const double q = (w11 * x + linear) * x + constant;
-    if (q > Q_MAX) continue;
-    const double f = weight(q) * (double(values[i]) - background);
-    a[0] += f;
-    b[0] += x * f;
-    c[0] += x * x * f;
+    block.add(copied ? buffer.data() : pixels, last - first + 1, double(first) - x0, dy);
+    if (copied || block.count == RowBlock::SIZE) add_block(block, weight, totals);
   }
-  *sum = *sum_x = *sum_xx = 0.0;
-  for (int l = 0; l < LANES; ++l) {
-    *sum += a[l];
-    *sum_x += b[l];
-    *sum_xx += c[l];
-  }
-}
-
-template <typename T>
-Sums weighted_sums(const T *image, std::int64_t width, const Box &box, double x0, double y0, const Symmetric &w, double background) {
-  Sums total;
-  for (std::int64_t iy = box.y0; iy <= box.y1; ++iy) {
-    const double y = double(iy) - y0;
-    double s, sx, sxx;
-    add_row(image + iy * width + box.x0, box.x1 - box.x0 + 1, double(box.x0) - x0, y, w.xx, w.xy, w.yy, background, &s, &sx, &sxx);
-    total.s += s;
-    total.x += sx;
-    total.xx += sxx;
-    total.y += y * s;
-    total.xy += y * sx;
-    total.yy += y * y * s;
-  }
-  return total;
+  add_block(block, weight, totals);
+  total = {sum(totals.f), sum(totals.x), sum(totals.y), sum(totals.xx), sum(totals.xy), sum(totals.yy)};
 }
 
 // The same on a 4 x 4 grid inside every pixel, for weights narrower than the pixels sample.
@@ -200,7 +179,7 @@ void unweighted(Result &result, const T *image, std::int64_t width, const Box &b
 }
 
 template <typename T>
-Result measure(const T *image, std::int64_t height, std::int64_t width, double x0, double y0, const Options &o) {
+Result measure(const T *image, std::int64_t height, std::int64_t width, double x0, double y0, const Options &o, std::vector<T> &buffer) {
   Result result{NaN, NaN, NaN, x0, y0, NaN, 0};
   Box box{0, 0, -1, -1};
   if (!std::isfinite(x0) || !std::isfinite(y0)) {
@@ -219,8 +198,11 @@ Result measure(const T *image, std::int64_t height, std::int64_t width, double x
     box = box_around(x0, y0, std::min(4.0 * std::sqrt(std::max(W.xx, W.yy)), R_MAX), width, height);
     if (box.empty()) break;
     const Symmetric w = W.inverse();
-    const Sums sums = fine ? fine_sums(image, width, box, x0, y0, w, o.background)
-                           : weighted_sums(image, width, box, x0, y0, w, o.background);
+    Sums sums;
+    if (fine)
+      sums = fine_sums(image, width, box, x0, y0, w, o.background);
+    else
+      weighted_sums(image, width, height, box, x0, y0, w, o.background, buffer, sums);
     if (!positive(sums, o.negative)) break;
     set_centroid(result, sums, x0, y0, o.max_shift);
     const Symmetric observed{sums.xx / sums.s, sums.xy / sums.s, sums.yy / sums.s};
@@ -267,8 +249,9 @@ nb::tuple run(const T *first, std::size_t stride, std::size_t height, std::size_
   std::int32_t *flags = new std::int32_t[n];
   {
     nb::gil_scoped_release release;
+    std::vector<T> buffer;
     for (std::size_t i = 0; i < n; ++i) {
-      const Result r = measure(first + i * stride, std::int64_t(height), std::int64_t(width), x(i), y(i), options);
+      const Result r = measure(first + i * stride, std::int64_t(height), std::int64_t(width), x(i), y(i), options, buffer);
       const double row[6] = {r.xx, r.yy, r.xy, r.x, r.y, r.i0};
       for (int k = 0; k < 6; ++k) values[k * n + i] = row[k];
       flags[i] = r.flags;

@@ -46,14 +46,14 @@ struct Weight {
 };
 
 // Four rows at a time: where they start, and the weight and its ratio to the next pixel there.
-struct RowBlock {
+template <typename T> struct RowBlockOf {
   static constexpr int SIZE = 4;
-  const float *pixels[SIZE];
+  const T *pixels[SIZE];
   std::ptrdiff_t n[SIZE];
   Four dx{0, 0, 0, 0}, dy{0, 0, 0, 0}, weight{0, 0, 0, 0}, q{0, 0, 0, 0};
   int count = 0;
 
-  STREAMCHAR_INLINE void add(const float *first, std::ptrdiff_t length, double x, double y) {
+  STREAMCHAR_INLINE void add(const T *first, std::ptrdiff_t length, double x, double y) {
     pixels[count] = first;
     n[count] = length;
     dx[count] = x;
@@ -66,11 +66,13 @@ struct RowBlock {
   }
 };
 
+using RowBlock = RowBlockOf<float>;
+
 // Sums of w I, w I dx and w I dx^2 over the pixels of row k of a started block. Three readable pixels must follow the last.
 // All pixels lie where the weight exceeds 1e-7, hence no factor over- or underflows in a row of more than one pixel; what lies
 // beyond the last one may, and is left out.
-template <bool Moments> STREAMCHAR_INLINE void weighted_row(const RowBlock &block, int k, const Weight &form, RowSums &out) {
-  const float *pixels = block.pixels[k];
+template <bool Moments, typename T> STREAMCHAR_INLINE void weighted_row(const RowBlockOf<T> &block, int k, const Weight &form, RowSums &out) {
+  const T *pixels = block.pixels[k];
   const std::ptrdiff_t n = block.n[k];
   const double q = block.q[k], square = q * q, dx = block.dx[k];
   Four x{dx, dx + 1, dx + 2, dx + 3}, f{0, 0, 0, 0}, fx = f, fxx = f;
