@@ -153,7 +153,8 @@ async def test_a_night_from_the_first_announcement(page, observed, broker):
 
 async def test_the_keyboard_reaches_everything(page, observed, broker):
     dome = night(instrument="KEYCAM")
-    async with live_page(broker, "keys") as live, publisher(broker, "keys") as publish:
+    report = "https://archive.example/{instrument}/{exposure}/{detector}.html"
+    async with live_page(broker, "keys", report=report) as live, publisher(broker, "keys") as publish:
         await publish(*[message for visit in range(3) for message in dome.messages(visit)])
         await page.goto(live.server.address)
         shown, detector = page.locator("#shown"), page.locator("#detector")
@@ -162,6 +163,9 @@ async def test_the_keyboard_reaches_everything(page, observed, broker):
         await expect(shown).to_contain_text("KEYCAM 1")
         await expect(page.locator("#latest")).to_have_attribute("aria-pressed", "false")
         await expect(page.locator("tr.more li")).to_have_count(9)
+        await expect(page.locator("tr.more a").first).to_have_attribute(
+            "href", "https://archive.example/KEYCAM/1/0.html"
+        )
         await page.keyboard.press("l")
         await expect(shown).to_contain_text("KEYCAM 2")
         await page.keyboard.press("c")

@@ -75,6 +75,8 @@ function drawDetector(visit, detail) {
   const signature = frame ? JSON.stringify([visit.key, frame]) : JSON.stringify([visit.key, visit]);
   if (box.dataset.signature === signature) return;
   box.dataset.signature = signature;
+  // A chosen detector is read out; the summary of each new exposure would be too much.
+  box.setAttribute("aria-live", frame ? "polite" : "off");
   if (!frame) {
     box.replaceChildren(facts([
       ["FWHM", visit.seeing === null ? `${number(visit.fwhm, 2)} px` : `${number(visit.seeing, 2)}″ (${number(visit.fwhm, 2)} px)`],

@@ -76,7 +76,7 @@ export function drawBanners(all) {
   if (view.link === "live" && newest && now - newest.at > lateAfter(all)) {
     list.push(["stale", true, "No new exposure", `for ${span(now - newest.at)}; the latest is of ${clock(newest.at)} UTC`]);
   }
-  keyed($("banners"), list, ([key]) => key, () => h("p", {}, h("b"), h("span")), (line, [key, mild, title, detail]) => {
+  keyed($("banners"), list, ([key]) => key, () => h("p", {}, h("b", { role: "alert" }), h("span")), (line, [key, mild, title, detail]) => {
     line.className = mild ? `mild ${key}` : key;
     text(line.firstElementChild, title);
     text(line.lastElementChild, detail);
