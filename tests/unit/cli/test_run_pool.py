@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,9 +44,7 @@ def plan(outputs):
 def test_a_crash_costs_one_exposure(simulated, tmp_path, capfd):
     inputs = night(simulated, tmp_path, [13, 14, 15])
     inputs.append(Input(str(tmp_path / "gone.fits"), "gone"))
-    out = tmp_path / "out"
-    out.mkdir()
-    attempts = list(characterize_all(plan(Outputs(out, report=True)), inputs, 2))
+    attempts = list(characterize_all(plan(Outputs()), inputs, 2))
     found = {attempt.input.stem: attempt for attempt in attempts}
     assert len(attempts) == len(found) == 4
     codes = {stem: attempt.error and attempt.error.code for stem, attempt in found.items()}
@@ -59,9 +58,6 @@ def test_a_crash_costs_one_exposure(simulated, tmp_path, capfd):
     assert "was killed by SIGKILL" in str(found["13"].error)
     assert "ended with status 1" in str(found["14"].error)
     assert "RuntimeError: a bug" in capfd.readouterr().err
-    # Each has a report, also those of which nothing is left.
-    assert {attempt.entry.href for attempt in attempts} == {path.name for path in out.glob("*.html")}
-    assert "was killed by SIGKILL" in (out / "13.report.html").read_text()
     assert multiprocessing.active_children() == []
 
 
@@ -78,7 +74,8 @@ def test_ctrl_c_ends_with_what_was_done(simulated, tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
         deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("out/*.summary.json")) and time.monotonic() < deadline:
+        # The third is begun when the parent has heard of the first.
+        while len(list(tmp_path.glob("out/*.summary.json"))) < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)
         printed, said = process.communicate(timeout=60)
@@ -86,7 +83,7 @@ def test_ctrl_c_ends_with_what_was_done(simulated, tmp_path):
     assert "Traceback" not in said
     assert "80 exposures" in said
     assert "not done" in said
-    assert "100 " in printed
+    assert re.search(r"\b1\d\d +(succeeded|degraded)", printed)
     assert [path.name for path in tmp_path.glob("out/.*")] == []
     assert gone(process.pid)
 

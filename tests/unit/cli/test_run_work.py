@@ -11,7 +11,8 @@ from astropy.io import fits
 
 from streamchar.characterize.config import CharacterizeImageConfig
 from streamchar.cli.run_inputs import Input
-from streamchar.cli.run_work import Desk, Outputs, Plan
+from streamchar.cli.run_pool import WorkerLostError
+from streamchar.cli.run_work import Desk, Outputs, Plan, failed
 from streamchar.image.access import Access
 from streamchar.image.fits import ReadOptions, write_exposure
 from streamchar.monitor.grades import GradeLimits
@@ -58,13 +59,12 @@ def test_a_file_is_read_from_a_server(folder):
 def test_products_that_cannot_be_written_fail_the_exposure(folder, tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
-    made = desk(Outputs(gone, report=True))
+    made = desk(Outputs(gone))
     shutil.rmtree(gone)
     attempt = made.attempt(Input(str(folder / "a.fits.gz"), "a"))
     assert attempt.outcome == "failed"
     assert attempt.error.code == "unwritable_products"
     assert str(gone) in str(attempt.error)
-    assert attempt.entry is None
     # What was measured is told all the same.
     assert attempt.summary.source_count > 0
 
@@ -77,6 +77,14 @@ def test_an_exposure_that_is_refused_has_a_report_with_its_pixels(tmp_path):
     assert attempt.entry.thumbnail
     assert "every usable pixel has the same value" in (tmp_path / "flat.report.html").read_text()
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".fits"] == ["flat.report.html"]
+
+
+def test_an_exposure_of_which_nothing_is_left_has_a_report(tmp_path):
+    error = WorkerLostError(source="a.fits", end="was killed by SIGKILL")
+    attempt = failed(Input("a.fits", "a"), error, Outputs(tmp_path, report=True), 3.0)
+    assert attempt.outcome == attempt.entry.outcome == "failed"
+    assert "was killed by SIGKILL" in (tmp_path / attempt.entry.href).read_text()
+    assert failed(Input("a.fits", "a"), error, Outputs(tmp_path / "gone", report=True)).entry is None
 
 
 def test_the_grade_is_that_of_the_service(folder, tmp_path):
