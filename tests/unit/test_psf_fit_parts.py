@@ -20,6 +20,7 @@ from streamchar.characterize.psf.neighbours import find_neighbours
 from streamchar.characterize.psf.pixel_fit import SPLINE, Grid, _overlap, centre_of, fit_components
 from streamchar.characterize.psf.polynomial import PositionPolynomial
 from streamchar.characterize.psf.samples import Samples
+from streamchar.characterize.psf.shape_fields import stretched
 from streamchar.characterize.psf.spatial_functions import spatial_functions
 from streamchar.characterize.psf.star_modes import fit_star_modes
 
@@ -220,23 +221,44 @@ def test_bright_stars_keep_their_weight():
     assert np.sqrt(choice.variance[0, 0]) < 3e-4
 
 
-def test_star_modes_recover_flux_shift_and_shape():
+@pytest.mark.parametrize("sigma", [1.0, 2.0])
+def test_star_modes_recover_flux_shift_and_shape(sigma):
     t = np.arange(-10.0, 11.0)
 
-    def image(dx, dy, xx, yy):
-        return np.exp(-0.5 * ((t - dx)[None, :] ** 2 / xx + (t - dy)[:, None] ** 2 / yy)) / np.sqrt(xx * yy)
+    def image(dx, dy, xx, yy, xy):
+        x, y = t - dx, (t - dy)[:, None]
+        determinant = xx * yy - xy**2
+        form = (yy * x**2 - 2 * xy * x * y + xx * y**2) / determinant
+        return np.exp(-0.5 * form) / np.sqrt(determinant)
 
-    model = image(0, 0, 4, 4)[None]
-    modes = fit_star_modes(100 * image(0.02, -0.03, 4.02, 3.98)[None], model, np.ones_like(model))
-    assert modes.flux[0] == pytest.approx(100, rel=1e-3)
-    assert (modes.dx[0], modes.dy[0]) == (pytest.approx(0.02, rel=0.15), pytest.approx(-0.03, rel=0.15))
-    # Central differences of so sharp a star fall short of the derivatives by a quarter.
-    np.testing.assert_allclose(modes.shape[0], [0.01, 0.0, -0.01], atol=3e-3)
-    np.testing.assert_allclose(modes.residual, 0.0, atol=0.02)
-    lost = fit_star_modes(model, model, np.zeros_like(model))
+    square = sigma**2
+    model = image(0.3, -0.2, square, square, 0.0)[None]
+    star = image(0.32, -0.23, square * 1.02, square * 0.99, square * 0.006)[None]
+    place = np.array([0.3]), np.array([-0.2])
+    modes = fit_star_modes(100 * star, model, np.ones_like(model), *place)
+    assert modes.flux[0] == pytest.approx(100, rel=0.01)
+    assert (modes.dx[0], modes.dy[0]) == (pytest.approx(0.02, abs=2e-3), pytest.approx(-0.03, abs=2e-3))
+    np.testing.assert_allclose(modes.shape[0], [0.01, 0.003, -0.005], atol=1e-3)
+    changes, _ = stretched(modes.shape, modes.variance)
+    expected = [np.sqrt(2.01 / 2) - 1, 0.03 / 2.01, 2 * 0.006 / 2.01]
+    np.testing.assert_allclose(changes[0], expected, atol=1.5e-3)
+    np.testing.assert_allclose(modes.residual, 0.0, atol=0.2)
+    lost = fit_star_modes(model, model, np.zeros_like(model), *place)
     assert np.isnan(lost.flux[0])
     assert np.isnan(lost.shape).all()
-    assert len(fit_star_modes(model[:0], model[:0], model[:0]).flux) == 0
+    assert len(fit_star_modes(model[:0], model[:0], model[:0], *np.empty((2, 0))).flux) == 0
+
+
+def test_quoted_errors_of_the_modes_describe_their_scatter():
+    rng = np.random.default_rng(9)
+    t = np.arange(-8.0, 9.0)
+    model = np.exp(-0.5 * (t**2 + t[:, None] ** 2) / 1.5**2)
+    noise = rng.normal(0, 0.02, (2000, 17, 17))
+    models, zero = np.repeat(model[None], 2000, axis=0), np.zeros(2000)
+    modes = fit_star_modes(models + noise, models, np.full_like(models, 0.02**-2), zero, zero)
+    for values, variance in ((modes.shape, modes.variance), stretched(modes.shape, modes.variance)):
+        # Along the axes size and ellipticity are not independent of each other.
+        assert (np.abs(values.std(axis=0) / np.sqrt(variance.mean(axis=0)) - 1) < 0.2).all()
 
 
 def test_neighbours_in_residuals():

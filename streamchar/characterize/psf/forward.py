@@ -26,7 +26,7 @@ from streamchar.characterize.psf.pixel_fit import SPLINE, Grid, centre_of, fit_c
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
 from streamchar.characterize.psf.result import PsfFit
 from streamchar.characterize.psf.samples import Samples, cut_samples
-from streamchar.characterize.psf.shape_fields import parameter_changes, shape_parameters
+from streamchar.characterize.psf.shape_fields import shape_parameters, stretched
 from streamchar.characterize.psf.spatial_functions import spatial_functions
 from streamchar.characterize.psf.star_modes import StarModes, fit_star_modes
 from streamchar.configuration import Configuration
@@ -410,7 +410,7 @@ def _measure(grid: Grid, state: _State, config: PixelBasisConfig, accuracy: floa
     """Refit flux, position and shape of each star; drop those for which that fails or gives an odd shape."""
     samples = state.samples
     model = _draw(grid, state)
-    modes = fit_star_modes(samples.pixels, model, _weights(samples, model, accuracy))
+    modes = fit_star_modes(samples.pixels, model, _weights(samples, model, accuracy), samples.dx, samples.dy)
     if accuracy <= config.accuracy:
         # The first model is not yet good enough to tell neighbours from its own errors.
         samples, modes = _without_neighbours(grid, state, model, modes, config)
@@ -418,7 +418,7 @@ def _measure(grid: Grid, state: _State, config: PixelBasisConfig, accuracy: floa
         kept = (modes.flux > 0) & (np.abs(modes.dx) < _MAX_SHIFT) & (np.abs(modes.dy) < _MAX_SHIFT)
         kept &= np.isfinite(modes.variance).all(axis=1)
     model, modes, samples = model[kept], modes.take(kept), samples.take(kept)
-    values, variance = _shapes(model, samples, modes)
+    values, variance = _shapes(grid, state, samples, modes)
     samples = _moved(samples, modes, state.degree)
     # Room for what the present model does not follow, or a handful of good stars would go in the first round.
     margin = max(_SHAPE_MARGIN, _FIRST_MARGIN * accuracy) ** 2
@@ -464,23 +464,24 @@ def _without_neighbours(
             samples.usable[looking], np.maximum(flux, 0.0)[:, None, None] * profile, 0.0
         )
         part = replace(samples.take(looking), pixels=pixels[looking])
-        again = fit_star_modes(part.pixels, model[looking], _weights(part, model[looking], config.accuracy))
+        again = fit_star_modes(
+            part.pixels, model[looking], _weights(part, model[looking], config.accuracy), part.dx, part.dy
+        )
         modes = modes.replaced(looking, again)
     return replace(samples, pixels=pixels), modes
 
 
-def _shapes(model: Array, samples: Samples, modes: StarModes) -> tuple[Array, Array]:
+def _shapes(grid: Grid, state: _State, samples: Samples, modes: StarModes) -> tuple[Array, Array]:
     """Shape parameters of the stars, those of the model at their places plus the departures, and variances."""
-    middle = float(samples.size // 2)
-    xx, yy, xy, *_ = sdss_shape(model, middle + samples.dx, middle + samples.dy, tol1=1e-6, tol2=1e-5)
+    # All centred on a pixel: moments of sharp images depend on where between the pixels they are, by 1 %.
+    centred = np.zeros(len(samples))
+    images = grid.draw(state.components, state.spatial(samples.x, samples.y), centred, centred)
+    middle = centred + grid.stamp // 2
+    xx, yy, xy, *_ = sdss_shape(images, middle, middle, tol1=1e-6, tol2=1e-5)
     moments = Moments(xx, yy, xy)
     size = float(np.sqrt(np.nanmedian(xx + yy)))
-    # A unit of second derivative adds 2 to the moment along an axis and 1 to the mixed one.
-    added = modes.shape[:, :3] * np.array([2.0, 1.0, 2.0])
-    values = shape_parameters(moments, size) + parameter_changes(moments, added, size)
-    error = 4.0 * modes.variance[:, :3] / size**4
-    along = error[:, 0] + error[:, 2]
-    return values, np.stack([0.25 * along, along, error[:, 1]], axis=1)
+    changes, variance = stretched(modes.shape, modes.variance)
+    return shape_parameters(moments, size) + changes, variance
 
 
 def _moved(samples: Samples, modes: StarModes, degree: int) -> Samples:

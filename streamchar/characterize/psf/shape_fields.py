@@ -21,10 +21,23 @@ def shape_parameters(moments: Moments, size: float) -> Array:
         return np.stack([np.sqrt(trace) / size - 1.0, moments.e1, moments.e2], axis=1)
 
 
-def parameter_changes(moments: Moments, added: Array, size: float) -> Array:
-    """Change of the parameters when ``added`` (n, 3: xx, xy, yy) is added to the moments."""
-    changed = Moments(moments.xx + added[:, 0], moments.yy + added[:, 2], moments.xy + added[:, 1])
-    return shape_parameters(changed, size) - shape_parameters(moments, size)
+def stretched(stretch: Array, variance: Array) -> tuple[Array, Array]:
+    """Change of the parameters of a nearly round shape by a map x + a x + c y, y + c x + b y.
+
+    Parameters
+    ----------
+    stretch, variance
+        float64 (n, 3): a, c and b, and their variances.
+
+    Returns
+    -------
+    changes, variances
+        float64 (n, 3) of relative size, e₁ and e₂.
+    """
+    a, c, b = stretch.T
+    along = variance[:, 0] + variance[:, 2]
+    changes = np.stack([0.5 * (a + b), a - b, 2.0 * c], axis=1)
+    return changes, np.stack([0.25 * along, along, 4.0 * variance[:, 1]], axis=1)
 
 
 def fit_fields(

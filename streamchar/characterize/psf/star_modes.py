@@ -12,7 +12,15 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 SHAPE_MODES = 3
-"""Second derivatives xx, xy, yy. Third derivatives are odd: they hardly touch the second ones."""
+"""Stretches along x, along both diagonals, and along y."""
+_DIFFERENCES = (
+    (0.5,),
+    (2 / 3, -1 / 12),
+    (3 / 4, -3 / 20, 1 / 60),
+    (4 / 5, -1 / 5, 4 / 105, -1 / 280),
+    (5 / 6, -5 / 21, 5 / 84, -5 / 504, 1 / 1260),
+)
+"""Central differences of second to tenth order: a PSF of 2 pixels FWHM needs the highest."""
 _CHUNK = 64
 _SMALLEST_PIVOT = 1e-10
 
@@ -28,7 +36,8 @@ class StarModes:
     dx, dy
         float64 (n): offset of the star from the model in pixels, from the same fit.
     shape
-        float64 (n, 3): coefficients of the second derivatives, in pixel².
+        float64 (n, 3): by how much x, the mixed direction and y are stretched, relative: a, c, b of the map
+        x + a x + c y, y + c x + b y.
     variance
         float64 (n, 3): their variances.
     chi2
@@ -57,8 +66,11 @@ class StarModes:
         return type(self)(*(getattr(self, name)[which] for name in self.__slots__))
 
 
-def fit_star_modes(pixels: Array, model: Array, weights: Array) -> StarModes:
-    """Fit model, first and second derivatives (central differences) to each star.
+def fit_star_modes(pixels: Array, model: Array, weights: Array, dx: Array, dy: Array) -> StarModes:
+    """Fit the model, shifted, stretched and sheared, to first order, to each star.
+
+    What the PSF varies by is for the most part a stretch; it is told by the wings as well as by the core, which second
+    derivatives, the same for a Gaussian, are not: their errors are larger by half.
 
     Parameters
     ----------
@@ -68,13 +80,15 @@ def fit_star_modes(pixels: Array, model: Array, weights: Array) -> StarModes:
         float64 (n, V, V): unit-flux model at the star's assumed position.
     weights
         float64 (n, V, V): inverse variances, zero for pixels to be left out.
+    dx, dy
+        float64 (n): the assumed position relative to the centre of the middle pixel, in pixels.
 
     Notes
     -----
     A star without enough weight gives NaN.
     """
     parts = [
-        _fit_chunk(pixels[i : i + _CHUNK], model[i : i + _CHUNK], weights[i : i + _CHUNK])
+        _fit_chunk(*(values[i : i + _CHUNK] for values in (pixels, model, weights, dx, dy)))
         for i in range(0, len(pixels), _CHUNK)
     ]
     if not parts:
@@ -85,9 +99,9 @@ def fit_star_modes(pixels: Array, model: Array, weights: Array) -> StarModes:
     )
 
 
-def _fit_chunk(pixels: Array, model: Array, weights: Array) -> StarModes:
+def _fit_chunk(pixels: Array, model: Array, weights: Array, dx: Array, dy: Array) -> StarModes:
     count = len(pixels)
-    templates = _templates(model).reshape(count, -1, pixels[0].size)
+    templates = _templates(model, dx, dy).reshape(count, -1, pixels[0].size)
     weight, data = weights.reshape(count, 1, -1), pixels.reshape(count, 1, -1)
     normal = (templates * weight) @ np.concatenate([templates, data], axis=1).transpose(0, 2, 1)
     normal, right = normal[:, :, :-1], normal[:, :, -1:]
@@ -112,16 +126,30 @@ def _fit_chunk(pixels: Array, model: Array, weights: Array) -> StarModes:
         )
 
 
-def _templates(model: Array) -> Array:
-    result = np.zeros((len(model), 3 + SHAPE_MODES, *model.shape[1:]))
+def _templates(model: Array, dx: Array, dy: Array) -> Array:
+    """Return the model, its slopes along x and y, and what stretches change: float64 (n, 6, V, V)."""
+    size = model.shape[1]
+    derivative = _derivative(size)
+    offset = np.arange(size, dtype=np.float64) - size // 2
+    x, y = (offset - dx[:, None])[:, None, :], (offset - dy[:, None])[:, :, None]
+    result = np.empty((len(model), 3 + SHAPE_MODES, size, size))
     result[:, 0] = model
-    for source, target, along_x in ((0, 1, True), (0, 2, False), (1, 3, True), (1, 4, False), (2, 5, False)):
-        image = result[:, source]
-        if along_x:
-            np.subtract(image[:, :, 2:], image[:, :, :-2], out=result[:, target, :, 1:-1])
-        else:
-            np.subtract(image[:, 2:], image[:, :-2], out=result[:, target, 1:-1])
-        result[:, target] *= 0.5
+    result[:, 1] = model @ derivative.T
+    result[:, 2] = derivative @ model
+    along_x, along_y = result[:, 1], result[:, 2]
+    result[:, 3] = -x * along_x
+    result[:, 4] = -y * along_x - x * along_y
+    result[:, 5] = -y * along_y
+    return result
+
+
+def _derivative(size: int) -> Array:
+    """Matrix (size, size) that differentiates; of lower order towards the ends, zero at them."""
+    result = np.zeros((size, size))
+    for i in range(size):
+        reach = min(i, size - 1 - i, len(_DIFFERENCES))
+        for k, weight in enumerate(_DIFFERENCES[reach - 1] if reach else (), start=1):
+            result[i, i + k], result[i, i - k] = weight, -weight
     return result
 
 
