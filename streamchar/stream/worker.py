@@ -20,7 +20,7 @@ from pathlib import Path
 from streamchar.errors import StreamcharError, Value
 from streamchar.stream import framing
 from streamchar.stream.errors import JobImportError
-from streamchar.stream.heap import keep_freed_memory
+from streamchar.stream.heap import keep_freed_memory, made_to_stay
 from streamchar.stream.job import (
     Category,
     Job,
@@ -51,7 +51,8 @@ def main(arguments: list[str]) -> int:
         if first is None:
             return 0
         try:
-            job = load_job(first.header["job"], first.header["settings"])
+            with made_to_stay():
+                job = load_job(first.header["job"], first.header["settings"])
         except StreamcharError as error:
             framing.send(connection, framing.encode(failure_frame(describe(error))))
             return 1

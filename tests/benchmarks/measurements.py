@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -127,8 +128,13 @@ def measure_workers(size: int, each: int, say: Say) -> Found:
         each=each,
         starts=STARTS,
     )
-    build = f"from {JOB.replace(':', ' import ')} as job; job({settings!r})"
-    command = [sys.executable, "-c", f"import streamchar.stream.worker; {build}"]
+    module, _, function = JOB.partition(":")
+    build = (
+        "import json, streamchar.stream.worker\n"
+        "from streamchar.stream.heap import made_to_stay\n"
+        f"with made_to_stay():\n    from {module} import {function} as job\n    job(json.loads({json.dumps(settings)!r}))"
+    )
+    command = [sys.executable, "-c", build]
     return {**found, "start_cpu": [run(command).cpu for _ in range(STARTS)]}
 
 

@@ -1,11 +1,14 @@
 """A process that was told to keep freed memory gets it back without page faults."""
 
+import gc
 import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from streamchar.stream.heap import made_to_stay
 
 PROGRAM = """
 import resource, sys
@@ -43,3 +46,22 @@ def page_faults(what):
 def test_planes_are_reused():
     assert page_faults("by default") > 10_000
     assert page_faults("keep") < 1_000
+
+
+def test_what_is_made_to_stay_is_not_looked_at_again():
+    try:
+        with made_to_stay():
+            assert not gc.isenabled()
+            made = [[] for _ in range(100)]
+        assert gc.isenabled()
+        assert gc.get_freeze_count() >= len(made)
+        assert not any(item is made[0] for item in gc.get_objects())
+    finally:
+        gc.unfreeze()
+
+
+def test_collecting_is_taken_up_again_after_an_error():
+    with pytest.raises(RuntimeError, match="no"), made_to_stay():
+        raise RuntimeError("no")
+    gc.unfreeze()
+    assert gc.isenabled()
