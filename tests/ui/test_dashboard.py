@@ -35,7 +35,7 @@ async def live_page(broker, prefix, port=0, **settings):
     """A live page of the topics with a prefix, served in this process."""
     page = LivePage(
         DashboardSettings(port=port, **settings),
-        KafkaSettings(bootstrap=broker.bootstrap, request_timeout=5.0),
+        KafkaSettings(bootstrap=broker.bootstrap),
         TopicNames(prefix),
     )
     ready = asyncio.get_running_loop().create_future()
