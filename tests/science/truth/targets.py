@@ -51,17 +51,26 @@ EVERY = tuple(SCENES)
 
 MANY_STARS = ("normal", "poor", "dense", "crowded", "cosmic-rays", "streaks", "gradients")
 
+WELL_SAMPLED = ("normal", "poor", "dense", "crowded")
+
 ORDINARY = ("normal", "sharp", "poor", "sparse", "dense", "cosmic-rays", "streaks", "gradients")
 
 TARGETS = (
-    Target("psf_size_bias_unused", "PSF size bias, stars not in the fit (dT/T %)", "within", 0.1),
-    Target("psf_size_bias_grid", "PSF size bias, grid (dT/T %)", "within", 0.1),
+    Target(
+        "psf_size_bias_unused",
+        "PSF size bias, stars not in the fit (dT/T %)",
+        "within",
+        0.1,
+        asserted=WELL_SAMPLED,
+    ),
+    Target("psf_size_bias_grid", "PSF size bias, grid (dT/T %)", "within", 0.1, asserted=WELL_SAMPLED),
     Target(
         "psf_size_rms_unused",
         "PSF size rms, stars not in the fit (dT/T %)",
         "at most",
         0.22,
         scenes=("sharp",),
+        asserted=("sharp",),
     ),
     Target(
         "psf_size_rms_unused",
@@ -69,6 +78,7 @@ TARGETS = (
         "at most",
         0.5,
         scenes=("sparse",),
+        asserted=("sparse",),
     ),
     Target(
         "psf_size_rms_unused",
@@ -76,8 +86,16 @@ TARGETS = (
         "at most",
         0.16,
         scenes=MANY_STARS,
+        asserted=WELL_SAMPLED,
     ),
-    Target("psf_size_rms_grid", "PSF size rms, grid (dT/T %)", "at most", 0.22, scenes=("sharp",)),
+    Target(
+        "psf_size_rms_grid",
+        "PSF size rms, grid (dT/T %)",
+        "at most",
+        0.22,
+        scenes=("sharp",),
+        asserted=("sharp",),
+    ),
     Target(
         "psf_size_rms_grid",
         "PSF size rms, grid (dT/T %)",
@@ -86,13 +104,21 @@ TARGETS = (
         scenes=("sparse",),
         asserted=("sparse",),
     ),
-    Target("psf_size_rms_grid", "PSF size rms, grid (dT/T %)", "at most", 0.16, scenes=MANY_STARS),
+    Target(
+        "psf_size_rms_grid",
+        "PSF size rms, grid (dT/T %)",
+        "at most",
+        0.16,
+        scenes=MANY_STARS,
+        asserted=WELL_SAMPLED,
+    ),
     Target(
         "psf_ellipticity_rms_unused",
         "ellipticity rms, stars not in the fit (1e-4)",
         "at most",
         50.0,
         scenes=("sparse",),
+        asserted=("sparse",),
     ),
     Target(
         "psf_ellipticity_rms_unused",
@@ -101,6 +127,7 @@ TARGETS = (
         "psf_ellipticity_bound",
         2.0,
         scenes=("sharp", *MANY_STARS),
+        asserted=WELL_SAMPLED,
     ),
     Target("psf_galaxy_percent", "galaxies among PSF stars (%)", "at most", 1.0, asserted=EVERY),
     Target("centroid_over_bound", "centroid error / Cramer-Rao bound", "at most", 1.05),
@@ -121,7 +148,7 @@ TARGETS = (
         "PSF flux bias, S/N > 100 (mmag)",
         "within",
         2.0,
-        asserted=("normal", "sharp", "poor", "cosmic-rays", "streaks", "gradients"),
+        asserted=("normal", "sharp", "poor", "dense", "crowded", "cosmic-rays", "streaks", "gradients"),
     ),
     Target("background_mean", "background mean (sky sigma)", "within", 0.02, asserted=EVERY),
     Target("background_rms", "background rms (sky sigma)", "at most", 0.03, asserted=EVERY),
