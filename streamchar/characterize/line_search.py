@@ -129,12 +129,21 @@ class Strip:
         float32 (n, 2 half + 1): pixels, NaN where unusable or outside the image.
     distance
         float32 (n, 2 half + 1): signed distances from the line, pixels.
+    crossed
+        Rows of ``values`` whose pixel on the line itself is inside the image; beyond them only the light beside it is.
     """
 
     t: NDArray[np.int64]
     first: NDArray[np.int64]
     values: Plane
     distance: Plane
+    crossed: slice
+
+    def within(self) -> Strip:
+        """The rows that the line itself crosses inside the image."""
+        rows = self.crossed
+        crossed = slice(0, rows.stop - rows.start)
+        return Strip(self.t[rows], self.first[rows], self.values[rows], self.distance[rows], crossed)
 
 
 def find_lines(
@@ -285,14 +294,22 @@ def _scatter(scores: list[Plane]) -> float:
     return GAUSSIAN_IQR * quartiles(sample).interquartile_range if len(sample) else 0.0
 
 
-def take_strip(image: Plane, mask: Mask, bad_bits: int, line: Line, half: int) -> Strip:
-    """Gather the pixels within ``half`` pixels of a line, across the longer axis."""
+def take_strip(
+    image: Plane, mask: Mask, bad_bits: int, line: Line, half: int, *, beyond: float = 0.0
+) -> Strip:
+    """Gather the pixels within ``half`` pixels of a line, across the longer axis.
+
+    Rows are those where the line is inside the image or at most ``beyond`` pixels (across) outside it.
+    """
     plane, bits = (image, mask) if line.steep else (image.T, mask.T)
     length, width = plane.shape
     t = np.arange(length)
     centre = line.at(t.astype(np.float64))
-    inside = (centre > -0.5) & (centre < width - 0.5)
-    t, centre = t[inside], centre[inside]
+    near = (centre > -0.5 - beyond) & (centre < width - 0.5 + beyond)
+    t, centre = t[near], centre[near]
+    # The line is straight: it is inside the image in one run of rows.
+    inside = np.flatnonzero((centre > -0.5) & (centre < width - 0.5))
+    crossed = slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
     first = np.floor(centre + 0.5).astype(np.int64) - half
     across = first[:, None] + np.arange(2 * half + 1)
     column = np.clip(across, 0, width - 1)
@@ -300,7 +317,7 @@ def take_strip(image: Plane, mask: Mask, bad_bits: int, line: Line, half: int) -
     unusable = (bits[t[:, None], column] & bad_bits) != 0
     values[unusable | (across != column)] = np.nan
     distance = ((across - centre[:, None]) * line.cosine).astype(np.float32)
-    return Strip(t, first, values, distance)
+    return Strip(t, first, values, distance, crossed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,8 +473,11 @@ def _amplitude(values: Array, profile: Array) -> float:
 
 def _first_width(table: _Table) -> float:
     """σ from the half width of the median profile about the line."""
-    profile = np.nanmedian(table.median, axis=0)
-    profile -= np.median(profile)
+    # Along the border there are no pixels on one side.
+    known = np.isfinite(table.median).any(axis=0)
+    profile = np.zeros(table.median.shape[1])
+    profile[known] = np.nanmedian(table.median[:, known], axis=0)
+    profile[known] -= np.median(profile[known])
     near = profile[HALF_WIDTH - 3 : HALF_WIDTH + 4].max()
     lit = profile > 0.5 * near
     right = int(np.argmin(lit[HALF_WIDTH:]))

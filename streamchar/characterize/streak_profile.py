@@ -36,6 +36,10 @@ SHARPENED = 10.0
 CLIP = 2.0
 """Standard deviations beyond which pixels do not count in the second medians."""
 
+LEAST_COVERED = 0.25
+"""Pixels of a node, as a fraction of the fullest node's, below which another section's value is taken: where a streak leaves the
+image, one of its sides is missing."""
+
 SMALLEST_EXCESS = 0.1
 """Excess of the residuals' variance, relative to the pixels', below which it is only an error of its measurement."""
 
@@ -87,7 +91,7 @@ def measure_profile(strip: Strip, line: Line, noise: float, max_radius: float) -
     Parameters
     ----------
     strip
-        Pixels beside the line, at least ``SKY_WIDTH`` beyond the streak's light.
+        Pixels beside the line, at least ``SKY_WIDTH`` beyond the streak's light, in the rows that it crosses.
     line
         With its fitted profile.
     noise
@@ -98,7 +102,8 @@ def measure_profile(strip: Strip, line: Line, noise: float, max_radius: float) -
     Returns
     -------
     CrossProfile
-        Zero at nodes without pixels. One section for a faint or short streak.
+        One section for a faint or short streak. A node with few pixels in a section is that of the nearest section with enough,
+        or else the one on the other side of the line; zero when there is none either.
     """
     contrast = line.brightness / noise
     step = 0.25 if contrast > BRIGHT else 0.5
@@ -119,14 +124,25 @@ def measure_profile(strip: Strip, line: Line, noise: float, max_radius: float) -
     spread = GAUSSIAN_IQR * (quartiles[:, 2] - quartiles[:, 0])
     with np.errstate(invalid="ignore"):
         outlier = np.abs(pixels - quartiles[group, 1]) > CLIP * spread[group]
-    quartiles, _ = group_quartiles(pixels, np.where(outlier, np.int32(-1), group), len(quartiles))
-    median = quartiles[:, 1].reshape(sections, nodes + 1)
-    values = np.nan_to_num(median[:, :nodes] - np.nan_to_num(median[:, nodes:]))
+    quartiles, counts = group_quartiles(pixels, np.where(outlier, np.int32(-1), group), len(quartiles))
+    median, count = quartiles[:, 1].reshape(sections, nodes + 1), counts.reshape(sections, nodes + 1)
+    covered = count >= max(LEAST_COVERED * float(count[:, :nodes].max()), 1.0)
+    sky_level = np.nan_to_num(_from_nearest_section(median[:, nodes:], covered[:, nodes:]))
+    values = _from_nearest_section(median[:, :nodes] - sky_level, covered[:, :nodes])
+    values = np.nan_to_num(np.where(np.isfinite(values), values, values[:, ::-1]))
     if contrast > SHARPENED:
         # Medians over a bin and lines between nodes flatten the profile by an eighth of its second difference.
         values[:, 1:-1] -= 0.125 * np.diff(values, 2, axis=1)
     middle = np.array([strip.t[section == i].mean() for i in range(sections)])
     return CrossProfile(step, float(radius), middle, values)
+
+
+def _from_nearest_section(values: Array, covered: NDArray[np.bool_]) -> Array:
+    """Replace what is not covered by the values of the nearest section (row) in which it is; NaN where there is none."""
+    sections = np.arange(len(values))
+    away = np.abs(sections[:, None] - sections)[:, :, None] + np.where(covered, 0, len(values))
+    nearest = away.argmin(axis=1)
+    return np.where(covered.any(axis=0), np.take_along_axis(values, nearest, axis=0), np.nan)
 
 
 def subtract_line(
@@ -156,10 +172,12 @@ def subtract_line(
     """
     light = min(max(reach(line, LOWEST_LEVEL * noise), 4.0), max_radius)
     half = int(np.ceil((light + SKY_WIDTH + 2.0) / line.cosine))
-    strip = take_strip(exposure.image, exposure.mask, bad_bits, line, half)
-    profile = measure_profile(strip, line, noise, max_radius)
+    # Beside the border the light reaches into the image where the line itself does not.
+    beyond = (light + 1.0) / line.cosine
+    strip = take_strip(exposure.image, exposure.mask, bad_bits, line, half, beyond=beyond)
+    profile = measure_profile(strip.within(), line, noise, max_radius)
     model = profile.at(strip.t.astype(np.float64), strip.distance)
-    variance = take_strip(exposure.variance, exposure.mask, bad_bits, line, half).values
+    variance = take_strip(exposure.variance, exposure.mask, bad_bits, line, half, beyond=beyond).values
     excess = _excess(strip, model, variance, profile.radius)
     ring = np.rint(np.abs(strip.distance)).astype(np.int64)
     lit = ring < len(excess)

@@ -265,6 +265,23 @@ class TestSubtraction:
         assert abs(pull.mean()) < 1.0
         assert pull.std() < 1.6
 
+    @pytest.mark.parametrize(("rho", "theta"), [(440.0, 8.0), (-430.0, 95.0), (500.0, 1.0), (-495.0, 90.6)])
+    def test_light_beside_the_border_is_subtracted_where_the_line_has_left_the_image(self, rho, theta):
+        # Wide wings, as those of bright satellites: they reach 40 pixels into the image from outside it.
+        peak, width = 400.0, 4.0
+        shape = (SIZE, SIZE) if abs(rho) < 500 else (2 * SIZE, 2 * SIZE)
+        rho = rho if abs(rho) < 500 else rho + np.sign(rho) * SIZE / 2
+        away = distance(shape, rho, theta)
+        light = peak * NOISE * (1 + (away / width) ** 2) ** -2.5
+        image = sky(24, shape) + np.sqrt(light) * np.random.default_rng(25).normal(size=shape)
+        exposure = exposure_of((image + light).astype(np.float32), NOISE**2 + light)
+        assert len(SubtractStreaks().run(exposure)) == 1
+        left = (exposure.image - image) / np.sqrt(NOISE**2 + light)
+        y, x = np.indices(shape)
+        border = np.minimum.reduce([x, y, shape[1] - 1 - x, shape[0] - 1 - y])
+        for near in ((border < 40) & (np.abs(away) < 40), border >= 40):
+            assert np.abs(left[near]).max() < 1.0
+
     def test_what_cannot_be_subtracted_is_masked_and_counted_as_noise(self):
         image = sky(22)
         y, x = np.indices(image.shape)
