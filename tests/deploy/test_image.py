@@ -73,3 +73,10 @@ def test_unknown_names_are_refused() -> None:
         subset(entries, ["numpi"])
     with pytest.raises(UnknownNameError, match="parket"):
         dependencies(PYPROJECT, ["parket"])
+
+
+def test_the_entry_point_prints_its_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "streamchar.cli", "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout.split()[0]) == (0, "streamchar")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.debian import ProgramsMissingError, install
-from tests.deploy.places import DEPLOY, RULES, rules, unknown_in
+from tests.deploy.places import DEPLOY, ROOT, RULES, rules, unknown_in
 
 ALERTS = [rule for rule in rules() if "alert" in rule]
 
@@ -60,6 +60,8 @@ def test_alerts_say_what_to_do(rule: dict[str, dict[str, str]]) -> None:
     assert set(annotations) == {"summary", "description", "runbook_url"}
     assert len(annotations["summary"]) < 110
     assert annotations["description"].endswith(".")
+    runbook = (ROOT / "docs/runbook.md").read_text()
+    assert f"\n## {rule['alert']}\n" in runbook
     assert annotations["runbook_url"] == f"docs/runbook.md#{str(rule['alert']).lower()}"
 
 
