@@ -58,7 +58,7 @@ def test_position_that_is_not_finite_gives_the_average_psf(model):
     )
 
 
-def recipe(path, x, y):
+def recipe(path, x, y, width):
     """PSFEx's recipe in plain NumPy: polynomial, then Lanczos-4 resampling; x, y with the first pixel at 0."""
     from astropy.io import fits
 
@@ -69,7 +69,7 @@ def recipe(path, x, y):
     degree, step = header["POLDEG1"], header["PSF_SAMP"]
     terms = [u**i * v**j for j in range(degree + 1) for i in range(degree + 1 - j)]
     image = np.tensordot(terms, mask, axes=1)
-    size, width = image.shape[0], 41
+    size = image.shape[0]
 
     def matrix(shift):
         t = (size // 2 + (np.arange(width) - width // 2 - shift) / step)[:, None] - np.arange(size)
@@ -83,7 +83,9 @@ def recipe(path, x, y):
 def test_psfex_file_by_the_plain_recipe(model, tmp_path):
     write_psfex(tmp_path / "model.psf", model, stars=120, chi2=1.0)
     for i, image in enumerate(model.images(X, Y).images):
-        assert np.abs(recipe(tmp_path / "model.psf", X[i], Y[i]) - image).max() < 1e-5 * image.max()
+        assert (
+            np.abs(recipe(tmp_path / "model.psf", X[i], Y[i], model.width) - image).max() < 1e-5 * image.max()
+        )
 
 
 def test_psfex_file_by_galsim(model, tmp_path):
@@ -94,7 +96,10 @@ def test_psfex_file_by_galsim(model, tmp_path):
     for i, image in enumerate(model.images(X, Y).images):
         psf = read.getPSF(galsim.PositionD(X[i] + 1, Y[i] + 1))
         offset = X[i] - np.floor(X[i] + 0.5), Y[i] - np.floor(Y[i] + 0.5)
-        drawn = psf.drawImage(nx=41, ny=41, scale=1, method="no_pixel", offset=offset, dtype=float).array
+        width = model.width
+        drawn = psf.drawImage(
+            nx=width, ny=width, scale=1, method="no_pixel", offset=offset, dtype=float
+        ).array
         # GalSim interpolates by Lanczos-3, which itself differs by up to half a per cent of the peak.
         assert np.abs(drawn / drawn.sum() - image).max() < 6e-3 * image.max()
 

@@ -78,7 +78,7 @@ _FAINT = 1e-5
 class PixelBasisConfig(Configuration):
     """Settings of the pixel_basis determiner."""
 
-    stamp_size: int = Field(default=41, ge=11)
+    stamp_size: int = Field(default=31, ge=11)
     """Least width of stamps and PSF images in pixels, odd."""
     stamp_fwhm: float = Field(default=7.0, gt=0)
     """Their width in full widths at half maximum, where that is more and at most ``max_stamp_size``."""
