@@ -94,6 +94,7 @@ class Source:
         self._outbox: Outbox | None = None
         self._polling = True
         self._usable = True
+        self._membership = object()
         self._taken = asyncio.Event()
         self._opened: set[TopicPartition] = set()
         self._running_poll: asyncio.Future[Mapping[TopicPartition, list[RawRecord]]] | None = None
@@ -131,7 +132,8 @@ class Source:
     async def _join(self) -> None:
         """Join the group, again and again while no broker answers: it may be on its way back."""
         while True:
-            self._consumer.subscribe(list(self._settings.topics.inputs()), listener=_Listener(self))
+            listener = _Listener(self, self._membership)
+            self._consumer.subscribe(list(self._settings.topics.inputs()), listener=listener)
             try:
                 await self._consumer.start()
             except KafkaConnectionError:
@@ -155,6 +157,7 @@ class Source:
         """
         assert self._dispatcher is not None
         self._usable = False
+        self._membership = object()  # from here on the present client's rebalances are none of ours
         if self._running_poll is not None:
             self._running_poll.cancel()
         await self.revoked(self._opened | set(self._dispatcher.lanes))
@@ -309,14 +312,19 @@ class Source:
         await asyncio.gather(*(self._outbox.close(partition) for partition in partitions))
         self._opened.difference_update(partitions)
 
-    async def take(self, partitions: Iterable[TopicPartition]) -> None:
+    def is_current(self, membership: object) -> bool:
+        """Whether a client has not been replaced since it joined: what it tells counts."""
+        return membership is self._membership
+
+    async def take(self, partitions: Iterable[TopicPartition], membership: object) -> None:
         """Take partitions over from whoever had them."""
         try:
-            await self._take(sorted(partitions))
+            await self._take(sorted(partitions), membership)
         finally:
-            self._taken.set()
+            if self.is_current(membership):
+                self._taken.set()
 
-    async def _take(self, owned: list[TopicPartition]) -> None:
+    async def _take(self, owned: list[TopicPartition], membership: object) -> None:
         assert self._dispatcher is not None
         assert self._outbox is not None
         self._consumer.pause(*owned)
@@ -329,6 +337,8 @@ class Source:
             if problem is not None:
                 raise problem
         ledgers, first = await self._restore(owned)
+        if not self.is_current(membership):
+            return
         for partition, ledger in ledgers.items():
             earliest = max(first[partition], ledger.base - self._dispatcher.look_back(partition))
             self._seek(partition, earliest)
@@ -449,19 +459,26 @@ def _make_consumer(kafka: KafkaSettings) -> AIOKafkaConsumer:
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     """Passes rebalances on. The client swallows what a listener raises, so failures are reported instead."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, membership: object) -> None:
         self._source = source
+        self._membership = membership
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Give partitions up."""
-        try:
-            await self._source.revoked(revoked)
-        except Exception as error:  # noqa: BLE001 - the client would log it and go on with half an assignment
-            self._source._fail("giving partitions back", error)
+        if self._source.is_current(self._membership):
+            try:
+                await self._source.revoked(revoked)
+            except Exception as error:  # noqa: BLE001 - the client would log it and go on with half an assignment
+                self._report("giving partitions back", error)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Take partitions over."""
-        try:
-            await self._source.take(assigned)
-        except Exception as error:  # noqa: BLE001 - the client would log it and go on with half an assignment
-            self._source._fail("taking partitions over", error)
+        if self._source.is_current(self._membership):
+            try:
+                await self._source.take(assigned, self._membership)
+            except Exception as error:  # noqa: BLE001 - the client would log it and go on with half an assignment
+                self._report("taking partitions over", error)
+
+    def _report(self, what: str, error: Exception) -> None:
+        if self._source.is_current(self._membership):
+            self._source._fail(what, error)

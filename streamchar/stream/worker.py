@@ -71,6 +71,8 @@ def serve(connection: socket.socket, job: Job) -> int:
         try:
             answer = framing.encode(result_frame(job(parse_assignment(frame))))
         except MemoryError as error:
+            # Frees what the exposure has filled: the answer needs memory too.
+            traceback.clear_frames(error.__traceback__)
             framing.send(connection, framing.encode(failure_frame(describe(error))))
             return 1  # what is left of the heap is fragmented: start afresh
         except Exception as error:  # noqa: BLE001 - the boundary: whatever an event raises is reported, not fatal

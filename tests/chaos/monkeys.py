@@ -118,7 +118,7 @@ class Storm:
                 for monkey in monkeys:
                     group.create_task(self._until_done(monkey))
                 group.create_task(self._announce(random.Random(dice.random())))
-            await self.night.wait_for_sources(self._number, 90)
+            await self.night.wait_for_sources(self._number, 300)
         finally:
             for guard in guards:
                 guard.cancel()
