@@ -17,7 +17,7 @@ import numpy as np
 from streamchar.characterize.catalog import Column
 from streamchar.errors import StreamcharError
 from streamchar.messages.catalog import Catalog
-from streamchar.tables import DescribedTable, MissingPackageError
+from streamchar.tables import DescribedTable, MissingPackageError, import_pyarrow
 
 UNKNOWN_NIGHT = "unknown"
 """Night of catalogues that do not tell when they were observed. Hive's own name for null stops pandas and pyarrow."""
@@ -248,12 +248,20 @@ class Archive:
         Where.
     catalogs, sources, size
         How many catalogues, sources and bytes were written.
+
+    Raises
+    ------
+    MissingPackageError
+        pyarrow is not installed.
     """
 
     store: Store
     catalogs: int = 0
     sources: int = 0
     size: int = 0
+
+    def __post_init__(self) -> None:
+        import_pyarrow()
 
     def add(self, catalog: Catalog) -> str:
         """Write a catalogue; when this returns its file is in place. Return the file's name.

@@ -205,7 +205,7 @@ class DescribedTable:
         MissingPackageError
             pyarrow is not installed.
         """
-        pa = _import_pyarrow()
+        pa = import_pyarrow()
         fields, arrays = [], []
         for column, values in self.described():
             array = pa.array(np.ascontiguousarray(values).reshape(-1))
@@ -383,7 +383,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
     Units and descriptions are in the file's metadata, ``table_meta_yaml``. Arrow's own schema repeats them for each
     field and is three times as large as a small catalogue: it is kept only for columns that are lists.
     """
-    pa = _import_pyarrow()
+    pa = import_pyarrow()
     kinds = {field.name: field.type for field in table.schema}
     has_lists = any(pa.types.is_fixed_size_list(kind) for kind in kinds.values())
     sink = pa.BufferOutputStream()
@@ -403,7 +403,14 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _import_pyarrow() -> Any:
+def import_pyarrow() -> Any:
+    """Return the module pyarrow, its Parquet part loaded.
+
+    Raises
+    ------
+    MissingPackageError
+        It is not installed.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet

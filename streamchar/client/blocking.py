@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 T = TypeVar("T")
+_PATIENCE = 10.0
 
 
 class LoopThread:
@@ -27,19 +28,33 @@ class LoopThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.run(_end_others())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     def run(self, awaitable: Awaitable[T]) -> T:
-        """Wait for a coroutine that runs in the thread; when the caller is interrupted it is cancelled."""
+        """Wait for a coroutine that runs in the thread; when the caller is interrupted it is cancelled and ends first."""
+        ended = threading.Event()
 
         async def wait() -> T:
-            return await awaitable
+            try:
+                return await awaitable
+            finally:
+                ended.set()
 
         waiting = asyncio.run_coroutine_threadsafe(wait(), self._loop)
         try:
             return waiting.result()
         except BaseException:
-            waiting.cancel()
+            if waiting.cancel():
+                ended.wait(_PATIENCE)
             raise
+
+
+async def _end_others() -> None:
+    """End what the Kafka client may have left running when it was interrupted."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 import warnings
 from pathlib import Path
@@ -397,6 +399,24 @@ async def test_a_plain_loop(bootstrap, topics):
 
     assert await asyncio.to_thread(read) == [1, 2]
     assert not any(thread.name == "streamchar-subscribe" for thread in threading.enumerate())
+
+
+def test_interrupting_a_plain_loop_is_one_traceback(bootstrap, topics, tmp_path):
+    program = (
+        "import sys, streamchar\nfrom streamchar.messages import TopicNames\n"
+        f"names = TopicNames({topics.prefix!r})\nsubscription = streamchar.subscribe({bootstrap!r}, topics=names)\n"
+        "print('begun', flush=True)\nfor quality in subscription: pass\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert errors.count("Traceback") == 1
+    assert errors.strip().endswith("KeyboardInterrupt")
 
 
 async def test_from_near_the_end(bootstrap, topics):
