@@ -20,7 +20,7 @@ from pathlib import Path
 from streamchar.errors import StreamcharError, Value
 from streamchar.stream import framing
 from streamchar.stream.errors import JobImportError
-from streamchar.stream.heap import keep_freed_memory, made_to_stay
+from streamchar.stream.heap import Leftovers, keep_freed_memory, made_to_stay
 from streamchar.stream.job import (
     Category,
     Job,
@@ -64,6 +64,7 @@ def main(arguments: list[str]) -> int:
 
 def serve(connection: socket.socket, job: Job) -> int:
     """Run assignments until the coordinator hangs up, or memory ran out once."""
+    leftovers = Leftovers()
     while True:
         frame = framing.receive(connection, MAX_ASSIGNMENT_BYTES)
         if frame is None:
@@ -78,6 +79,7 @@ def serve(connection: socket.socket, job: Job) -> int:
         except Exception as error:  # noqa: BLE001 - the boundary: whatever an event raises is reported, not fatal
             answer = framing.encode(failure_frame(describe(error)))
         framing.send(connection, answer)
+        leftovers.collect()
 
 
 def load_job(path: str, settings: dict[str, object]) -> Job:

@@ -16,10 +16,11 @@ from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.task import CharacterizationResult, CharacterizeImage
 from streamchar.stream.characterize_job import CharacterizeJob, digest_of, load_config
 from streamchar.stream.fetch import ExposureReader, FetchSettings
-from streamchar.stream.heap import keep_freed_memory
+from streamchar.stream.heap import Leftovers, keep_freed_memory
 from streamchar.stream.job import Assignment, JobResult
 from tests.benchmarks.processes import answer, forget_peak, peak_bytes
 
+LEFTOVERS = Leftovers()
 SUBJECT = CharacterizeImage.default_name
 
 
@@ -112,6 +113,7 @@ def _timed(job: CharacterizeJob, path: Path) -> tuple[float, JobResult]:
     event = announcement(path)
     start = time.process_time()
     result = job(event)
+    LEFTOVERS.collect()
     return time.process_time() - start, result
 
 

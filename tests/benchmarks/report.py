@@ -90,7 +90,6 @@ def case_rows(cases: Found) -> Iterator[Row]:
             f"{case['footprints']} footprints > 5σ; FWHM {case['fwhm']:.1f} px; {case['outcome']}"
         )
         yield Row("CPU per exposure", label, least, "s", note, high=limits.get(label))
-    yield from final_pass_rows(cases, first)
     yield from sharp_rows(cases, size)
     for label, case in cases.items():
         limit = 450.0 if label == first else None
@@ -98,23 +97,6 @@ def case_rows(cases: Found) -> Iterator[Row]:
     for label, case in cases.items():
         if label.startswith(size):
             yield from stage_rows(label, case)
-
-
-def final_pass_rows(cases: Found, first: str) -> Iterator[Row]:
-    """What measuring all in the final pass alone would cost: computed from the passes of both runs."""
-    every, few = cases[f"{first}, measure all"], cases[first]
-    more = sum(
-        every["passes"][stage][-1] - few["passes"][stage][-1] for stage in ("measurement", "detection")
-    )
-    note = "computed: default plus the difference of the last detection and of the last measurement"
-    yield Row(
-        "CPU per exposure",
-        f"{first}, all in the final pass only",
-        min(few["cpu"]) + more,
-        "s",
-        note,
-        high=2.2,
-    )
 
 
 def sharp_rows(cases: Found, size: str) -> Iterator[Row]:

@@ -5,10 +5,11 @@ import os
 import platform
 import subprocess
 import sys
+import weakref
 
 import pytest
 
-from streamchar.stream.heap import made_to_stay
+from streamchar.stream.heap import Leftovers, made_to_stay
 
 PROGRAM = """
 import resource, sys
@@ -65,3 +66,19 @@ def test_collecting_is_taken_up_again_after_an_error():
         raise RuntimeError("no")
     gc.unfreeze()
     assert gc.isenabled()
+
+
+class _Cycle:
+    def __init__(self):
+        self.itself = self
+
+
+def test_what_an_exposure_leaves_in_cycles_is_freed_each_time():
+    leftovers = Leftovers()
+    try:
+        for _ in range(2):
+            left = weakref.ref(_Cycle())
+            leftovers.collect()
+            assert left() is None
+    finally:
+        gc.unfreeze()
