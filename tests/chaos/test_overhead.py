@@ -154,18 +154,20 @@ async def test_one_coordinator_publishes_hundreds_of_events_a_second(
 
 @pytest.mark.chaos
 async def test_the_loop_stays_quick_with_eight_workers_that_return_five_megabytes(
-    arena: Arena, start: Start
+    embedded: Arena, tmp_path: Path
 ) -> None:
-    service = await start("workers.count=8")
-    night, count = arena.night, 120
+    night, count = embedded.night, 120
+    await ensure_topics(night.settings())
     order = {"chunks": 6, "size": 850_000, "sleep": 0.5}
-    with Share() as share:
-        await night.announce(stub_event(n, **order) for n in range(count))
-        await night.wait_for_sources(count, 200)
-    port = next(line["message"] for line in service.log if "health and metrics on" in line["message"])
-    address = port.rpartition(" ")[2]
-    async with aiohttp.ClientSession() as client, client.get(f"{address}/metrics") as answer:
-        text = await answer.text()
+    async with service_processes(night, tmp_path, ready=True) as begin:
+        service = await begin("workers.count=8")
+        with Share() as share:
+            await night.announce(stub_event(n, **order) for n in range(count))
+            await night.wait_for_sources(count, 200)
+        port = next(line["message"] for line in service.log if "health and metrics on" in line["message"])
+        address = port.rpartition(" ")[2]
+        async with aiohttp.ClientSession() as client, client.get(f"{address}/metrics") as answer:
+            text = await answer.text()
     buckets = {
         float(edge): float(value)
         for edge, value in re.findall(r'streamchar_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)', text)
@@ -173,6 +175,6 @@ async def test_the_loop_stays_quick_with_eight_workers_that_return_five_megabyte
     quick = buckets[LAG] / buckets[float("inf")]
     share.judge(
         quick >= 0.99,
-        f"{count} catalogues of {order['chunks'] * order['size'] / 1e6:.1f} MB by 8 workers on {arena.kind}: "
+        f"{count} catalogues of {order['chunks'] * order['size'] / 1e6:.1f} MB by 8 workers on {embedded.kind}: "
         f"{100 * quick:.1f} % of {buckets[float('inf')]:.0f} loop lags below {1000 * LAG:.0f} ms",
     )
