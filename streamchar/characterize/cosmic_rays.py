@@ -10,6 +10,7 @@ from pydantic import Field
 
 from streamchar.characterize import statistics
 from streamchar.characterize.background import BackgroundConfig, fit_background
+from streamchar.characterize.cosmic_spots import SpotLimits, find_spots
 from streamchar.characterize.errors import TooManyCosmicRaysError
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.reasons import Reason
@@ -97,6 +98,13 @@ class CosmicRayConfig(Configuration):
 
     replaced_pair_factor: float = Field(0.7, ge=0, le=1)
     """Factor on what is expected of a pair with a pixel replaced before: the replacement may be too low."""
+
+    spot_sigma: float = Field(5.5, ge=0)
+    """Least height of the peaks that are compared with the PSF at its best place, in standard deviations of the
+    sky: compact hits of two by two pixels, which no pair of pixels betrays. None where pairs do not judge."""
+
+    spot_improvement: float = Field(10.0, ge=0)
+    """By how much a spot a pixel wide must lower chi-square more than the best star does; 0: no such comparison."""
 
     max_star_loss: float | None = Field(0.05, ge=0, le=1)
     """Step back when more than this fraction of the bright point-like peaks carry a cosmic-ray pixel; none:
@@ -347,8 +355,46 @@ class _Search:
         )
         if not complete:
             raise TooManyCosmicRaysError(count=count, limit=config.n_cr_pixel_max)
-        pixels = _distinct_pixels(y, x0, x1, self.image.shape[1])
-        return CosmicRays(y, x0, x1, start, pixels, self.level, cond3_fac2=scale, min_width=width)
+        found = CosmicRays(y, x0, x1, start, 0, self.level, cond3_fac2=scale, min_width=width)
+        if np.isfinite(width) and config.spot_improvement > 0:
+            found = self._with_spots(found)
+        pixels = _distinct_pixels(found.y, found.x0, found.x1, self.image.shape[1])
+        if pixels > config.n_cr_pixel_max:
+            clear_bits(exposure.mask, self.bit)
+            raise TooManyCosmicRaysError(count=pixels, limit=config.n_cr_pixel_max)
+        return replace(found, pixels=pixels)
+
+    def _with_spots(self, found: CosmicRays) -> CosmicRays:
+        """Set CR on compact hits, too, and add their footprints after the others."""
+        exposure, config = self.exposure, self.config
+        assert exposure.psf is not None
+        spots = find_spots(
+            self.image,
+            exposure.mask,
+            exposure.variance,
+            exposure.psf,
+            level=self.level,
+            excluded=_bits(exposure, BAD_PLANES) | self.bit,
+            limits=SpotLimits(
+                height=config.spot_sigma,
+                improvement=config.spot_improvement,
+                width=found.min_width,
+                growth=config.growth_sigma,
+                counts=config.min_dn,
+            ),
+        )
+        if not spots:
+            return found
+        # One span for each pixel: spots have four or so.
+        y, x = (axis.astype(np.int32) for axis in np.divmod(np.concatenate(spots), self.image.shape[1]))
+        exposure.mask[y, x] |= self.bit
+        return replace(
+            found,
+            y=np.concatenate([found.y, y]),
+            x0=np.concatenate([found.x0, x]),
+            x1=np.concatenate([found.x1, x]),
+            start=np.concatenate([found.start, found.start[-1] + np.cumsum([len(spot) for spot in spots])]),
+        )
 
 
 def _narrowest(
