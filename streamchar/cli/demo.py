@@ -248,6 +248,8 @@ def _service_command(plan: Plan, bootstrap: str) -> tuple[str, ...]:
         "http.port": 0,
         "retry.in_process": 1,
         "retry.rounds": 0,
+        "store.uri": _thumbnails(plan),
+        "store.exposures": "false",
         **GRADE_LIMITS,
     }
     return (
@@ -267,7 +269,13 @@ def _page_command(plan: Plan, bootstrap: str, metrics: str) -> tuple[str, ...]:
         str(_free(plan.page_port)),
         "--metrics",
         metrics,
+        "-c",
+        f'dashboard.roots=["{_thumbnails(plan)}"]',
     )
+
+
+def _thumbnails(plan: Plan) -> Path:
+    return plan.directory.absolute() / "thumbnails"
 
 
 def _camera_command(plan: Plan, bootstrap: str) -> tuple[str, ...]:

@@ -128,10 +128,10 @@ class CharacterizeJob:
         if self._store is None:
             return self._encode(event, result, timings, traceparent)
         cpu, wall = time.process_time(), time.perf_counter()
-        stored = self._store.put(event, result).model_dump(exclude_none=True)
+        stored = [kept.model_dump(exclude_none=True) for kept in self._store.put(event, result)]
         timings.append(("store", time.process_time() - cpu, time.perf_counter() - wall))
         encoded = self._encode(event, result, timings, traceparent)
-        return replace(encoded, products=(*encoded.products, stored))
+        return replace(encoded, products=(*encoded.products, *stored))
 
     def _encode(
         self,

@@ -19,6 +19,12 @@ class StoreSettings(Configuration):
     corrections, background): a path, ``file:///data/characterized`` or ``s3://bucket/prefix``; absent: they are not
     kept. The status record tells address and SHA-256 of each."""
 
+    exposures: bool = True
+    """Keep the exposures themselves."""
+
+    thumbnails: bool = True
+    """Keep a small picture (PNG) of each, which the live page shows when its ``dashboard.roots`` hold the store."""
+
     compression: Literal["none", "gzip", "rice"] = "none"
     """``gzip``: planes compressed without loss. ``rice``: image and variance are quantised to a sixteenth of their
     noise and take about a quarter of the space."""

@@ -89,6 +89,7 @@ async def test_a_status_leads_to_pixels_and_psf_and_a_store_that_fails_is_tried_
         frame,
         f"store.uri='{kept}'",
         "store.compression='gzip'",
+        "store.thumbnails=false",
         "limits.duplicate_window=0",
         "retry.in_process=1",
         "retry.backoff=0.1",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from PIL import Image
 from pydantic import ValidationError
 
 from streamchar.characterize import CharacterizationResult, CharacterizeImage
@@ -87,16 +88,17 @@ def test_a_folder_keeps_everything_under_a_name_of_the_event(
     result: CharacterizationResult, tmp_path: Path, compression: Any
 ) -> None:
     store = ExposureStore(StoreSettings(uri=str(tmp_path), compression=compression), DIGEST)
-    described = store.put(announced(), result)
+    described, thumbnail = store.put(announced(), result)
     path = Path(str(described.uri).removeprefix("file://"))
     assert path.parent == tmp_path / "SDSS" / "63770399" / "4"
     assert described.digest == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
     assert described.size_bytes == path.stat().st_size
     assert_same(result, str(described.uri))
-    assert list(path.parent.iterdir()) == [path]
-    # A redelivery is the same file with the same bytes.
-    assert store.put(announced(), result) == described
-    assert list(path.parent.iterdir()) == [path]
+    picture = Path(str(thumbnail.uri).removeprefix("file://"))
+    assert set(path.parent.iterdir()) == {path, picture}
+    # A redelivery is the same files with the same bytes.
+    assert store.put(announced(), result) == (described, thumbnail)
+    assert set(path.parent.iterdir()) == {path, picture}
     # Other events and configurations have files of their own.
     other = ExposureStore(StoreSettings(uri=str(tmp_path)), "sha256:" + "b" * 64)
     assert (
@@ -107,6 +109,31 @@ def test_a_folder_keeps_everything_under_a_name_of_the_event(
     )
     if compression == "gzip":
         assert path.stat().st_size < 0.8 * 12 * 700 * 700
+
+
+def test_a_thumbnail_is_a_small_picture_of_the_exposure(
+    result: CharacterizationResult, tmp_path: Path
+) -> None:
+    store = ExposureStore(StoreSettings(uri=str(tmp_path), exposures=False), DIGEST)
+    [described] = store.put(announced(), result)
+    path = Path(str(described.uri).removeprefix("file://"))
+    assert described.product == "thumbnail"
+    assert list(path.parent.iterdir()) == [path]
+    assert described.digest == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    with Image.open(path) as picture:
+        assert max(picture.size) <= 256
+        shades = np.asarray(picture)
+    # The brightest star is the darkest place, turned upside down.
+    y, x = np.unravel_index(np.argmax(result.exposure.image), result.exposure.shape)
+    scale = result.exposure.shape[0] / shades.shape[0]
+    assert shades[shades.shape[0] - 1 - int(y / scale), int(x / scale)] < 60
+    assert np.median(shades) > 150
+
+
+def test_nothing_is_kept_when_nothing_is_wanted(result: CharacterizationResult, tmp_path: Path) -> None:
+    settings = StoreSettings(uri=str(tmp_path), exposures=False, thumbnails=False)
+    assert ExposureStore(settings, DIGEST).put(announced(), result) == ()
+    assert not list(tmp_path.iterdir())
 
 
 def test_quantised_files_are_small_and_say_so(result: CharacterizationResult, tmp_path: Path) -> None:
@@ -126,7 +153,7 @@ def test_odd_names_stay_below_the_root(tmp_path: Path) -> None:
     store = ExposureStore(StoreSettings(uri=f"file://{tmp_path}"), DIGEST)
     for instrument in ("..", ".", "a b", "%2e%2e", "é#?"):
         result = CharacterizationResult(fits_files.exposure(), BackgroundList())
-        described = store.put(announced(instrument=instrument), result)
+        described, _ = store.put(announced(instrument=instrument), result)
         with fits.open(str(described.uri).removeprefix("file://").replace("%25", "%")) as hdus:
             assert hdus[0].header["EXPID"] == 2026112200123
     found = list(tmp_path.rglob("*.fits"))
@@ -200,10 +227,10 @@ def s3() -> Iterator[Any]:
 
 def test_a_bucket_keeps_everything_too(result: CharacterizationResult, s3: Any) -> None:
     settings = StoreSettings(uri="s3://characterized/kept", compression="gzip", endpoint=s3.endpoint)
-    described = ExposureStore(settings, DIGEST).put(announced(), result)
+    described, thumbnail = ExposureStore(settings, DIGEST).put(announced(), result)
     listed = s3.client.list_objects_v2(Bucket="characterized")["Contents"]
-    assert [f"s3://characterized/{item['Key']}" for item in listed] == [described.uri]
-    assert listed[0]["Size"] == described.size_bytes
+    sizes = {f"s3://characterized/{item['Key']}": item["Size"] for item in listed}
+    assert sizes == {kept.uri: kept.size_bytes for kept in (described, thumbnail)}
     assert_same(result, str(described.uri), Access(endpoint=s3.endpoint))
     for broken in ({"uri": "s3://absent/kept"}, {"endpoint": "http://127.0.0.1:1", "timeout": 0.5}):
         with pytest.raises(StoreError):
