@@ -124,17 +124,44 @@ def measure_profile(strip: Strip, line: Line, noise: float, max_radius: float) -
     spread = GAUSSIAN_IQR * (quartiles[:, 2] - quartiles[:, 0])
     with np.errstate(invalid="ignore"):
         outlier = np.abs(pixels - quartiles[group, 1]) > CLIP * spread[group]
-    quartiles, counts = group_quartiles(pixels, np.where(outlier, np.int32(-1), group), len(quartiles))
+    used = np.where(outlier | np.isnan(pixels), np.int32(-1), group)
+    quartiles, counts = group_quartiles(pixels, used, len(quartiles))
     median, count = quartiles[:, 1].reshape(sections, nodes + 1), counts.reshape(sections, nodes + 1)
     covered = count >= max(LEAST_COVERED * float(count[:, :nodes].max()), 1.0)
     sky_level = np.nan_to_num(_from_nearest_section(median[:, nodes:], covered[:, nodes:]))
-    values = _from_nearest_section(median[:, :nodes] - sky_level, covered[:, :nodes])
+    values, covered = median[:, :nodes] - sky_level, covered[:, :nodes]
+    for gap in np.flatnonzero(_has_gap(covered)):
+        inside = (used >= gap * (nodes + 1)) & (used < gap * (nodes + 1) + nodes)
+        total = np.bincount(used[inside] - gap * (nodes + 1), strip.distance.ravel()[inside], minlength=nodes)
+        _close_gaps(values[gap], covered[gap], total / np.maximum(count[gap, :nodes], 1), radius)
+    values = _from_nearest_section(values, covered)
     values = np.nan_to_num(np.where(np.isfinite(values), values, values[:, ::-1]))
     if contrast > SHARPENED:
         # Medians over a bin and lines between nodes flatten the profile by an eighth of its second difference.
         values[:, 1:-1] -= 0.125 * np.diff(values, 2, axis=1)
     middle = np.array([strip.t[section == i].mean() for i in range(sections)])
     return CrossProfile(step, float(radius), middle, values)
+
+
+def _has_gap(covered: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether nodes between covered ones are not covered, for each section: those of a streak along the rows or columns."""
+    between = np.maximum.accumulate(covered, axis=1)
+    between &= np.maximum.accumulate(covered[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray((between & ~covered).any(axis=1))
+
+
+def _close_gaps(values: Array, covered: NDArray[np.bool_], place: Array, radius: float) -> None:
+    """Interpolate a section's profile (nodes) from where the pixels of its covered nodes are, in place."""
+    from scipy.interpolate import PchipInterpolator
+
+    known = np.flatnonzero(covered)
+    if len(known) < 2:
+        return
+    span = slice(int(known[0]), int(known[-1]) + 1)
+    nodes = np.linspace(-radius, radius, len(values))[span]
+    nodes = np.clip(nodes, place[known[0]], place[known[-1]])
+    values[span] = PchipInterpolator(place[known], values[known])(nodes)
+    covered[span] = True
 
 
 def _from_nearest_section(values: Array, covered: NDArray[np.bool_]) -> Array:

@@ -282,6 +282,15 @@ class TestSubtraction:
         for near in ((border < 40) & (np.abs(away) < 40), border >= 40):
             assert np.abs(left[near]).max() < 1.0
 
+    @pytest.mark.parametrize(("rho", "theta"), [(40.1, 90.0), (40.3, 90.01), (30.25, 0.005)])
+    def test_along_rows_and_columns_whose_pixels_are_at_few_distances(self, rho, theta):
+        away = distance((SIZE, SIZE), rho, theta)
+        light = 100 * NOISE * (1 + (away / 4.0) ** 2) ** -2.5
+        image = sky(26)
+        exposure = exposure_of((image + light).astype(np.float32), NOISE**2 + light)
+        assert len(SubtractStreaks().run(exposure)) == 1
+        assert np.abs((exposure.image - image) / np.sqrt(NOISE**2 + light)).max() < 1.0
+
     def test_what_cannot_be_subtracted_is_masked_and_counted_as_noise(self):
         image = sky(22)
         y, x = np.indices(image.shape)
