@@ -26,8 +26,12 @@ PARTS = 4
 PLACES = np.linspace(-0.5, 0.5, 5)
 """Places of the centre in the peak's pixel along either axis."""
 
-SPOT_WIDTHS = ((0.35, 0.35), (0.5, 0.5), (0.65, 0.65), (0.65, 0.3), (0.9, 0.4))
+ROUND_WIDTHS = ((0.35, 0.35), (0.5, 0.5), (0.65, 0.65))
+LONG_WIDTHS = ((0.65, 0.3), (0.9, 0.4))
 """Standard deviations of spots along and across, pixels: charge diffuses by 0.1 to 0.4 pixels, from a short track."""
+
+LONG_GAIN = 10.0
+"""What long spots explain more than round ones, at most, to be worth the comparison."""
 
 SPOT_ANGLES = np.arange(4) * (np.pi / 4.0)
 """Directions of those that are not round, radians."""
@@ -100,7 +104,7 @@ def find_spots(
     y, x, data, weight = _peaks(image, mask, variance, level, excluded, limits.height)
     height, width = image.shape
     part = (y * PARTS // height) * PARTS + x * PARTS // width
-    spots = _spots()
+    spots, long_spots = _spots(ROUND_WIDTHS), _spots(LONG_WIDTHS)
     chosen = np.zeros(len(y), np.bool_)
     for number in np.unique(part):
         inside = part == number
@@ -112,6 +116,9 @@ def find_spots(
         # Bright stars need no comparison: their light is spread as the PSF says.
         compact[inside] = _surroundings(data[inside]) < _surroundings(stars[: len(PLACES) ** 2]).min()
         star, spot = (_explained(data[compact], weight[compact], models) for models in (stars, spots))
+        nearly = spot > star - LONG_GAIN
+        long = np.flatnonzero(compact)[nearly]
+        spot[nearly] = np.maximum(spot[nearly], _explained(data[long], weight[long], long_spots))
         chosen[compact] = (spot - star > limits.improvement) & (spot > (1.0 + ADVANTAGE) * star)
     found = (
         _footprint(*peak, width=width, limits=limits)
@@ -165,13 +172,13 @@ def _stars(psf: Psf, x: float, y: float, width: float) -> Array:
     return np.concatenate([models, models ** (1.0 / width**2)])
 
 
-def _spots() -> Array:
-    """Images of spots in all places of a pixel, round and along four directions: (models, pixels)."""
+def _spots(widths: tuple[tuple[float, float], ...]) -> Array:
+    """Images of spots in all places of a pixel, round or along four directions: (models, pixels)."""
     fine = (np.arange(-REACH * FINE - FINE // 2, REACH * FINE + FINE // 2 + 1)) / FINE
     dx, dy = (axis.ravel()[:, None, None] for axis in np.meshgrid(PLACES, PLACES))
     u, v = fine - dx, fine[:, None] - dy
     models = []
-    for long, short in SPOT_WIDTHS:
+    for long, short in widths:
         for angle in SPOT_ANGLES if long > short else SPOT_ANGLES[:1]:
             along = (u * np.cos(angle) + v * np.sin(angle)) / long
             across = (v * np.cos(angle) - u * np.sin(angle)) / short
