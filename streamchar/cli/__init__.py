@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import typer
@@ -31,6 +32,8 @@ _GROUPS = {
     "topics": ("streamchar.cli.topics", "app"),
     "dlq": ("streamchar.cli.dlq", "app"),
 }
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def build(arguments: list[str]) -> typer.Typer:
@@ -76,6 +79,9 @@ def _print_version() -> None:
 
 def main() -> None:
     """Run the command line; expected failures become one sentence and exit code 2."""
+    for name in _THREADS:
+        # Parallelism is by process; read when NumPy is imported, here and in the processes started from here.
+        os.environ.setdefault(name, "1")
     try:
         build(sys.argv[1:])()
     except StreamcharError as error:

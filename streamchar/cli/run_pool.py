@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -20,7 +19,6 @@ from streamchar.cli.run_work import Attempt, Desk, Plan, failed
 from streamchar.errors import StreamcharError
 
 _STOP_SECONDS = 5.0
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class WorkerLostError(StreamcharError):
@@ -76,9 +74,6 @@ def characterize_all(plan: Plan, inputs: Sequence[Input], processes: int) -> Gen
 
 
 def _start(plan: Plan) -> _Worker:
-    for name in _THREADS:
-        # Parallelism is by process; read when the worker imports NumPy.
-        os.environ.setdefault(name, "1")
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, plan), daemon=True)
