@@ -65,8 +65,9 @@ class ExposureStatus(Message):
     """What became of one event. Exactly one per event, also for the unreadable and the crashed.
 
     An event is a record of the input topic that repeats no earlier one; ``source`` is its position. Its identifier
-    follows from that position and not from the outcome: should at-least-once delivery make a service publish it twice,
-    even with another outcome the second time, readers that drop repeated identifiers see the first one only.
+    follows from that position and not from outcome or configuration: should at-least-once delivery make services publish
+    it twice, even with another outcome or configuration the second time, readers that drop repeated identifiers see the
+    first one only.
 
     A dead letter that an operator replays is announced anew, at another position: it is an event of its own, with the
     same ``event_id`` and its own status. The one with the latest ``published_at`` tells how an exposure stands.
@@ -80,8 +81,8 @@ class ExposureStatus(Message):
     """Which message this is; also in the header ``ce_type``."""
 
     message_id: Name = ""
-    """Identifier: a UUID (version 5) of instrument, exposure, detector, message type, configuration digest, event
-    and ``source``. Also in the header ``ce_id``."""
+    """Identifier: a UUID (version 5) of instrument, exposure, detector, message type, event and ``source``. Also in
+    the header ``ce_id``."""
     event_id: Name
     """Identifier of the event; made from ``source`` when the event does not tell one."""
     instrument: Instrument | None = None
@@ -121,7 +122,7 @@ class ExposureStatus(Message):
     def _fill_identifier(self) -> Self:
         if not self.message_id:
             place = (self.source.topic, self.source.partition, self.source.offset)
-            identifier = product_id(self.key, self.message_type, self.config_digest, self.event_id, *place)
+            identifier = product_id(self.key, self.message_type, None, self.event_id, *place)
             object.__setattr__(self, "message_id", identifier)
         return self
 

@@ -152,7 +152,7 @@ def test_a_given_identifier_is_kept():
     assert quality(message_id="mine").message_id == "mine"
 
 
-def test_status_identifier_depends_on_the_event_and_its_position_and_not_on_the_outcome():
+def test_status_identifier_depends_on_the_event_and_its_position_alone():
     identifiers = {
         status().message_id,
         status(event_id="other").message_id,
@@ -161,6 +161,7 @@ def test_status_identifier_depends_on_the_event_and_its_position_and_not_on_the_
     }
     assert len(identifiers) == 4
     assert status(attempts=3, outcome="expired").message_id == status().message_id
+    assert status(config_digest="sha256:" + "b" * 64).message_id == status().message_id
 
 
 def test_a_status_without_identity_is_keyed_by_its_event():
