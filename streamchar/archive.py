@@ -15,9 +15,9 @@ from urllib.parse import quote
 import numpy as np
 
 from streamchar.characterize.catalog import Column
-from streamchar.errors import StreamcharError
+from streamchar.errors import MissingPackageError, StreamcharError
 from streamchar.messages.catalog import Catalog
-from streamchar.tables import DescribedTable, MissingPackageError, import_pyarrow
+from streamchar.tables import DescribedTable, import_pyarrow
 
 UNKNOWN_NIGHT = "unknown"
 """Night of catalogues that do not tell when they were observed. Hive's own name for null stops pandas and pyarrow."""

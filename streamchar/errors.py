@@ -45,3 +45,10 @@ class ConfigurationError(StreamcharError):
     def at(cls, where: str, detail: str) -> Self:
         """Name the place (file and field) and what to do about it."""
         return cls(where=where, detail=detail)
+
+
+class MissingPackageError(StreamcharError):
+    """An optional package is not installed."""
+
+    code = "missing_package"
+    template = "{what} needs {package}, which is not installed; say: pip install 'streamchar[{extra}]'"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from streamchar.errors import StreamcharError
+from streamchar.errors import MissingPackageError, StreamcharError
 from streamchar.image.fits import replacing
 
 if TYPE_CHECKING:
@@ -57,13 +57,6 @@ _LONGEST_KEYWORD = 48
 
 _VOTABLE_TYPES: Mapping[str, str] = {"|i1": "<i2", "<u2": "<i4", "<u4": "<i8", "<u8": "<i8"}
 """Types that VOTable lacks, and the next larger one."""
-
-
-class MissingPackageError(StreamcharError):
-    """An optional package is not installed."""
-
-    code = "missing_package"
-    template = "{what} needs {package}, which is not installed; say: pip install 'streamchar[{extra}]'"
 
 
 class UnknownFormatError(StreamcharError):

@@ -129,13 +129,6 @@ class MissingWcsError(CharacterizationError):
     template = "{step} needs celestial coordinates and the exposure has none"
 
 
-class MissingPackageError(StreamcharError):
-    """An optional package is needed that is not installed."""
-
-    code = "missing_extra"
-    template = "{package} is needed and not installed; say: pip install 'streamchar[{extra}]'"
-
-
 class MissingPlotsError(StreamcharError):
     """Matplotlib is not installed."""
 

@@ -5,10 +5,11 @@ import sys
 import numpy as np
 import pytest
 
-from streamchar.characterize.errors import MissingPackageError, TooFewPsfStarsError
+from streamchar.characterize.errors import TooFewPsfStarsError
 from streamchar.characterize.psf import piff_fit
 from streamchar.characterize.psf.determiners import PsfDeterminerConfig, determine_psf
 from streamchar.characterize.psf.piff_fit import PiffConfig, fit_piff
+from streamchar.errors import MissingPackageError
 from tests.psf_scenes import PsfField, errors, star_scene
 
 SMALL = {"model_size": 15, "stamp_size": 21, "interpolant_order": 5, "piff_pixel_grid_fit_center": True}

@@ -14,7 +14,8 @@ from astropy.io import fits, votable
 from astropy.table import QTable, Table
 
 from streamchar.characterize.catalog import Column, flag
-from streamchar.tables import DescribedTable, MissingPackageError, UnknownFormatError, UnrepresentableError
+from streamchar.errors import MissingPackageError
+from streamchar.tables import DescribedTable, UnknownFormatError, UnrepresentableError
 
 KINDS = ["|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "<f8"]
 METADATA = {

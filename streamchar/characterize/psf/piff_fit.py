@@ -11,12 +11,13 @@ from pydantic import Field, field_validator
 
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.chebyshev import terms
-from streamchar.characterize.errors import MissingPackageError, TooFewPsfStarsError
+from streamchar.characterize.errors import TooFewPsfStarsError
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
 from streamchar.characterize.psf.result import PsfFit
 from streamchar.characterize.psf.samples import Array, Samples, cut_samples
 from streamchar.configuration import Configuration
+from streamchar.errors import MissingPackageError
 from streamchar.image import Exposure
 
 
@@ -71,7 +72,7 @@ class _Packages:
             import galsim
             import piff
         except ImportError as error:
-            raise MissingPackageError(package=error.name, extra="piff") from error
+            raise MissingPackageError(what="the determiner piff", package=error.name, extra="piff") from error
         return cls(galsim, piff)
 
 
