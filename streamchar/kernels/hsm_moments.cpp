@@ -27,27 +27,6 @@ struct Sums {
   double f = 0, x = 0, y = 0, xx = 0, xy = 0, yy = 0;
 };
 
-struct Totals {
-  Four f{0, 0, 0, 0}, x = f, y = f, xx = f, xy = f, yy = f;
-};
-
-STREAMCHAR_INLINE void add_block(RowBlock &block, const Weight &weight, Totals &totals) {
-  block.start(weight.w);
-  for (int k = 0; k < block.count; ++k) {
-    RowSums r;
-    weighted_row<true>(block, k, weight, r);
-    const double dy = block.dy[k];
-    totals.f += r.f;
-    totals.x += r.x;
-    totals.xx += r.xx;
-    totals.xy += r.x * dy;
-    const Four moment = r.f * dy;
-    totals.y += moment;
-    totals.yy += moment * dy;
-  }
-  block.count = 0;
-}
-
 STREAMCHAR_MULTIVERSION bool weighted_sums(const Stamp &stamp, const Fit &fit, Sums &sums) {
   const Inverse w = Inverse::of(fit.xx, fit.xy, fit.yy);
   const Weight weight(w);

@@ -53,27 +53,6 @@ Box box_around(double x, double y, double radius, std::int64_t width, std::int64
   return {low(x), low(y), high(x, width), high(y, height)};
 }
 
-struct Totals {
-  Four f{0, 0, 0, 0}, x = f, y = f, xx = f, xy = f, yy = f;
-};
-
-template <typename T> STREAMCHAR_INLINE void add_block(RowBlockOf<T> &block, const Weight &weight, Totals &totals) {
-  block.start(weight.w);
-  for (int k = 0; k < block.count; ++k) {
-    RowSums r;
-    weighted_row<true>(block, k, weight, r);
-    const double y = block.dy[k];
-    totals.f += r.f;
-    totals.x += r.x;
-    totals.xx += r.xx;
-    totals.xy += r.x * y;
-    const Four moment = r.f * y;
-    totals.y += moment;
-    totals.yy += moment * y;
-  }
-  block.count = 0;
-}
-
 // Pixels within the ellipse q <= Q_MAX of the weight exp(-q/2), in a buffer where the background is to be subtracted or nothing
 // may be read beyond the last row.
 template <typename T>

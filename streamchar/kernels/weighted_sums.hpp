@@ -96,4 +96,27 @@ template <bool Moments, typename T> STREAMCHAR_INLINE void weighted_row(const Ro
   out = {f, fx, fxx};
 }
 
+// Sums of w I, w I dx, w I dy and their second moments, lane by lane.
+struct Totals {
+  Four f{0, 0, 0, 0}, x = f, y = f, xx = f, xy = f, yy = f;
+};
+
+// Add a block's rows, and begin the next block.
+template <typename T> STREAMCHAR_INLINE void add_block(RowBlockOf<T> &block, const Weight &weight, Totals &totals) {
+  block.start(weight.w);
+  for (int k = 0; k < block.count; ++k) {
+    RowSums r;
+    weighted_row<true>(block, k, weight, r);
+    const double dy = block.dy[k];
+    totals.f += r.f;
+    totals.x += r.x;
+    totals.xx += r.xx;
+    totals.xy += r.x * dy;
+    const Four moment = r.f * dy;
+    totals.y += moment;
+    totals.yy += moment * dy;
+  }
+  block.count = 0;
+}
+
 } // namespace streamchar
