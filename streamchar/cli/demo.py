@@ -275,7 +275,7 @@ def _page_command(plan: Plan, bootstrap: str, metrics: str) -> tuple[str, ...]:
 
 
 def _thumbnails(plan: Plan) -> Path:
-    return plan.directory.absolute() / "thumbnails"
+    return plan.directory / "thumbnails"
 
 
 def _camera_command(plan: Plan, bootstrap: str) -> tuple[str, ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from pydantic import BaseModel
 
 from streamchar.cli.config import toml_value
 from streamchar.configuration import description_of
+from streamchar.monitor.documentation import write_document
 
 _HEAD = """\
 # Settings
@@ -60,11 +59,7 @@ def _sections(group: BaseModel, path: tuple[str, ...]) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the document into a file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("path", type=Path)
-    path: Path = parser.parse_args(arguments).path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(make_document())
+    write_document(make_document, arguments)
 
 
 if __name__ == "__main__":

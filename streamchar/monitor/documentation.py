@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from streamchar.monitor.metrics import DEFINITIONS, LATENCY_BUCKETS, MAX_SERIES, SHORT_BUCKETS, Definition
@@ -51,11 +51,16 @@ def _row(definition: Definition) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the document into a file."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    write_document(make_document, arguments)
+
+
+def write_document(make: Callable[[], str], arguments: Sequence[str] | None = None) -> None:
+    """Write what ``make`` returns into the file that the command line names."""
+    parser = argparse.ArgumentParser(description="Write a document that is made from the code.")
     parser.add_argument("path", type=Path)
     path: Path = parser.parse_args(arguments).path
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(make_document())
+    path.write_text(make())
 
 
 if __name__ == "__main__":
