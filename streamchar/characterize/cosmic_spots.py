@@ -210,14 +210,25 @@ def _explained(data: Array, weight: Array, models: Array) -> Array:
 
 def _footprint(y: int, x: int, data: Array, weight: Array, *, width: int, limits: SpotLimits) -> Pixels:
     """Pixels around a peak that are bright and connected with it; none when their light is too little."""
-    from scipy.ndimage import label
-
     side = 2 * REACH + 1
     bright = (data * np.sqrt(weight) > limits.growth).reshape(side, side)
     bright[REACH, REACH] = True
-    names = label(bright, np.ones((3, 3)))[0]
-    connected = names == names[REACH, REACH]
+    connected = _connected(bright)
     if data.reshape(side, side)[connected].sum() < limits.counts:
         return np.empty(0, np.int64)
     rows, columns = np.nonzero(connected)
     return np.asarray((y - REACH + rows) * width + x - REACH + columns, np.int64)
+
+
+def _connected(bright: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels that are connected with the middle one, which is bright, by sides or corners: bool (side, side)."""
+    # With a ring of False around them, so that steps to neighbours need no care at the border.
+    found = np.zeros((len(bright) + 2, len(bright) + 2), np.bool_)
+    found[REACH + 1, REACH + 1] = True
+    inside = found[1:-1, 1:-1]
+    while True:
+        rows = found[:-2] | found[1:-1] | found[2:]
+        grown = (rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]) & bright
+        if (grown == inside).all():
+            return grown
+        inside[:] = grown
