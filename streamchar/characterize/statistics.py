@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.errors import EmptyStatisticsError
-from streamchar.kernels import bin_statistics, sample_statistics
+from streamchar.kernels import bin_statistics, sample_statistics, segment_statistics
 
 CLIP_SIGMAS = 3.0
 """Half width of the clipping in standard deviations."""
@@ -183,6 +183,42 @@ def bins(
     return BinStatistics(
         table[..., 0], table[..., 1], table[..., 2], table[..., 4], table[..., 5], table[..., 6]
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentStatistics:
+    """Clipped moments of n segments; NaN where too few values are left.
+
+    Attributes
+    ----------
+    mean, variance
+        float64 (n), of the kept values.
+    kept
+        float64 (n): how many these are.
+    """
+
+    mean: _Row
+    variance: _Row
+    kept: _Row
+
+
+def clipped_segments(
+    values: NDArray[np.float32],
+    start: NDArray[np.int64],
+    *,
+    sigmas: float = CLIP_SIGMAS,
+    iterations: int = CLIP_ROUNDS,
+) -> SegmentStatistics:
+    """Mean and variance as in :func:`clipped` of ``values[start[i]:start[i + 1]]`` for each i; segments may be empty."""
+    table = segment_statistics(values, start, True, iterations, sigmas)
+    # Rounding can leave the variance of equal values a little below zero.
+    variance = np.where(table[:, 5] < 0, 0.0, table[:, 5])
+    return SegmentStatistics(table[:, 4].copy(), variance, table[:, 6].copy())
+
+
+def medians_of_segments(values: NDArray[np.float32], start: NDArray[np.int64]) -> _Row:
+    """Exact medians of the finite values of ``values[start[i]:start[i + 1]]`` for each i: float64 (n), NaN for none."""
+    return segment_statistics(values, start, True, _NO_MOMENTS, CLIP_SIGMAS)[:, 2].copy()
 
 
 def _describe(

@@ -362,7 +362,7 @@ def _asymmetries(exposure: Exposure, catalog: SourceCatalog, which: NDArray[np.b
     else:
         # PSF stars have no near neighbours that would have to be hidden.
         places = (catalog[f"slot_Shape_{axis}"][which] for axis in ("x", "y", "xx", "yy", "xy"))
-        moments = [*higher_moments(undisturbed(exposure), *map(np.ascontiguousarray, places)).T]
+        moments = [*higher_moments(undisturbed(exposure.image), *map(np.ascontiguousarray, places)).T]
     m30, m21, m12, m03, m40, m31, m22, m13, m04 = moments
     combinations = {
         "coma1": m30 + m12,

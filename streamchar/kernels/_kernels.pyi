@@ -97,6 +97,9 @@ def bin_statistics(
 def sample_statistics(
     values: _F32, mask: _I32 | None, bits: int, quartiles: bool, rounds: int, sigmas: float
 ) -> _F64: ...
+def segment_statistics(
+    values: _F32, start: _I64, quartiles: bool, rounds: int, sigmas: float
+) -> _F64: ...
 def add_separable(plane: _F32, left: _F64, right: _F64, factor: float) -> None: ...
 def add_grid(
     plane: _F32, grid: _F64, y_centres: _F64, x_centres: _F64, style: int, factor: float
@@ -123,6 +126,30 @@ class Scene:
     def hide_all(self) -> None: ...
     def show_all(self) -> None: ...
 
+def sdss_shape_scene(
+    scene: Scene,
+    x: _F64,
+    y: _F64,
+    negative: _Bool,
+    *,
+    max_iter: int = 100,
+    max_shift: float = 2.0,
+    tol1: float = 1e-5,
+    tol2: float = 1e-4,
+    background: float = 0.0,
+) -> tuple[_F64, _F64, _F64, _F64, _F64, _F64, _I32]: ...
+def ellipse_pixels(
+    scene: Scene,
+    mask: _I32,
+    bad: int,
+    x: _F64,
+    y: _F64,
+    xx: _F64,
+    yy: _F64,
+    xy: _F64,
+    inner: float,
+    outer: float,
+) -> tuple[_F32, _I64]: ...
 def sdss_centroid(
     scene: Scene,
     variance: _F32,

@@ -1,4 +1,4 @@
-// Quartiles and clipped moments of pixels, for every bin of a grid or for one long array, without sorting it.
+// Quartiles and clipped moments of pixels, for every bin of a grid, for one long array or for segments of it, without sorting.
 #include "arrays.hpp"
 #include <algorithm>
 #include <cmath>
@@ -409,6 +409,29 @@ nb::ndarray<nb::numpy, double, nb::ndim<1>> sample_statistics(Vector<const float
   return {out, {COLUMNS}, owner};
 }
 
+nb::ndarray<nb::numpy, double, nb::ndim<2>> segment_statistics(Vector<const float> values, Vector<const std::int64_t> start, bool quartiles, int rounds,
+                                                               double sigmas) {
+  const std::size_t n = start.shape(0) ? start.shape(0) - 1 : 0;
+  if (start.shape(0) == 0 || start(0) != 0 || start(n) != std::int64_t(values.shape(0)))
+    throw std::invalid_argument("start must run from 0 to the number of values");
+  for (std::size_t i = 0; i < n; ++i)
+    if (start(i + 1) < start(i)) throw std::invalid_argument("start must not decrease");
+  auto *out = new double[std::max<std::size_t>(1, n * COLUMNS)];
+  nb::capsule owner(out, [](void *p) noexcept { delete[] static_cast<double *>(p); });
+  {
+    nb::gil_scoped_release release;
+    std::vector<float> pixels;
+    Workspace work;
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::size_t m = std::size_t(start(i + 1) - start(i));
+      pixels.resize(std::max(pixels.size(), m));
+      const std::size_t usable = copy_usable(values.data() + start(i), nullptr, 0, m, pixels.data());
+      describe(Gathered{pixels.data(), m}, usable, {quartiles, rounds, sigmas}, work, out + i * COLUMNS);
+    }
+  }
+  return {out, {n, COLUMNS}, owner};
+}
+
 } // namespace
 
 void register_bin_statistics(nb::module_ &m) {
@@ -420,6 +443,8 @@ void register_bin_statistics(nb::module_ &m) {
         "Quartiles are NaN unless asked for or needed to clip.");
   m.def("sample_statistics", &sample_statistics, nb::arg("values"), nb::arg("mask").none(), nb::arg("bits"), nb::arg("quartiles"), nb::arg("rounds"),
         nb::arg("sigmas"), "The same seven numbers for one array with an optional mask of the same length.");
+  m.def("segment_statistics", &segment_statistics, nb::arg("values"), nb::arg("start"), nb::arg("quartiles"), nb::arg("rounds"), nb::arg("sigmas"),
+        "The same seven numbers of values[start[i]:start[i + 1]] for each i: float64 (n, 7).");
 }
 
 } // namespace streamchar

@@ -9,6 +9,7 @@ void register_byte_planes(nb::module_ &m);
 void register_centroid(nb::module_ &m);
 void register_deblend(nb::module_ &m);
 void register_detect(nb::module_ &m);
+void register_ellipse_pixels(nb::module_ &m);
 void register_footprint_bits(nb::module_ &m);
 void register_gaussian_flux(nb::module_ &m);
 void register_grid_interpolation(nb::module_ &m);
@@ -42,6 +43,7 @@ NB_MODULE(_kernels, m) {
   streamchar::register_centroid(m);
   streamchar::register_deblend(m);
   streamchar::register_detect(m);
+  streamchar::register_ellipse_pixels(m);
   streamchar::register_footprint_bits(m);
   streamchar::register_gaussian_flux(m);
   streamchar::register_grid_interpolation(m);

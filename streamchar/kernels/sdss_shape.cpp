@@ -1,9 +1,11 @@
 // Adaptive Gaussian-weighted second moments (SdssShape) of many sources.
 #include "arrays.hpp"
+#include "scene.hpp"
 #include "weighted_sums.hpp"
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <stdexcept>
 #include <vector>
 
@@ -219,24 +221,52 @@ nb::tuple make_result(std::size_t n, double *values, std::int32_t *flags) {
   return nb::make_tuple(column(0), column(1), column(2), column(3), column(4), column(5), nb::cast(to_numpy(flags, n)));
 }
 
+// Column-wise results of n sources.
+struct Results {
+  explicit Results(std::size_t n) : n(n), values(new double[6 * n]), flags(new std::int32_t[n]) {}
+  void set(std::size_t i, const Result &r) {
+    const double row[6] = {r.xx, r.yy, r.xy, r.x, r.y, r.i0};
+    for (int k = 0; k < 6; ++k) values[k * n + i] = row[k];
+    flags[i] = r.flags;
+  }
+  nb::tuple release() { return make_result(n, values.release(), flags.release()); }
+
+  std::size_t n;
+  std::unique_ptr<double[]> values;
+  std::unique_ptr<std::int32_t[]> flags;
+};
+
 template <typename T>
 nb::tuple run(const T *first, std::size_t stride, std::size_t height, std::size_t width, const Vector<const double> &x,
               const Vector<const double> &y, const Options &options) {
   const std::size_t n = x.shape(0);
   if (y.shape(0) != n) throw std::invalid_argument("x and y differ in length");
-  double *values = new double[6 * n];
-  std::int32_t *flags = new std::int32_t[n];
+  Results results(n);
   {
     nb::gil_scoped_release release;
     std::vector<T> buffer;
+    for (std::size_t i = 0; i < n; ++i)
+      results.set(i, measure(first + i * stride, std::int64_t(height), std::int64_t(width), x(i), y(i), options, buffer));
+  }
+  return results.release();
+}
+
+nb::tuple on_scene(Scene &scene, Vector<const double> x, Vector<const double> y, Vector<const bool> negative, int max_iter,
+                   double max_shift, double tol1, double tol2, double background) {
+  const std::size_t n = x.shape(0);
+  if (y.shape(0) != n || negative.shape(0) != n) throw std::invalid_argument("positions and signs differ in length");
+  scene.require_sources(n);
+  Results results(n);
+  {
+    nb::gil_scoped_release release;
+    std::vector<float> buffer;
     for (std::size_t i = 0; i < n; ++i) {
-      const Result r = measure(first + i * stride, std::int64_t(height), std::int64_t(width), x(i), y(i), options, buffer);
-      const double row[6] = {r.xx, r.yy, r.xy, r.x, r.y, r.i0};
-      for (int k = 0; k < 6; ++k) values[k * n + i] = row[k];
-      flags[i] = r.flags;
+      const Shown shown(scene, i);
+      results.set(i, measure(scene.row(0), std::int64_t(scene.height()), std::int64_t(scene.width()), x(i), y(i),
+                             {max_iter, max_shift, tol1, tol2, background, negative(i)}, buffer));
     }
   }
-  return make_result(n, values, flags);
+  return results.release();
 }
 
 template <typename T>
@@ -271,6 +301,9 @@ void register_sdss_shape(nb::module_ &m) {
   define(m, "sdss_shape", &on_stamps<double>, "stamps", stamps_doc);
   define(m, "sdss_shape_image", &on_image<float>, "image", image_doc);
   define(m, "sdss_shape_image", &on_image<double>, "image", image_doc);
+  m.def("sdss_shape_scene", &on_scene, nb::arg("scene"), nb::arg("x"), nb::arg("y"), nb::arg("negative"), nb::kw_only(), nb::arg("max_iter") = 100,
+        nb::arg("max_shift") = 2.0, nb::arg("tol1") = 1e-5, nb::arg("tol2") = 1e-4, nb::arg("background") = 0.0,
+        "Like sdss_shape_image for the sources of a scene, each being shown alone; negative: bool (n), those of which the pixels are below the background.");
 }
 
 } // namespace streamchar

@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 from streamchar.characterize.catalog import Column, flag
 from streamchar.characterize.measurement.context import MeasurementContext
 from streamchar.characterize.measurement.plugin import Plugin
-from streamchar.characterize.statistics import ClippedStatistics, clipped
+from streamchar.characterize.statistics import clipped_segments
 from streamchar.configuration import Configuration
+from streamchar.kernels import ellipse_pixels
 
 
 class LocalBackgroundConfig(Configuration):
@@ -58,34 +59,23 @@ class LocalBackground(Plugin[LocalBackgroundConfig]):
 
     def measure(self, context: MeasurementContext) -> None:
         """Fill level and flags."""
-        centres, sigma = context.centres(), context.psf_shapes.determinant_radius
-        found = [self._measure(context, i, centres.x[i], centres.y[i], sigma[i]) for i in range(len(context))]
-        empty = np.array([statistics is None for statistics in found])
-        values = [(np.nan, np.nan) if s is None else (s.mean, s.standard_deviation) for s in found]
-        level, deviation = np.array(values).T
-        context.catalog[f"{self.name}_instFlux"] = level
-        context.catalog[f"{self.name}_instFluxErr"] = deviation
+        centres, config = context.centres(), self.config
+        square = np.square(context.psf_shapes.determinant_radius)
+        pixels, start = ellipse_pixels(
+            context.scene,
+            context.exposure.mask,
+            context.exposure.bits(*config.bad_mask_planes),
+            np.ascontiguousarray(centres.x),
+            np.ascontiguousarray(centres.y),
+            square,
+            square,
+            np.zeros(len(context)),
+            config.annulus_inner,
+            config.annulus_outer,
+        )
+        statistics = clipped_segments(pixels, start, sigmas=config.bg_rej, iterations=config.bg_iter)
+        empty = statistics.kept == 0
+        context.catalog[f"{self.name}_instFlux"] = statistics.mean
+        context.catalog[f"{self.name}_instFluxErr"] = np.sqrt(statistics.variance)
         context.catalog[f"{self.name}_flag"] |= empty | centres.flagged
         context.catalog[f"{self.name}_flag_noGoodPixels"] |= empty
-
-    def _measure(
-        self, context: MeasurementContext, i: int, x: float, y: float, sigma: float
-    ) -> ClippedStatistics | None:
-        outer, inner = self.config.annulus_outer * sigma, self.config.annulus_inner * sigma
-        if not (np.isfinite(outer) and np.isfinite(x) and np.isfinite(y)):
-            return None
-        height, width = context.exposure.shape
-        rows = slice(*(int(np.clip(v, 0, height)) for v in (np.ceil(y - outer), np.floor(y + outer) + 1)))
-        columns = slice(*(int(np.clip(v, 0, width)) for v in (np.ceil(x - outer), np.floor(x + outer) + 1)))
-        dy, dx = np.ogrid[rows, columns]
-        square = (dx - x) ** 2 + (dy - y) ** 2
-        bad = context.exposure.bits(*self.config.bad_mask_planes)
-        used = (
-            (square <= outer**2) & (square > inner**2) & ((context.exposure.mask[rows, columns] & bad) == 0)
-        )
-        with context.shown(i) as image:
-            pixels = image[rows, columns][used]
-        if len(pixels) == 0:
-            return None
-        statistics = clipped(pixels, sigmas=self.config.bg_rej, iterations=self.config.bg_iter)
-        return statistics if statistics.count else None

@@ -14,6 +14,7 @@ from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.statistics import clipped, median
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
+from streamchar.image.exposure import Image
 from streamchar.kernels import Scene
 
 NoiseSource = Literal["measure", "meta", "variance", "variance_median"]
@@ -74,10 +75,10 @@ def neighbours_replaced(
         scene.show_all()
 
 
-def undisturbed(exposure: Exposure) -> Scene:
-    """Return a scene in which nothing is ever hidden."""
+def undisturbed(plane: Image) -> Scene:
+    """Return a scene of any plane in which nothing is ever hidden."""
     none = np.empty(0, np.int32)
-    return Scene(exposure.image, none, none, none, np.zeros(1, np.int64), np.empty(0, np.float32))
+    return Scene(plane, none, none, none, np.zeros(1, np.int64), np.empty(0, np.float32))
 
 
 def draw_noise(

@@ -9,7 +9,7 @@ from streamchar.characterize.catalog import Column, flag
 from streamchar.characterize.measurement.context import Array, MeasurementContext
 from streamchar.characterize.measurement.plugin import Plugin
 from streamchar.configuration import Configuration
-from streamchar.kernels import sdss_shape_image
+from streamchar.kernels import sdss_shape_scene
 
 UNWEIGHTED, UNWEIGHTED_BAD, SHIFT, MAX_ITER = 1, 2, 4, 8
 """Bits of the kernel."""
@@ -76,11 +76,17 @@ class SdssShape(Plugin[SdssShapeConfig]):
     def measure(self, context: MeasurementContext) -> None:
         """Fill moments, flux, errors and flags."""
         catalog, centres = context.catalog, context.centres()
-        values = np.empty((len(context), 6))
-        bits = np.empty(len(context), np.int32)
-        for i in range(len(context)):
-            values[i], bits[i] = self._fit(context, centres.x[i : i + 1], centres.y[i : i + 1], i)
-        xx, yy, xy, x, y, amplitude = values.T
+        xx, yy, xy, x, y, amplitude, bits = sdss_shape_scene(
+            context.scene,
+            np.ascontiguousarray(centres.x),
+            np.ascontiguousarray(centres.y),
+            context.negative(),
+            max_iter=self.config.max_iter,
+            max_shift=self.config.max_shift,
+            tol1=self.config.tol1,
+            tol2=self.config.tol2,
+            background=self.config.background,
+        )
         variance = _variance_at(context, centres.x, centres.y)
         errors = moment_errors(amplitude, xx, yy, xy, variance)
         with np.errstate(invalid="ignore"):
@@ -107,22 +113,6 @@ class SdssShape(Plugin[SdssShapeConfig]):
             ("maxIter", MAX_ITER),
         ):
             catalog[f"{self.name}_flag_{suffix}"] |= (bits & bit) != 0
-
-    def _fit(self, context: MeasurementContext, x: Array, y: Array, i: int) -> tuple[Array, int]:
-        config = self.config
-        with context.shown(i) as image:
-            *values, bits = sdss_shape_image(
-                image,
-                x,
-                y,
-                max_iter=config.max_iter,
-                max_shift=config.max_shift,
-                tol1=config.tol1,
-                tol2=config.tol2,
-                background=config.background,
-                negative=bool(context.negative()[i]),
-            )
-        return np.array(values)[:, 0], int(bits[0])
 
 
 def moment_errors(amplitude: Array, xx: Array, yy: Array, xy: Array, variance: Array) -> Array:

@@ -116,7 +116,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
             calls = [plugin.measure_restored for plugin in plugins if _looks_again(plugin)]
             calls += [plugin.measure for plugin in undeblended]
             if calls:
-                self._measure(sources, numbers, exposure, undisturbed(exposure), templates, calls)
+                self._measure(sources, numbers, exposure, undisturbed(exposure.image), templates, calls)
             if wanted is not None:
                 catalog.put(wanted, sources)
         self.record("sources", len(sources))
@@ -162,7 +162,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
     @contextmanager
     def _scene(self, exposure: Exposure, footprints: Footprints, exposure_id: int) -> Iterator[Scene]:
         if not self.config.do_replace_with_noise:
-            yield undisturbed(exposure)
+            yield undisturbed(exposure.image)
             return
         with neighbours_replaced(exposure, footprints, self.config.noise_replacer, exposure_id) as scene:
             yield scene

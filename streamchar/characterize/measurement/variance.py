@@ -6,9 +6,12 @@ import numpy as np
 from pydantic import Field
 
 from streamchar.characterize.catalog import Column, flag
-from streamchar.characterize.measurement.context import MeasurementContext, Shapes
+from streamchar.characterize.measurement.context import MeasurementContext
+from streamchar.characterize.measurement.neighbours import undisturbed
 from streamchar.characterize.measurement.plugin import Plugin
+from streamchar.characterize.statistics import medians_of_segments
 from streamchar.configuration import Configuration
+from streamchar.kernels import ellipse_pixels
 
 
 class VarianceConfig(Configuration):
@@ -39,28 +42,22 @@ class Variance(Plugin[VarianceConfig]):
 
     def measure(self, context: MeasurementContext) -> None:
         """Fill variance and flags."""
-        centres, shapes = context.centres(), context.shapes()
-        values = np.full(len(context), np.nan)
-        for i in np.flatnonzero(shapes.usable):
-            values[i] = self._median(context, float(centres.x[i]), float(centres.y[i]), shapes, int(i))
+        centres, shapes, exposure = context.centres(), context.shapes(), context.exposure
+        xx, yy, xy = (np.where(shapes.usable, moment, np.nan) for moment in (shapes.xx, shapes.yy, shapes.xy))
+        pixels, start = ellipse_pixels(
+            undisturbed(exposure.variance),
+            exposure.mask,
+            exposure.bits(*self.config.mask),
+            np.ascontiguousarray(centres.x),
+            np.ascontiguousarray(centres.y),
+            xx,
+            yy,
+            xy,
+            0.0,
+            self.config.scale,
+        )
+        values = medians_of_segments(pixels, start)
         empty = shapes.usable & np.isnan(values)
         context.catalog[f"{self.name}_value"] = values
         context.catalog[f"{self.name}_flag"] |= centres.flagged | shapes.flagged | empty
         context.catalog[f"{self.name}_flag_emptyFootprint"] |= empty
-
-    def _median(self, context: MeasurementContext, x: float, y: float, shapes: Shapes, i: int) -> float:
-        exposure, scale = context.exposure, self.config.scale
-        xx, yy, xy = shapes.xx[i], shapes.yy[i], shapes.xy[i]
-        height, width = exposure.shape
-        reach_x, reach_y = scale * np.sqrt(xx), scale * np.sqrt(yy)
-        rows = slice(*(int(np.clip(v, 0, height)) for v in (np.ceil(y - reach_y), np.floor(y + reach_y) + 1)))
-        columns = slice(
-            *(int(np.clip(v, 0, width)) for v in (np.ceil(x - reach_x), np.floor(x + reach_x) + 1))
-        )
-        dy, dx = np.ogrid[rows, columns]
-        dx, dy = dx - x, dy - y
-        inside = yy * dx * dx - 2.0 * xy * dx * dy + xx * dy * dy <= scale**2 * (xx * yy - xy * xy)
-        bad = exposure.bits(*self.config.mask)
-        pixels = exposure.variance[rows, columns][inside & ((exposure.mask[rows, columns] & bad) == 0)]
-        pixels = pixels[np.isfinite(pixels)]
-        return float(np.median(pixels)) if len(pixels) else np.nan

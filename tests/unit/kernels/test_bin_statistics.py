@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamchar.characterize import statistics
 from streamchar.characterize.errors import EmptyStatisticsError
-from streamchar.kernels import bin_statistics, sample_statistics
+from streamchar.kernels import bin_statistics, sample_statistics, segment_statistics
 
 IQR_TO_SIGMA = 0.741301109252802
 pixels = st.floats(width=32, allow_nan=True, allow_infinity=True) | st.integers(-3, 3).map(float)
@@ -191,3 +191,34 @@ def test_clipping_recovers_a_contaminated_gaussian():
     found = statistics.clipped(values)
     assert found.mean == pytest.approx(500, abs=4 * 20 / 300)
     assert found.standard_deviation == pytest.approx(20, rel=0.03)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.lists(st.sampled_from([0, 1, 2, 7, 63, 64, 65, 500]), max_size=6),
+    spoiled=st.sampled_from([0.0, 0.2, 1.0]),
+    rounds=st.sampled_from([-1, 0, 1, 3]),
+)
+def test_segments(seed, sizes, spoiled, rounds):
+    values = scene(seed, int(np.sum(sizes)))
+    rng = np.random.default_rng(seed)
+    values[rng.random(len(values)) < spoiled] = rng.choice([np.nan, np.inf])
+    start = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+    table = segment_statistics(values, start, True, rounds, 3.0)
+    assert table.shape == (len(sizes), 7)
+    for row, first, end in zip(table, start[:-1], start[1:], strict=True):
+        expected = twin(values[first:end], rounds=rounds)
+        np.testing.assert_allclose(row, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_ten_thousand_segments_and_wrong_ones():
+    values = scene(1, 30_000)
+    start = np.sort(np.append(np.random.default_rng(1).integers(0, 30_001, 9_999), [0, 30_000]))
+    table = segment_statistics(values, start, True, 3, 3.0)
+    np.testing.assert_array_equal(table[:, 0], np.diff(start))
+    for i in range(0, 10_000, 501):
+        np.testing.assert_allclose(table[i], twin(values[start[i] : start[i + 1]]), rtol=1e-9)
+    for wrong in ([], [0, 5], [1, 30_000], [0, 20_000, 10_000, 30_000]):
+        with pytest.raises(ValueError, match="start"):
+            segment_statistics(values, np.array(wrong, np.int64), True, 3, 3.0)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamchar.kernels import sdss_shape, sdss_shape_image
+from streamchar.kernels import Scene, sdss_shape, sdss_shape_image, sdss_shape_scene
+from tests.measurement_scenes import bare_scene, footprints_of_disks
 
 UNWEIGHTED, BAD, SHIFT, MAX_ITER = 1, 2, 4, 8
 EPSILON = 1.1920928955078125e-7
@@ -198,3 +199,45 @@ def test_lengths_must_agree():
         sdss_shape(np.zeros((2, 5, 5)), np.zeros(2), np.zeros(1))
     with pytest.raises(ValueError, match="differ in length"):
         sdss_shape(np.zeros((1, 5, 5)), np.zeros(2), np.zeros(2))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), count=st.integers(0, 5), size=st.integers(1, 40))
+def test_scene_equals_images_of_one_source(seed, count, size):
+    """Each source measured alone, those below the background with the image's sign turned."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(-1, size, (2, count))
+    negative = rng.random(count) < 0.5
+    image = rng.normal(0, 1, (size, size)).astype(np.float32)
+    for place in zip(x, y, np.where(negative, -200, 200), strict=True):
+        image += gaussian(image.shape, *place[:2], 3.0, 3.0, 0.5, place[2]).astype(np.float32)
+    footprints = footprints_of_disks(image.shape, *np.clip((x, y), 0, size - 1), 4)
+    noise = rng.normal(0, 1, footprints.area.sum()).astype(np.float32)
+
+    def hidden(plane):
+        spans = (footprints.span_y, footprints.span_x0, footprints.span_x1, footprints.span_start)
+        scene = Scene(plane, *spans, noise)
+        scene.hide_all()
+        return scene
+
+    plane = image.copy()
+    twin_scene = hidden(plane)
+    got = np.array(sdss_shape_scene(hidden(image), x, y, negative, background=0.25))
+    for i in range(count):
+        twin_scene.show(i)
+        sign = np.float32(-1 if negative[i] else 1)
+        alone = sdss_shape_image(sign * plane, x[i : i + 1], y[i : i + 1], background=sign * 0.25)
+        expected = np.array(alone)[:, 0] * np.array([1, 1, 1, 1, 1, sign, 1])
+        np.testing.assert_allclose(got[:, i], expected, rtol=1e-12)
+        twin_scene.hide(i)
+
+
+def test_scene_needs_a_sign_and_a_footprint_for_each_source():
+    image, two = np.ones((9, 9), np.float32), np.full(2, 4.0)
+    with pytest.raises(ValueError, match="differ in length"):
+        sdss_shape_scene(bare_scene(image), two, two, np.zeros(1, bool))
+    footprints = footprints_of_disks(image.shape, two[:1], two[:1], 2)
+    spans = (footprints.span_y, footprints.span_x0, footprints.span_x1, footprints.span_start)
+    scene = Scene(image, *spans, np.zeros(footprints.area.sum(), np.float32))
+    with pytest.raises(ValueError, match="more sources"):
+        sdss_shape_scene(scene, two, two, np.zeros(2, bool))
