@@ -6,15 +6,10 @@ never more than the limit, while the checksum is made.
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
-import http.client
 import posixpath
-import ssl
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,24 +29,16 @@ from streamchar.image.errors import (
     HostRefusedError,
     MissingExtraError,
     OutsideRootsError,
-    RedirectRefusedError,
     UnsupportedSchemeError,
 )
 
 if TYPE_CHECKING:
-    from http.client import HTTPMessage
-
     from fsspec import AbstractFileSystem
 
 _SHA256_DIGITS = 64
 _CHUNK = 1 << 20
-_MAX_REDIRECTS = 5
-_MISSING = (404, 410)
-_REDIRECTIONS = range(300, 400)
 _REMOTE = ("http", "https", "s3")
-_PLAIN_HOST = "any host, by its plain name"
 _PLAIN_KEY = "any bucket, with the plain name of an object in it"
-_PORTS = {"http": 80, "https": 443}
 
 
 class Access(Configuration):
@@ -146,9 +133,15 @@ def local_file(uri: str, access: Access, checksum: str | None = None) -> Iterato
         return
     name = posixpath.basename(unquote(parts.path)) or "exposure.fits"
     with tempfile.TemporaryFile(prefix="streamchar-") as file:
-        copy = _copy_s3 if parts.scheme == "s3" else _copy_http
         digest = hashlib.sha256()
-        copy(uri, parts, access, _Bounded(file, digest, uri, access))
+        target = Bounded(file, digest, uri, access)
+        if parts.scheme == "s3":
+            _copy_s3(uri, parts, access, target)
+        else:
+            # Its libraries take a tenth of a worker's start, and most files are local.
+            from streamchar.image.web import copy_http
+
+            copy_http(uri, parts, access, target)
         if announced is not None and digest.hexdigest() != announced:
             raise ChecksumError(uri=short(uri), actual=digest.hexdigest(), announced=announced)
         file.flush()
@@ -281,7 +274,7 @@ def _split(uri: str) -> SplitResult:
         raise UnsupportedSchemeError(uri=short(uri), scheme="", detail=f" ({error})") from error
 
 
-class _Bounded:
+class Bounded:
     """A file that takes so many bytes in so many seconds and no more."""
 
     def __init__(self, file: IO[bytes], digest: Any, uri: str, access: Access) -> None:
@@ -291,6 +284,13 @@ class _Bounded:
         self.size = 0
 
     def write(self, chunk: bytes) -> None:
+        """Take the next bytes.
+
+        Raises
+        ------
+        FileTooLargeError, FileUnreadableError
+            They are too many, or came too late.
+        """
         self.size += len(chunk)
         self.expect(self.size)
         if time.monotonic() > self._deadline:
@@ -305,103 +305,7 @@ class _Bounded:
             raise FileTooLargeError(uri=self._uri, size=size, limit=self._limit)
 
 
-def _copy_http(uri: str, parts: SplitResult, access: Access, target: _Bounded) -> None:
-    _allow_host(uri, parts, access)
-    try:
-        context = ssl.create_default_context() if parts.scheme == "https" else None
-        opener = urllib.request.build_opener(
-            _Redirects(uri, parts),
-            *([urllib.request.HTTPSHandler(context=context)] if context else []),
-        )
-        request = urllib.request.Request(  # noqa: S310 - the scheme was verified
-            uri.partition("#")[0], headers={"User-Agent": "streamchar", "Accept-Encoding": "identity"}
-        )
-        with opener.open(request, timeout=access.timeout) as response:
-            _copy_response(uri, response, target)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code in _MISSING:
-                raise FileMissingError(uri=short(uri)) from error
-            if error.code in _REDIRECTIONS:
-                to = short(error.headers.get("Location", "nowhere"))
-                raise RedirectRefusedError(
-                    uri=short(uri), target=to, detail="its scheme is no https"
-                ) from error
-            raise FileUnreadableError(uri=short(uri), detail=f"HTTP {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        raise FileUnreadableError(uri=short(uri), detail=str(error.reason)) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        detail = str(error) or type(error).__name__
-        raise FileUnreadableError(uri=short(uri), detail=detail[:200]) from error
-
-
-def _copy_response(uri: str, response: Any, target: _Bounded) -> None:
-    announced = response.headers.get("Content-Length", "")
-    if announced.isdecimal():
-        target.expect(int(announced))
-    while chunk := response.read1(_CHUNK):
-        target.write(chunk)
-    if announced.isdecimal() and target.size < int(announced):
-        detail = f"the connection ended after {target.size} of {announced} bytes"
-        raise FileUnreadableError(uri=short(uri), detail=detail)
-
-
-def _allow_host(uri: str, parts: SplitResult, access: Access) -> None:
-    if parts.scheme == "http" and not access.plain_http:
-        detail = "; http:// only with fetch.plain_http"
-        raise UnsupportedSchemeError(uri=short(uri), scheme="http", detail=detail)
-    try:
-        host, port = (parts.hostname or "").lower(), parts.port
-    except ValueError as error:
-        raise UnsupportedSchemeError(uri=short(uri), scheme=parts.scheme, detail=f" ({error})") from error
-    doubtful = "@" in parts.netloc or any(character <= " " or character in "\\\x7f" for character in uri)
-    usual = _PORTS[parts.scheme]
-    names = [f"{host}:{port or usual}", *([host] if port in {None, usual} else [])]
-    known = access.hosts is None or any(
-        fnmatch.fnmatchcase(name, pattern.lower()) for pattern in access.hosts for name in names
-    )
-    if doubtful or not host or not known:
-        raise HostRefusedError(
-            uri=short(uri),
-            host=short(parts.netloc),
-            kind="hosts",
-            allowed=_allowed(access.hosts, _PLAIN_HOST),
-        )
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirections within one host only, and never from https to http."""
-
-    max_redirections = _MAX_REDIRECTS
-    max_repeats = _MAX_REDIRECTS
-
-    def __init__(self, uri: str, parts: SplitResult) -> None:
-        self._uri, self._origin = short(uri), (parts.scheme, parts.netloc.lower())
-        self._followed = 0
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        target = urlsplit(newurl)
-        self._followed += 1
-        detail = ""
-        if (target.scheme, target.netloc.lower()) != self._origin:
-            detail = "it leads to another host or scheme"
-        elif self._followed > _MAX_REDIRECTS:
-            detail = f"there were {_MAX_REDIRECTS} before it"
-        if detail:
-            fp.close()
-            raise RedirectRefusedError(uri=self._uri, target=short(newurl), detail=detail)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _copy_s3(uri: str, parts: SplitResult, access: Access, target: _Bounded) -> None:
+def _copy_s3(uri: str, parts: SplitResult, access: Access, target: Bounded) -> None:
     bucket, key = parts.netloc, parts.path.lstrip("/")
     allow_bucket(uri, bucket, key, access.buckets)
     filesystem, failures = s3_filesystem(access.endpoint, access.timeout)
@@ -438,7 +342,7 @@ def allow_bucket(uri: str, bucket: str, key: str, buckets: Sequence[str] | None)
             uri=short(uri),
             host=short(f"{bucket}/{key}"),
             kind="buckets",
-            allowed=_allowed(buckets, _PLAIN_KEY),
+            allowed=allowed_names(buckets, _PLAIN_KEY),
         )
 
 
@@ -473,7 +377,8 @@ def s3_filesystem(
     return filesystem, (OSError, BotoCoreError, ClientError, ValueError)
 
 
-def _allowed(names: Sequence[object] | None, shape: str) -> str:
+def allowed_names(names: Sequence[object] | None, shape: str) -> str:
+    """Say in a message what is allowed: the names, or the shape of any when there are none."""
     return shape if names is None else _listed(names)
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +15,6 @@ from streamchar.errors import ConfigurationError
 from streamchar.image.errors import AmbiguousProfileError, UnknownInstrumentError
 from streamchar.image.profiles.model import InstrumentProfile, Rule
 
-_PACKAGE = "streamchar.image.profiles"
 _LONGEST_VALUE = 200
 """Characters of a header value that are compared: bounds the time of a regular expression."""
 
@@ -145,11 +142,7 @@ def load_profiles(directories: Sequence[Path] = ()) -> ProfileSet:
 @cache
 def builtin_profiles() -> ProfileSet:
     """Return the profiles that come with the package."""
-    files = sorted(
-        (file for file in resources.files(_PACKAGE).iterdir() if file.name.endswith(".toml")),
-        key=lambda file: file.name,
-    )
-    trees = {file.name: tomllib.loads(file.read_text("utf-8")) for file in files}
+    trees = {file.name: read_toml(file) for file in sorted(Path(__file__).parent.glob("*.toml"))}
     return ProfileSet(_build(trees, {}))
 
 
