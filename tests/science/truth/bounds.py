@@ -8,8 +8,11 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+from scipy.signal import fftconvolve
 from scipy.spatial import cKDTree
 
+from streamchar.telescope.transform import images
 from streamchar.telescope.truth import Truth
 
 Array = NDArray[np.float64]
@@ -20,7 +23,13 @@ FAINTEST = 25.0
 MOST_STARS = 2500
 BATCH = 100
 CONTAMINATION = 0.2
-"""Light of other sources in the PSF flux of an isolated star, in its standard deviations."""
+"""Light of other sources in the PSF flux of a clean star, in its standard deviations."""
+
+WINGS = 512
+"""Width in pixels of the image of the PSF from which the light of far sources is counted: 99.9 % of it."""
+
+FAR_BIN = 2
+"""Pixels in which the light of far sources is added up first: their wings are smooth."""
 
 EDGE_FWHM = 8.0
 CALIBRATION_RADIUS = 12.0
@@ -32,7 +41,8 @@ class StarBounds:
 
     ``row`` is the row of the truth table. The others are the smallest standard deviations an unbiased estimate can
     have: of position and flux when the PSF is known, of ``plain_flux``, an unweighted fit, of ``size`` (ln of the radius) and ``shear`` when all are
-    fitted to the star; ``aperture`` is the part of its flux in the calibration aperture.
+    fitted to the star; ``aperture`` is the part of its flux in the calibration aperture, and ``contamination`` what other
+    sources add to its PSF flux, over ``flux``.
     """
 
     row: NDArray[np.int64]
@@ -43,6 +53,11 @@ class StarBounds:
     size: Array
     shear: Array
     aperture: Array
+    contamination: Array
+
+    def take(self, which: NDArray[np.bool_]) -> Self:
+        """Return the bounds of some of the stars."""
+        return type(self)(*(getattr(self, field.name)[which] for field in fields(self)))
 
     def save(self, path: Path) -> None:
         np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
@@ -55,11 +70,15 @@ class StarBounds:
 
 def star_bounds(truth: Truth) -> StarBounds:
     """Bounds of the clean stars, at most ``MOST_STARS`` of them."""
-    row = np.flatnonzero(_clean(truth))
+    row, light = _clean(truth)
     if len(row) > MOST_STARS:
-        row = np.sort(np.random.default_rng(1).choice(row, MOST_STARS, replace=False))
+        chosen = np.sort(np.random.default_rng(1).choice(len(row), MOST_STARS, replace=False))
+        row, light = row[chosen], light[chosen]
     parts = [_bounds(truth, row[start : start + BATCH]) for start in range(0, len(row), BATCH)]
-    return StarBounds(row, *(np.concatenate(part) for part in zip(*parts, strict=True)))
+    if not parts:
+        parts = [(np.empty(0),) * 7]
+    x, y, flux, *others = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return StarBounds(row, x, y, flux, *others, light / flux)
 
 
 def fraction_in_aperture(truth: Truth, x: Array, y: Array) -> Array:
@@ -80,7 +99,8 @@ def point_source_significance(truth: Truth) -> Array:
     return table["snr"] * 2 * sigma2 / (2 * sigma2 + np.nan_to_num(spread))
 
 
-def _clean(truth: Truth) -> NDArray[np.bool_]:
+def _clean(truth: Truth) -> tuple[NDArray[np.int64], Array]:
+    """Rows of the clean stars, and what other sources add to their flux."""
     table = truth.sources
     margin = EDGE_FWHM * truth.psf.fwhm
     height, width = truth.geometry.height, truth.geometry.width
@@ -90,22 +110,28 @@ def _clean(truth: Truth) -> NDArray[np.bool_]:
     clean &= table["snr"] > FAINTEST
     clean &= ~(table["streak_distance"] < 10 * truth.psf.fwhm)
     row = np.flatnonzero(clean)
-    clean[row] = contamination(truth, row) < CONTAMINATION * table["flux"][row] / table["snr"][row]
-    return clean
+    light = contamination(truth, row)
+    alone = light < CONTAMINATION * table["flux"][row] / table["snr"][row]
+    return row[alone], light[alone]
 
 
 def contamination(truth: Truth, row: NDArray[np.int64]) -> Array:
     """Flux that the other sources add to the PSF flux of those in ``row``, in adu.
 
-    A source at distance r adds its flux times the normalised autocorrelation of the PSF at r; a galaxy is at least as
-    wide as a Gaussian of its half-light radius makes it.
+    A source at distance r adds its flux times the correlation at r of its image with the PSF that is fitted; a galaxy is
+    at least as wide as a Gaussian of its half-light radius makes it. Where the PSF that is fitted ends, the wings of other
+    stars do not: in crowded fields most of the light comes from beyond.
     """
+    radii, profile = _correlation(truth)
+    reach = truth.psf.size[0] // 2
+    return _near_light(truth, row, radii, profile, reach) + _far_light(truth, row, radii, profile, reach)
+
+
+def _near_light(truth: Truth, row: NDArray[np.int64], radii: Array, profile: Array, reach: float) -> Array:
     table = truth.sources
-    radii, profile = _autocorrelation(truth)
-    reach = radii[-1]
     positions = np.column_stack([table["x"], table["y"]])
     neighbours = cKDTree(positions).query_ball_point(positions[row], reach)
-    counts = np.array([len(found) for found in neighbours])
+    counts = np.array([len(found) for found in neighbours], int)
     owner = np.repeat(row, counts)
     other = np.concatenate([np.asarray(found, int) for found in neighbours]) if len(row) else owner
     owner, other = owner[owner != other], other[owner != other]
@@ -118,14 +144,32 @@ def contamination(truth: Truth, row: NDArray[np.int64]) -> Array:
     return np.bincount(owner, share * table["flux"][other], len(table))[row]
 
 
-def _autocorrelation(truth: Truth) -> tuple[Array, Array]:
-    image = truth.psf.kernel_images(*truth.psf.center)[0]
-    size = image.shape[0]
-    transform = np.abs(np.fft.rfft2(image, (2 * size, 2 * size))) ** 2
-    correlation = np.fft.irfft2(transform)
-    radii = np.arange(size // 2 + 1, dtype=float)
-    profile = 0.5 * (correlation[0, : len(radii)] + correlation[: len(radii), 0])
-    return radii, profile / profile[0]
+def _far_light(truth: Truth, row: NDArray[np.int64], radii: Array, profile: Array, reach: float) -> Array:
+    """Light of sources farther than ``reach``: a map of all fluxes, smeared with the profile from there on."""
+    table = truth.sources
+    height, width = (-(-length // FAR_BIN) for length in (truth.geometry.height, truth.geometry.width))
+    bins = [np.arange(length + 1) * FAR_BIN - 0.5 for length in (height, width)]
+    fluxes, _, _ = np.histogram2d(table["y"], table["x"], bins, weights=table["flux"])
+    half = int(radii[-1]) // FAR_BIN
+    steps = FAR_BIN * np.arange(-half, half + 1)
+    distance = np.hypot(steps[:, None], steps)
+    far = np.where(distance > reach, np.interp(distance, radii, profile, right=0.0), 0.0)
+    light = fftconvolve(fluxes, far, mode="same")
+    places = [(table[axis][row] + 0.5) / FAR_BIN - 0.5 for axis in "yx"]
+    return np.maximum(map_coordinates(light, places, order=1, mode="nearest"), 0.0)
+
+
+def _correlation(truth: Truth) -> tuple[Array, Array]:
+    """Radii in whole pixels, and what a star of flux 1 so far away adds to a PSF flux."""
+    psf = truth.psf
+    kernel = psf.kernel_images(*psf.center)[0]
+    grid, nowhere = psf.grid(WINGS), np.zeros(1, np.float32)
+    star = images(psf.transform(psf.parameters(*psf.center), grid), grid, nowhere, nowhere)[0]
+    correlation = fftconvolve(star, kernel[::-1, ::-1], mode="same") / np.sum(kernel**2)
+    middle = np.array(correlation.shape) // 2
+    along = correlation[middle[0], middle[1] :], correlation[middle[0] :, middle[1]]
+    radii = np.arange(WINGS // 2 - kernel.shape[0] // 2, dtype=float)
+    return radii, 0.5 * (along[0] + along[1])[: len(radii)]
 
 
 def _bounds(truth: Truth, row: NDArray[np.int64]) -> tuple[Array, ...]:

@@ -1,7 +1,7 @@
 """Settings of the comparison with truth, and its table at the end of the run.
 
 ``make truth TRUTH_SEEDS=1,2,3 TRUTH_SCENES=normal,sharp TRUTH_SIZE=2048``: variables of the environment, since they are
-rarely changed.
+rarely changed. Without seeds each scene takes as many exposures as :data:`tests.science.truth.scenes.SEEDS` says.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tests.science.truth.targets import SIZE
 
 @dataclass
 class Comparison:
-    """What is compared, and what has been found so far."""
+    """What is compared, and what has been found so far; without ``seeds`` each scene takes as many as it needs."""
 
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] | None
     scenes: tuple[str, ...]
     size: int
     runs: list[Run] = field(default_factory=list)
@@ -50,7 +50,8 @@ def pytest_terminal_summary(config: pytest.Config) -> None:
 def _comparison(config: pytest.Config) -> Comparison:
     if COMPARISON not in config.stash:
         environment = os.environ
-        seeds = tuple(int(seed) for seed in environment.get("TRUTH_SEEDS", "1,2").split(","))
+        named = environment.get("TRUTH_SEEDS")
+        seeds = tuple(int(seed) for seed in named.split(",")) if named else None
         scenes = tuple(environment.get("TRUTH_SCENES", ",".join(SCENE_NAMES)).split(","))
         size = int(environment.get("TRUTH_SIZE", str(SIZE)))
         config.stash[COMPARISON] = Comparison(seeds, scenes, size)

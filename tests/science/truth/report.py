@@ -4,61 +4,78 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from tests.science.truth.pooling import Estimate, Sample, pooled
 from tests.science.truth.targets import INFORMATIVE, TARGETS, Target
 
+Array = NDArray[np.float64]
 Figures = dict[str, float]
+Estimates = dict[str, Estimate]
 
 
 @dataclass(frozen=True)
 class Run:
-    """Figures of one exposure under one preset."""
+    """Figures of one exposure under one preset, and the samples that some of them are statistics of."""
 
     scene: str
     seed: int
     preset: str
     figures: Figures
+    samples: dict[str, Sample] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether preset ``best`` meets a target in a scene, averaged over seeds."""
+    """Whether preset ``best`` meets a target in a scene, all seeds together."""
 
     scene: str
     target: Target
-    found: float
+    found: Estimate
     limit: str
     met: bool
 
 
-def average(runs: Iterable[Run]) -> Figures:
-    """Mean over the seeds that have a figure, or root mean square of root mean squares; ratios and differences of them."""
-    every = [run.figures for run in runs]
-    names = dict.fromkeys(name for figures in every for name in figures)
+def summarize(runs: Iterable[Run]) -> Estimates:
+    """Statistics of the samples of all seeds together; means over the seeds, or root mean squares of root mean squares, of
+    what is one figure for an exposure."""
+    every = list(runs)
+    names = dict.fromkeys(name for run in every for name in (*run.figures, *run.samples))
     result = {}
     for name in names:
-        values = np.array([figures[name] for figures in every if name in figures])
-        result[name] = float(np.sqrt(np.mean(values**2)) if "_rms" in name else values.mean())
+        samples = [run.samples[name] for run in every if name in run.samples]
+        if samples:
+            estimate = pooled(samples)
+            # Of too few there is no statistic.
+            if np.isfinite(estimate.value):
+                result[name] = estimate
+            continue
+        result[name] = _mean(name, np.array([run.figures[name] for run in every if name in run.figures]))
     for kind in ("flux", "centroid"):
         if f"{kind}_pull_width" in result:
-            result[f"{kind}_pull_width_error"] = result[f"{kind}_pull_width"] - 1.0
-    if "flux_scatter_300_1000" in result:
-        result["flux_over_floor_300_1000"] = result["flux_scatter_300_1000"] / result["flux_floor_300_1000"]
+            width = result[f"{kind}_pull_width"]
+            result[f"{kind}_pull_width_error"] = Estimate(width.value - 1.0, width.error)
     return result
+
+
+def _mean(name: str, values: Array) -> Estimate:
+    mean = float(np.sqrt(np.mean(values**2)) if "_rms" in name else values.mean())
+    return Estimate(mean, float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else np.nan)
 
 
 def verdicts(runs: Sequence[Run]) -> list[Verdict]:
     result = []
     for scene in dict.fromkeys(run.scene for run in runs):
-        figures = average(run for run in runs if run.scene == scene and run.preset == "best")
+        found = summarize(run for run in runs if run.scene == scene and run.preset == "best")
+        figures = _values(found)
         result += [
-            Verdict(scene, target, figures[target.figure], target.text(figures), target.met(figures))
+            Verdict(scene, target, found[target.figure], target.text(figures), target.met(figures))
             for target in TARGETS
             if target.applies(scene, figures)
         ]
@@ -68,27 +85,26 @@ def verdicts(runs: Sequence[Run]) -> list[Verdict]:
 def table(scene: str, runs: Sequence[Run]) -> Table:
     """Every figure of a scene: target, best, reference, verdict."""
     found = {
-        preset: average(run for run in runs if run.scene == scene and run.preset == preset)
+        preset: summarize(run for run in runs if run.scene == scene and run.preset == preset)
         for preset in dict.fromkeys(run.preset for run in runs)
     }
-    seeds = sorted({run.seed for run in runs if run.scene == scene})
-    result = Table(title=f"{scene} (seeds {', '.join(map(str, seeds))})", title_justify="left")
+    result = Table(title=f"{scene} ({_seeds(scene, runs)})", title_justify="left")
     result.add_column("figure")
     result.add_column("target", justify="right")
     for preset in found:
         result.add_column(preset, justify="right")
     result.add_column("")
-    best = found.get("best", {})
+    best = _values(found.get("best", {}))
     for target in TARGETS:
         if not target.applies(scene, best):
             continue
-        values = [_number(figures.get(target.figure)) for figures in found.values()]
+        values = [_text(estimates.get(target.figure)) for estimates in found.values()]
         verdict = "[green]pass[/]" if target.met(best) else "[bold red]MISS[/]"
         result.add_row(target.label, target.text(best), *values, verdict)
     result.add_section()
     for name, label in INFORMATIVE:
-        if any(name in figures for figures in found.values()):
-            result.add_row(label, "", *(_number(figures.get(name)) for figures in found.values()), "")
+        if any(name in estimates for estimates in found.values()):
+            result.add_row(label, "", *(_text(estimates.get(name)) for estimates in found.values()), "")
     return result
 
 
@@ -96,7 +112,8 @@ def overview(runs: Sequence[Run]) -> Table:
     """Targets down, scenes across, the figures of preset ``best``; misses in red."""
     scenes = list(dict.fromkeys(run.scene for run in runs))
     found = {
-        scene: average(run for run in runs if run.scene == scene and run.preset == "best") for scene in scenes
+        scene: summarize(run for run in runs if run.scene == scene and run.preset == "best")
+        for scene in scenes
     }
     result = Table(title="preset best against its targets", title_justify="left")
     result.add_column("figure")
@@ -105,11 +122,11 @@ def overview(runs: Sequence[Run]) -> Table:
     for target in TARGETS:
         cells = []
         for scene in scenes:
-            figures = found[scene]
+            figures = _values(found[scene])
             if not target.applies(scene, figures):
                 cells.append("")
                 continue
-            value = f"{_number(figures[target.figure])} ({target.text(figures)})"
+            value = f"{_text(found[scene][target.figure])} ({target.text(figures)})"
             cells.append(value if target.met(figures) else f"[bold red]{value} ![/]")
         if any(cells):
             result.add_row(target.label, *cells)
@@ -127,7 +144,7 @@ def show(runs: Sequence[Run], console: Console | None = None) -> None:
     console.print(f"{len(judged) - len(missed)} of {len(judged)} targets met, {len(missed)} missed:")
     for verdict in missed:
         console.print(
-            f"  {verdict.scene}: {verdict.target.label}: {verdict.found:.3g} (target {verdict.limit})",
+            f"  {verdict.scene}: {verdict.target.label}: {_text(verdict.found)} (target {verdict.limit})",
             markup=False,
         )
 
@@ -143,7 +160,8 @@ def write(runs: Sequence[Run], path: Path) -> None:
                 "scene": verdict.scene,
                 "figure": verdict.target.figure,
                 "label": verdict.target.label,
-                "found": verdict.found,
+                "found": verdict.found.value,
+                "error": verdict.found.error if np.isfinite(verdict.found.error) else None,
                 "limit": verdict.limit,
                 "met": verdict.met,
             }
@@ -154,7 +172,24 @@ def write(runs: Sequence[Run], path: Path) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def _number(value: float | None) -> str:
-    if value is None:
+def _values(estimates: Estimates) -> Figures:
+    return {name: estimate.value for name, estimate in estimates.items()}
+
+
+def _seeds(scene: str, runs: Sequence[Run]) -> str:
+    seeds = {
+        preset: sorted(run.seed for run in runs if run.scene == scene and run.preset == preset)
+        for preset in dict.fromkeys(run.preset for run in runs)
+    }
+    return ", ".join(f"{preset}: {len(found)} exposures" for preset, found in seeds.items())
+
+
+def _text(estimate: Estimate | None) -> str:
+    if estimate is None:
         return "-"
+    error = f" ± {estimate.error:.2g}" if np.isfinite(estimate.error) else ""
+    return _number(estimate.value) + error
+
+
+def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"

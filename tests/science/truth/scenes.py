@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from astropy.io.fits import Header
 from astropy.wcs import WCS
 
 import streamchar.telescope
+from streamchar.characterize.config import Preset
 from streamchar.image import Exposure, Identity, Observation
 from streamchar.telescope import SCENES, named_scene, simulate_exposure
 from streamchar.telescope.config import SceneConfig
 from streamchar.telescope.truth import Truth, read_truth, write_truth
+from tests.science.truth import bounds
 from tests.science.truth.bounds import StarBounds, star_bounds
 from tests.science.truth.crossed import hits_on_stars
 
@@ -25,6 +29,20 @@ CACHE = ROOT / ".cache" / "truth"
 CROSSED = "crossed"
 SCENE_NAMES = (*SCENES, CROSSED)
 """The named scenes, and the normal one with a real cosmic-ray hit through every bright isolated star."""
+
+SEEDS: Mapping[str, int] = MappingProxyType({"poor": 8, "sparse": 24, "gradients": 6, CROSSED: 6})
+"""Exposures on which ``best`` is judged, where it takes more or fewer than ``MOST_SEEDS`` for the errors of the pulls' mean
+and width to be about a third of what they may deviate by."""
+
+MOST_SEEDS = 4
+REFERENCE_SEEDS = 2
+"""Exposures of most scenes, and those that the reference is compared on."""
+
+
+def seeds_of(name: str, preset: Preset) -> tuple[int, ...]:
+    """Seeds 1, 2, ... of a scene."""
+    count = SEEDS.get(name, MOST_SEEDS)
+    return tuple(range(1, 1 + (count if preset == "best" else min(count, REFERENCE_SEEDS))))
 
 
 @dataclass(frozen=True)
@@ -64,7 +82,8 @@ def truth_of(key: SceneKey) -> Truth:
 
 def bounds_of(key: SceneKey) -> StarBounds:
     """What can be known of each star at best; computed once."""
-    path = prepare(key) / "bounds.npz"
+    digest = hashlib.sha256(Path(bounds.__file__).read_bytes()).hexdigest()[:10]
+    path = prepare(key) / f"bounds-{digest}.npz"
     if not path.exists():
         star_bounds(truth_of(key)).save(path)
     return StarBounds.load(path)

@@ -6,12 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.task import CharacterizationResult
-from streamchar.telescope.truth import Truth
+from streamchar.telescope.truth import Table, Truth
 from tests.science.truth.bounds import StarBounds, fraction_in_aperture, point_source_significance
-from tests.science.truth.matching import Match
+from tests.science.truth.matching import Match, Rows
+from tests.science.truth.pooling import Sample
 
 Figures = dict[str, float]
+Samples = dict[str, Sample]
 Array = NDArray[np.float64]
 
 COMPLETE_ABOVE = 75.0
@@ -24,44 +27,54 @@ CLASSIFIED_ABOVE = 50.0
 MAGNITUDE = 2500.0 / np.log(10.0)
 """Millimagnitudes of a relative change."""
 
+ISOLATED = 0.1
+"""Light of other sources, in standard deviations of the flux, below which a star is isolated: positions and fluxes are
+judged on such stars, or that light alone would use up what the mean of the pulls is allowed."""
+
 EDGE_FWHM = 4.0
 MEASURED_FWHM = 8.0
 """Distance from the edge at which a source can be found, and measured."""
 
 
 def source_figures(result: CharacterizationResult, truth: Truth, match: Match, bounds: StarBounds) -> Figures:
-    assert result.catalog is not None
-    return {
-        **_detection(result, truth, match),
-        **_clean_stars(result, truth, match, bounds),
-        **_crossed_stars(result, truth, match),
-        **_classification(result, truth, match),
-    }
+    """Counts, and the statistics of the samples in this exposure alone."""
+    figures, samples = source_findings(result, truth, match, bounds)
+    return figures | {name: sample.value for name, sample in samples.items()}
 
 
-def robust(values: Array) -> tuple[float, float]:
-    """Median and half of the central 68.3%."""
-    if len(values) < 5:
-        return np.nan, np.nan
-    low, middle, high = np.percentile(values, [15.865, 50.0, 84.135])
-    return float(middle), 0.5 * float(high - low)
+def source_findings(
+    result: CharacterizationResult, truth: Truth, match: Match, bounds: StarBounds
+) -> tuple[Figures, Samples]:
+    """Counts, and what is known of each star or source."""
+    figures: Figures = {}
+    samples: Samples = {}
+    for more, further in (
+        _detection(result, truth, match),
+        _clean_stars(result, truth, match, bounds),
+        _crossed_stars(result, truth, match),
+        _classification(result, truth, match),
+    ):
+        figures |= more
+        samples |= further
+    return figures, samples
 
 
-def _detection(result: CharacterizationResult, truth: Truth, match: Match) -> Figures:
+def _detection(result: CharacterizationResult, truth: Truth, match: Match) -> tuple[Figures, Samples]:
     catalog, table = result.catalog, truth.sources
     assert catalog is not None
     wanted = (point_source_significance(truth) > COMPLETE_ABOVE) & _inside(truth, EDGE_FWHM)
     found = match.source >= 0
     figures: Figures = {"sources": len(catalog), "objects": int(wanted.sum())}
     close = wanted & (table["streak_distance"] < 4 * truth.psf.fwhm)
-    for name, which in (("completeness", wanted), ("completeness_streaks", close)):
-        if which.any():
-            figures[name] = 100.0 * float(found[which].mean())
+    samples = {
+        name: Sample("percent", found[which])
+        for name, which in (("completeness", wanted), ("completeness_streaks", close))
+    }
     figures["objects_near_streaks"] = int(close.sum())
     if not len(catalog):
-        return figures
+        return figures, samples
     x, y = np.nan_to_num(catalog["slot_Centroid_x"]), np.nan_to_num(catalog["slot_Centroid_y"])
-    figures["purity"] = 100.0 * float(match.near.mean())
+    samples["purity"] = Sample("percent", match.near)
     false = np.flatnonzero(~match.near)
     streak = np.zeros(len(false), bool)
     for line in truth.streaks:
@@ -72,7 +85,7 @@ def _detection(result: CharacterizationResult, truth: Truth, match: Match) -> Fi
         "false_on_streaks": int(streak.sum()),
         "false_on_cosmic_rays": int(near_hit.sum()),
     }
-    return figures
+    return figures, samples
 
 
 def _inside(truth: Truth, fwhms: float) -> NDArray[np.bool_]:
@@ -93,54 +106,67 @@ def _near_hits(truth: Truth, x: Array, y: Array) -> NDArray[np.bool_]:
     return result
 
 
-def _clean_stars(result: CharacterizationResult, truth: Truth, match: Match, bounds: StarBounds) -> Figures:
+def _clean_stars(
+    result: CharacterizationResult, truth: Truth, match: Match, bounds: StarBounds
+) -> tuple[Figures, Samples]:
     catalog = result.catalog
     assert catalog is not None
     table, source = truth.sources[bounds.row], match.source[bounds.row]
     significance = table["flux"] / bounds.flux
     flagged = catalog["base_PsfFlux_flag"] | catalog["base_SdssCentroid_flag"]
-    chosen = (source >= 0) & (significance > MEASURED_ABOVE)
+    chosen = (source >= 0) & (significance > MEASURED_ABOVE) & (bounds.contamination < ISOLATED)
     figures: Figures = {"clean_stars": int(chosen.sum())}
     if not chosen.any():
-        return figures
+        return figures, {}
     figures["clean_stars_flagged_percent"] = 100.0 * float(flagged[source[chosen]].mean())
     chosen[chosen] &= ~flagged[source[chosen]]
-    table, source, significance = table[chosen], source[chosen], significance[chosen]
+    table, source, bounds = table[chosen], source[chosen], bounds.take(chosen)
+    return figures, {**_positions(catalog, table, source, bounds), **_fluxes(catalog, table, source, bounds)}
+
+
+def _positions(catalog: SourceCatalog, table: Table, source: Rows, bounds: StarBounds) -> Samples:
     offset = np.concatenate([catalog[f"slot_Centroid_{axis}"][source] - table[axis] for axis in "xy"])
-    best = np.concatenate([bounds.x[chosen], bounds.y[chosen]])
-    quoted = np.concatenate([catalog[f"slot_Centroid_{axis}Err"][source] for axis in "xy"])
-    figures["centroid_over_bound"] = robust(offset / best)[1]
-    figures["centroid_pull_mean"], figures["centroid_pull_width"] = robust(offset / quoted)
-    figures["centroid_rms_over_bound"] = float(np.sqrt(np.mean(np.clip(offset / best, -5, 5) ** 2)))
+    best = np.concatenate([bounds.x, bounds.y])
+    pull = offset / np.concatenate([catalog[f"slot_Centroid_{axis}Err"][source] for axis in "xy"])
+    return {
+        "centroid_over_bound": Sample("width", offset / best),
+        "centroid_pull_mean": Sample("median", pull),
+        "centroid_pull_width": Sample("width", pull),
+        "centroid_rms_over_bound": Sample("rms", np.clip(offset / best, -5, 5)),
+    }
+
+
+def _fluxes(catalog: SourceCatalog, table: Table, source: Rows, bounds: StarBounds) -> Samples:
     flux, error = catalog["base_PsfFlux_instFlux"][source], catalog["base_PsfFlux_instFluxErr"][source]
-    expected = table["flux"] * bounds.aperture[chosen]
     # The calibration aperture loses light; so does the smallest error.
-    floor = bounds.flux[chosen] * bounds.aperture[chosen]
-    figures["flux_pull_mean"], figures["flux_pull_width"] = robust((flux - expected) / error)
-    figures["flux_over_floor"] = robust((flux - expected * _ratio(flux, expected, significance)) / floor)[1]
-    relative = MAGNITUDE * (flux / expected - 1.0)
+    expected, floor = table["flux"] * bounds.aperture, bounds.flux * bounds.aperture
+    significance = table["flux"] / bounds.flux
+    scaled = expected * _ratio(flux, expected, significance)
+    pull, relative = (flux - expected) / error, MAGNITUDE * (flux / expected - 1.0)
+    samples = {
+        "flux_pull_mean": Sample("median", pull),
+        "flux_pull_width": Sample("width", pull),
+        "flux_over_floor": Sample("width", (flux - scaled) / floor),
+    }
     for low, high in BINS:
         which = (significance > low) & (significance < high)
-        if which.sum() >= 10:
-            name = f"{low:.0f}_{high:.0f}"
-            figures[f"flux_scatter_{name}"] = robust(relative[which])[1]
-            figures[f"flux_floor_{name}"] = MAGNITUDE * float(np.median(1.0 / significance[which]))
-            plain = bounds.plain_flux[chosen][which] / table["flux"][which]
-            figures[f"flux_plain_{name}"] = MAGNITUDE * float(np.median(plain))
+        name = f"{low:.0f}_{high:.0f}"
+        plain = bounds.plain_flux[which] / table["flux"][which]
+        samples |= {
+            f"flux_over_floor_{name}": Sample("width", ((flux - scaled) / floor)[which]),
+            f"flux_scatter_{name}": Sample("width", MAGNITUDE * (flux / scaled - 1.0)[which]),
+            f"flux_floor_{name}": Sample("median", MAGNITUDE / significance[which]),
+            f"flux_plain_{name}": Sample("median", MAGNITUDE * plain),
+            f"flux_pull_mean_{name}": Sample("median", pull[which]),
+            f"flux_pull_width_{name}": Sample("width", pull[which]),
+        }
     bright = significance > UNBIASED_ABOVE
-    if bright.sum() >= 5:
-        weight = 1 / (floor[bright] / expected[bright]) ** 2
-        error_of_mean = MAGNITUDE / np.sqrt(np.minimum(weight, 1e6).sum())
-        figures["flux_bias"] = robust(relative[bright])[0]
-        figures["flux_bias_error"] = max(
-            float(error_of_mean), 1.25 * robust(relative[bright])[1] / np.sqrt(bright.sum())
-        )
-        for name in ("base_CircularApertureFlux_12_0", "slot_CalibFlux", "base_GaussianFlux"):
-            values = catalog[f"{name}_instFlux"][source[bright]]
-            figures[f"flux_bias_{name}"] = robust(MAGNITUDE * (values / expected[bright] - 1))[0]
-        total = flux[bright] / table["flux"][bright]
-        figures["flux_bias_to_total"] = robust(MAGNITUDE * (total - 1))[0]
-    return figures
+    samples["flux_bias"] = Sample("median", relative[bright])
+    for name in ("base_CircularApertureFlux_12_0", "slot_CalibFlux", "base_GaussianFlux"):
+        values = catalog[f"{name}_instFlux"][source[bright]]
+        samples[f"flux_bias_{name}"] = Sample("median", MAGNITUDE * (values / expected[bright] - 1.0))
+    samples["flux_bias_to_total"] = Sample("median", MAGNITUDE * (flux / table["flux"] - 1.0)[bright])
+    return samples
 
 
 def _ratio(flux: Array, expected: Array, significance: Array) -> float:
@@ -149,7 +175,7 @@ def _ratio(flux: Array, expected: Array, significance: Array) -> float:
     return float(np.median(flux[bright] / expected[bright]))
 
 
-def _crossed_stars(result: CharacterizationResult, truth: Truth, match: Match) -> Figures:
+def _crossed_stars(result: CharacterizationResult, truth: Truth, match: Match) -> tuple[Figures, Samples]:
     """PSF fluxes of stars with much charge of a cosmic ray on them."""
     catalog, table = result.catalog, truth.sources
     assert catalog is not None
@@ -163,15 +189,15 @@ def _crossed_stars(result: CharacterizationResult, truth: Truth, match: Match) -
         & (match.source >= 0)
     )
     if not len(row):
-        return {}
+        return {}, {}
     hits, gain = truth.cosmic_rays, truth.scene.camera.gain
     tree = cKDTree(np.column_stack([hits.x, hits.y]))
     near = tree.query_ball_point(np.column_stack([table["x"][row], table["y"][row]]), 1.5 * truth.psf.fwhm)
     charge = np.array([hits.charge[which].sum() / gain for which in near])
     heavy = charge > 5 * table["flux"][row] / table["snr"][row]
     row, near = row[heavy], near[heavy]
-    if len(row) < 5:
-        return {}
+    if not len(row):
+        return {}, {}
     source = match.source[row]
     expected = table["flux"][row] * fraction_in_aperture(truth, table["x"][row], table["y"][row])
     flux, error = catalog["base_PsfFlux_instFlux"][source], catalog["base_PsfFlux_instFluxErr"][source]
@@ -179,18 +205,17 @@ def _crossed_stars(result: CharacterizationResult, truth: Truth, match: Match) -
     offset = np.hypot(*(catalog[f"slot_Centroid_{axis}"][source] - table[axis][row] for axis in "xy"))
     flagged = (result.exposure.mask[hits.y, hits.x] & result.exposure.bits("CR")) != 0
     masked = np.array([flagged[which].any() for which in near])
-    return {
-        "crossed_stars": len(row),
-        "crossed_flux_bias": robust(ratio)[0],
-        "crossed_flux_scatter": robust(ratio)[1],
-        "crossed_flux_rms": float(np.sqrt(np.mean(np.clip(ratio, -1000, 1000) ** 2))),
-        "crossed_flux_pull": robust(pull)[1],
-        "crossed_centroid_offset": float(np.median(offset)),
-        "crossed_found_percent": 100.0 * float(masked.mean()),
+    return {"crossed_stars": len(row)}, {
+        "crossed_flux_bias": Sample("median", ratio),
+        "crossed_flux_scatter": Sample("width", ratio),
+        "crossed_flux_rms": Sample("rms", np.clip(ratio, -1000, 1000)),
+        "crossed_flux_pull": Sample("width", pull),
+        "crossed_centroid_offset": Sample("median", offset),
+        "crossed_found_percent": Sample("percent", masked),
     }
 
 
-def _classification(result: CharacterizationResult, truth: Truth, match: Match) -> Figures:
+def _classification(result: CharacterizationResult, truth: Truth, match: Match) -> tuple[Figures, Samples]:
     catalog, table = result.catalog, truth.sources
     assert catalog is not None
     row = np.flatnonzero(
@@ -203,12 +228,11 @@ def _classification(result: CharacterizationResult, truth: Truth, match: Match) 
     star, galaxy = ~table["galaxy"][row], table["galaxy"][row]
     taken = value < 0.5
     if not star.any() or not taken.any():
-        return {}
+        return {}, {}
     alone = ~table["blended"][row]
-    return {
-        "star_purity": 100.0 * float(star[taken].mean()),
-        "star_completeness": 100.0 * float(taken[star].mean()),
-        "star_completeness_unblended": 100.0 * float(taken[star & alone].mean()),
-        "unclassified_percent": 100.0 * float(np.isnan(value).mean()),
-        "galaxies_classified": int(galaxy.sum()),
+    return {"galaxies_classified": int(galaxy.sum())}, {
+        "star_purity": Sample("percent", star[taken]),
+        "star_completeness": Sample("percent", taken[star]),
+        "star_completeness_unblended": Sample("percent", taken[star & alone]),
+        "unclassified_percent": Sample("percent", np.isnan(value)),
     }
