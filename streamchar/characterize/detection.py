@@ -28,6 +28,7 @@ from streamchar.characterize.smoothing import (
     Workspace,
     gaussian_taps,
     kernel_width,
+    not_smoothed,
     smooth_at,
     smooth_exposure,
     spread,
@@ -257,7 +258,7 @@ class DetectSources(Task[DetectionConfig]):
     def _smooth(self, exposure: Exposure, sigma: float, width: int) -> Smoothed:
         border = width // 2
         if border == 0:
-            smoothed = Smoothed(exposure.image, exposure.variance, 0)
+            smoothed = not_smoothed(exposure.image, exposure.variance)
         else:
             smoothed = smooth_exposure(exposure.image, exposure.variance, sigma, width, self._workspace)
             edge = exposure.bits("EDGE")
@@ -267,7 +268,7 @@ class DetectSources(Task[DetectionConfig]):
             return smoothed
         excluded = _under_kernel(exposure, self.config.exclude_mask_planes, border)
         image = np.where(excluded, np.float32(0), smoothed.image)
-        return Smoothed(image, smoothed.variance, border)
+        return replace(smoothed, image=image)
 
     def _threshold(self, exposure: Exposure, image: NDArray[np.float32], border: int) -> Threshold:
         kind = self.config.threshold_type

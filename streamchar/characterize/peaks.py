@@ -41,8 +41,15 @@ def find_footprints(
     positive, negative
         In the coordinates of the smoothed planes.
     """
-    variance = smoothed.variance if threshold.scaled else None
-    found = detect(smoothed.image, variance, threshold.value, include_multiplier, min_pixels, negative)
+    found = detect(
+        smoothed.image,
+        smoothed.raw_variance if threshold.scaled else None,
+        threshold.value,
+        include_multiplier,
+        min_pixels,
+        negative,
+        smoothed.variance_taps,
+    )
     above, below = (
         _with_peaks(smoothed, spans, is_pit) for spans, is_pit in zip(found, (False, True), strict=True)
     )
@@ -81,7 +88,7 @@ def flatten_peaks(
     """
     found = refresh_peaks(
         smoothed.image,
-        smoothed.variance if threshold.scaled else None,
+        smoothed.raw_variance if threshold.scaled else None,
         level,
         smoothed.border,
         threshold.value,
@@ -97,6 +104,7 @@ def flatten_peaks(
         footprints.peak_value,
         footprints.peak_start,
         max_simple,
+        smoothed.variance_taps,
     )
     return footprints.with_peaks(*found)
 
@@ -105,7 +113,7 @@ def with_significance(
     footprints: Footprints, smoothed: Smoothed, threshold: Threshold, *, negative: bool
 ) -> Footprints:
     """Fill in the peaks' significances: value over standard deviation, positive for real pits too."""
-    variance = smoothed.variance[footprints.peak_y, footprints.peak_x]
+    variance = smoothed.variance_at(footprints.peak_x, footprints.peak_y)
     significance = threshold.significance(footprints.peak_value, variance)
     return replace(footprints, peak_significance=-significance if negative else significance)
 

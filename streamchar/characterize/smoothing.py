@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from streamchar.characterize.errors import CharacterizationError
 from streamchar.kernels import smooth
+from streamchar.kernels import smooth_at as _smooth_at
 
 Plane = NDArray[np.float32]
 
@@ -26,24 +26,36 @@ class SmoothingKernelError(CharacterizationError):
 
 @dataclass(frozen=True, slots=True)
 class Smoothed:
-    """The smoothed planes, on the pixels where the whole kernel fits.
+    """The smoothed image, on the pixels where the whole kernel fits, and what its variance is made from.
+
+    The smoothed variance is wanted row by row or at few pixels: it is computed there and never as a plane.
 
     Attributes
     ----------
-    image, variance
+    image
         float32 (height - 2 border, width - 2 border). Pixel [y, x] is exposure pixel [y + border, x + border].
     border
         Pixels left out on every side.
+    raw_variance
+        The exposure's variance under the kernels: a view, wider than ``image`` by len(variance_taps) - 1 on every side.
+    variance_taps
+        The right half of the squared kernel, from its centre, float32.
     """
 
     image: Plane
-    variance: Plane
     border: int
+    raw_variance: Plane
+    variance_taps: NDArray[np.float32]
+
+    def variance_at(self, x: NDArray[np.int32], y: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Variance of single pixels of ``image``: float32 of the positions' length."""
+        half = np.int32(len(self.variance_taps) - 1)
+        return _smooth_at(self.raw_variance, self.variance_taps, x + half, y + half)
 
 
 @dataclass(slots=True)
 class Workspace:
-    """Memory for the smoothed planes, kept until it is given back.
+    """Memory for planes, kept until it is given back.
 
     The planes handed out stay valid until the next call.
     """
@@ -83,7 +95,7 @@ def smooth_exposure(
     *,
     border: int | None = None,
 ) -> Smoothed:
-    """Convolve the image with a Gaussian and the variance with its square.
+    """Convolve the image with a Gaussian; the variance is to be convolved with its square.
 
     No mask is considered. A NaN spreads to every pixel whose kernel covers it, in its own plane.
 
@@ -115,11 +127,15 @@ def smooth_exposure(
         raise SmoothingKernelError(width=columns, height=height, kernel=width, sigma=sigma)
     workspace = workspace or Workspace()
     taps = gaussian_taps(sigma, width)
-    smoothed = Smoothed(workspace.plane("image", shape), workspace.plane("variance", shape), border)
+    smoothed = workspace.plane("image", shape)
     inner = np.s_[unused : height - unused, unused : columns - unused]
-    smooth(image[inner], taps.astype(np.float32), smoothed.image)
-    smooth(variance[inner], (taps**2).astype(np.float32), smoothed.variance)
-    return smoothed
+    smooth(image[inner], taps.astype(np.float32), smoothed)
+    return Smoothed(smoothed, border, variance[inner], (taps**2).astype(np.float32))
+
+
+def not_smoothed(image: Plane, variance: Plane) -> Smoothed:
+    """The planes as they are, where smoothed ones are asked for."""
+    return Smoothed(image, 0, variance, np.ones(1, np.float32))
 
 
 def smooth_at(
@@ -136,10 +152,7 @@ def smooth_at(
     taps
         The kernel's right half, from its centre.
     """
-    kernel = np.concatenate([taps[:0:-1], taps]).astype(np.float32)
-    half = len(taps) - 1
-    windows = sliding_window_view(plane, (len(kernel), len(kernel)))[y - half, x - half]
-    return np.asarray(np.matmul(np.matmul(windows, kernel), kernel))
+    return _smooth_at(plane, taps.astype(np.float32), x, y)
 
 
 def spread(flagged: NDArray[np.bool_], border: int) -> NDArray[np.bool_]:

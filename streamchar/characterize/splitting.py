@@ -61,7 +61,7 @@ def split_by_peak(
     config = config or SplittingConfig()
     y, x0, x1, start, peak_x, peak_y, value, whole = split_footprints(
         smoothed.image,
-        smoothed.variance,
+        smoothed.raw_variance,
         smoothed.border,
         footprints.span_y,
         footprints.span_x0,
@@ -70,6 +70,7 @@ def split_by_peak(
         config.min_significance,
         config.min_prominence,
         config.min_contrast,
+        smoothed.variance_taps,
     )
     one_each = np.arange(len(start), dtype=np.int64)
     parts = footprints.with_spans(y, x0, x1, start).with_peaks(peak_x, peak_y, value, one_each)
@@ -77,5 +78,5 @@ def split_by_peak(
     row = np.clip(peak_y - smoothed.border, 0, height - 1)
     column = np.clip(peak_x - smoothed.border, 0, width - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        significance = value / np.sqrt(smoothed.variance[row, column].astype(np.float64))
+        significance = value / np.sqrt(smoothed.variance_at(column, row).astype(np.float64))
     return replace(parts, peak_significance=significance), whole

@@ -40,8 +40,15 @@ def sdss_shape_image(
     negative: bool = False,
 ) -> tuple[_F64, _F64, _F64, _F64, _F64, _F64, _I32]: ...
 def smooth(plane: _F32, taps: _F32, out: _F32) -> None: ...
+def smooth_at(plane: _F32, taps: _F32, x: _I32, y: _I32) -> _F32: ...
 def detect(
-    image: _F32, variance: _F32 | None, value: float, include: float, min_pixels: int, both: bool
+    image: _F32,
+    variance: _F32 | None,
+    value: float,
+    include: float,
+    min_pixels: int,
+    both: bool,
+    taps: _F32 | None = None,
 ) -> tuple[tuple[_I32, _I32, _I32, _I64], tuple[_I32, _I32, _I32, _I64]]: ...
 def find_peaks(
     image: _F32, y: _I32, x0: _I32, x1: _I32, start: _I64, negative: bool
@@ -64,6 +71,7 @@ def refresh_peaks(
     peak_value: _F32,
     peak_start: _I64,
     max_simple: int,
+    taps: _F32 | None = None,
 ) -> tuple[_I32, _I32, _F32, _I64]: ...
 def merge_peaks(
     peak_x: _I32, peak_y: _I32, peak_value: _F32, peak_start: _I64, owner: _I64, owners: int
@@ -206,6 +214,7 @@ def split_footprints(
     significance: float,
     prominence: float,
     contrast: float,
+    taps: _F32 | None = None,
 ) -> tuple[_I32, _I32, _I32, _I64, _I32, _I32, _F32, _I64]: ...
 def find_cosmic_rays(
     image: _F32,

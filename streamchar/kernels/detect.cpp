@@ -1,7 +1,6 @@
 // Threshold a plane and gather the pixels that pass into 8-connected footprints, run by run, without a label plane.
-#include "arrays.hpp"
-#include "runs.hpp"
 #include "results.hpp"
+#include "smooth.hpp"
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -70,15 +69,13 @@ std::int32_t find_root(std::vector<std::int32_t> &parent, std::int32_t i) {
   return i;
 }
 
-nb::tuple detect(Plane<const float> image, std::optional<Plane<const float>> variance, float value, float include, std::int64_t min_pixels,
-                 bool both) {
-  if (variance && (variance->shape(0) != image.shape(0) || variance->shape(1) != image.shape(1)))
-    throw std::invalid_argument("image and variance differ in shape");
+nb::tuple detect(Plane<const float> image, std::optional<Box> variance, float value, float include, std::int64_t min_pixels, bool both,
+                 std::optional<Vector<const float>> taps) {
+  const Convolved noise = convolved(variance, taps, image.shape(0), image.shape(1));
   Components positive, negative;
   {
     nb::gil_scoped_release release;
-    find_components(view(image), variance ? view(*variance) : View{nullptr, 0, 0, 0}, {value, include, min_pixels}, &positive,
-                    both ? &negative : nullptr);
+    find_components(view(image), noise, {value, include, min_pixels}, &positive, both ? &negative : nullptr);
   }
   return nb::make_tuple(to_tuple(positive), to_tuple(negative));
 }
@@ -144,12 +141,14 @@ Components group_runs(const std::vector<Run> &runs, const std::vector<std::int32
   return result;
 }
 
-void find_components(View image, View variance, Threshold threshold, Components *positive, Components *negative) {
+void find_components(View image, const Convolved &variance, Threshold threshold, Components *positive, Components *negative) {
   std::vector<std::uint8_t> flags(std::size_t(image.width) + sizeof(std::uint64_t), 0);
   std::vector<Run> up, down;
+  std::optional<ConvolvedRows> noise;
+  if (variance.plane.data && image.height > 0) noise.emplace(variance);
   for (std::int32_t y = 0; y < image.height; ++y) {
-    if (variance.data)
-      classify_scaled(image.row(y), variance.row(y), image.width, threshold.value, threshold.include, flags.data());
+    if (noise)
+      classify_scaled(image.row(y), noise->next(), image.width, threshold.value, threshold.include, flags.data());
     else
       classify_constant(image.row(y), image.width, threshold.value, threshold.include, flags.data());
     if (positive) append_runs(flags.data(), image.width, y, above, far_above, up);
@@ -161,10 +160,11 @@ void find_components(View image, View variance, Threshold threshold, Components 
 
 void register_detect(nb::module_ &m) {
   m.def("detect", &detect, nb::arg("image"), nb::arg("variance").none(), nb::arg("value"), nb::arg("include"), nb::arg("min_pixels"),
-        nb::arg("both"),
+        nb::arg("both"), nb::arg("taps").none() = nb::none(),
         "Footprints of the pixels with image >= t, t = value x sqrt(variance) (value alone without variance), that hold a pixel with "
         "image >= include x t and at least min_pixels pixels; then, with both, those of -image. Each is a tuple of span y, x0, x1 "
-        "(int32, inclusive) and the first span of each footprint (int64, one more than footprints).");
+        "(int32, inclusive) and the first span of each footprint (int64, one more than footprints). With taps the variance is wider than "
+        "image by len(taps) - 1 pixels on every side and convolved as by smooth.");
 }
 
 } // namespace streamchar

@@ -1,7 +1,7 @@
 // Local maxima of footprints: finding, refreshing on a flattened image, and the order of merged lists.
 #include "arrays.hpp"
 #include "results.hpp"
-#include "runs.hpp"
+#include "smooth.hpp"
 #include <algorithm>
 #include <nanobind/stl/optional.h>
 #include <optional>
@@ -60,15 +60,14 @@ bool contains(const Spans &spans, std::size_t footprint, std::int32_t x, std::in
 // The box around one footprint of image - level, and the peaks found anew in it.
 class Flattened {
 public:
-  Flattened(View image, View variance, View level, Threshold threshold, bool negative)
-      : image_(image), variance_(variance), level_(level), threshold_(threshold), negative_(negative) {}
+  Flattened(View image, const Convolved &variance, View level, Threshold threshold, bool negative)
+      : image_(image), level_(level), variance_(variance), threshold_(threshold), negative_(negative) {}
 
   // Append the peaks that lie inside the footprint, in exposure coordinates.
   void search(const Spans &spans, std::size_t footprint, std::vector<Peak> &peaks) {
     cut(spans, footprint);
     Components found;
-    const View variance{variance_.data ? variance_.row(y0_) + x0_ : nullptr, variance_.stride, box_.height, box_.width};
-    find_components(box_, variance, threshold_, negative_ ? nullptr : &found, negative_ ? &found : nullptr);
+    find_components(box_, variance_.box(x0_, y0_, box_.width, box_.height), threshold_, negative_ ? nullptr : &found, negative_ ? &found : nullptr);
     inside_.clear();
     for (std::size_t i = 0; i < found.size(); ++i)
       find_component_peaks(box_, found.y.data(), found.x0.data(), found.x1.data(), found.start[i], found.start[i + 1], negative_, inside_);
@@ -92,7 +91,8 @@ private:
     box_ = {pixels_.data(), std::size_t(width), height, width};
   }
 
-  View image_, variance_, level_, box_{};
+  View image_, level_, box_{};
+  Convolved variance_;
   Threshold threshold_;
   bool negative_;
   std::int32_t x0_ = 0, y0_ = 0;
@@ -100,13 +100,14 @@ private:
   std::vector<Peak> inside_;
 };
 
-nb::tuple refresh_peaks(Plane<const float> image, std::optional<Plane<const float>> variance, Plane<const float> level,
+nb::tuple refresh_peaks(Plane<const float> image, std::optional<Box> variance, Plane<const float> level,
                         std::int64_t border, float value, float include, std::int64_t min_pixels, bool negative, I32 y, I32 x0, I32 x1, I64 start, I32 peak_x, I32 peak_y,
-                        F32 peak_value, I64 peak_start, std::int64_t max_simple) {
+                        F32 peak_value, I64 peak_start, std::int64_t max_simple, std::optional<Vector<const float>> taps) {
   const auto wider = [&image](const Plane<const float> &plane, std::int64_t by) {
     return by >= 0 && plane.shape(0) == image.shape(0) + 2 * std::size_t(by) && plane.shape(1) == image.shape(1) + 2 * std::size_t(by);
   };
-  if (!wider(level, border) || (variance && !wider(*variance, 0))) throw std::invalid_argument("the planes differ in shape");
+  const Convolved noise = convolved(variance, taps, image.shape(0), image.shape(1));
+  if (!wider(level, border)) throw std::invalid_argument("the planes differ in shape");
   const View inner{level.data() + border * level.shape(1) + border, level.shape(1), std::int32_t(image.shape(0)),
                    std::int32_t(image.shape(1))};
   const Spans spans{y, x0, x1, start};
@@ -116,7 +117,7 @@ nb::tuple refresh_peaks(Plane<const float> image, std::optional<Plane<const floa
   std::vector<std::int64_t> new_start{0};
   {
     nb::gil_scoped_release release;
-    Flattened flattened(view(image), variance ? view(*variance) : View{nullptr, 0, 0, 0}, inner, {value, include, min_pixels}, negative);
+    Flattened flattened(view(image), noise, inner, {value, include, min_pixels}, negative);
     for (std::size_t i = 0; i < spans.size(); ++i) {
       const std::size_t before = peaks.size();
       const std::int64_t count = peak_start(i + 1) - peak_start(i);
@@ -207,11 +208,11 @@ void register_peaks(nb::module_ &m) {
         "(float32) and the first peak of each footprint (int64, one more than footprints).");
   m.def("refresh_peaks", &refresh_peaks, nb::arg("image"), nb::arg("variance").none(), nb::arg("level"), nb::arg("border"),
         nb::arg("value"), nb::arg("include"), nb::arg("min_pixels"), nb::arg("negative"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("start"),
-        nb::arg("peak_x"), nb::arg("peak_y"), nb::arg("peak_value"), nb::arg("peak_start"), nb::arg("max_simple"),
+        nb::arg("peak_x"), nb::arg("peak_y"), nb::arg("peak_value"), nb::arg("peak_start"), nb::arg("max_simple"), nb::arg("taps").none() = nb::none(),
         "Peaks found anew on image - level (level is wider than image by border pixels on every side) for every footprint with more than "
         "max_simple peaks: the footprint's bounding box is "
         "thresholded as by detect, and the peaks of what is found, as by find_peaks with the box's own ring left out, replace the old "
-        "ones where they lie inside the footprint; without any, the first old peak stays. Returns as find_peaks.");
+        "ones where they lie inside the footprint; without any, the first old peak stays. The variance may be wider and have taps, as for detect. Returns as find_peaks.");
   m.def("merge_peaks", &merge_peaks, nb::arg("peak_x"), nb::arg("peak_y"), nb::arg("peak_value"), nb::arg("peak_start"),
         nb::arg("owner"), nb::arg("owners"),
         "Order in which the peaks of footprints merged into owner[i] (int64, 0 to owners - 1) are listed: the members' lists in turn, "

@@ -43,9 +43,11 @@ struct Threshold {
   std::int64_t min_pixels;
 };
 
+struct Convolved;
+
 // Components of the pixels at or above the threshold (below minus the threshold into `negative`, unless null).
-// variance.data may be null. NaN pixels and pixels of NaN or negative variance are never in.
-void find_components(View image, View variance, Threshold threshold, Components *positive, Components *negative);
+// NaN pixels and pixels of NaN or negative variance are never in.
+void find_components(View image, const Convolved &variance, Threshold threshold, Components *positive, Components *negative);
 
 struct Peak {
   std::int32_t x, y;

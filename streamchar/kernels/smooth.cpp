@@ -1,5 +1,5 @@
 // Separable convolution of a plane with a symmetric kernel, on the pixels the whole kernel fits on.
-#include "arrays.hpp"
+#include "smooth.hpp"
 #include <algorithm>
 #include <stdexcept>
 #include <vector>
@@ -90,12 +90,9 @@ void filter_strip(const float *in, std::ptrdiff_t stride, float *out, std::size_
   }
 }
 
-// A plane or a box of one: rows of adjacent pixels.
-using Box = nb::ndarray<nb::numpy, const float, nb::ndim<2>, nb::device::cpu>;
-
 void smooth(Box plane, Vector<const float> taps, Plane<float> out) {
   if (taps.shape(0) == 0) throw std::invalid_argument("the kernel has no taps");
-  if (plane.shape(1) > 1 && plane.stride(1) != 1) throw std::invalid_argument("the pixels of a row are not adjacent");
+  const View in = view_of_box(plane);
   const std::size_t half = taps.shape(0) - 1, height = plane.shape(0), width = plane.shape(1);
   if (height < 2 * half + 1 || width < 2 * half + 1) throw std::invalid_argument("the plane is smaller than the kernel");
   if (out.shape(0) != height - 2 * half || out.shape(1) != width - 2 * half)
@@ -103,16 +100,82 @@ void smooth(Box plane, Vector<const float> taps, Plane<float> out) {
   nb::gil_scoped_release release;
   std::vector<float> ring((2 * half + 1) * strip_width);
   for (std::size_t x = 0; x < out.shape(1); x += strip_width)
-    filter_strip(plane.data() + x, plane.stride(0), out.data() + x, out.shape(1), height, std::min(strip_width, out.shape(1) - x), taps.data(),
-                 int(half), ring);
+    filter_strip(in.data + x, in.stride, out.data() + x, out.shape(1), height, std::min(strip_width, out.shape(1) - x), taps.data(), int(half),
+                 ring);
+}
+
+nb::ndarray<nb::numpy, float, nb::ndim<1>> smooth_at(Box plane, Vector<const float> taps, Vector<const std::int32_t> x,
+                                                     Vector<const std::int32_t> y) {
+  if (taps.shape(0) == 0) throw std::invalid_argument("the kernel has no taps");
+  if (x.shape(0) != y.shape(0)) throw std::invalid_argument("x and y differ in length");
+  const int half = int(taps.shape(0)) - 1;
+  const Convolved result{view_of_box(plane), taps.data(), half};
+  for (std::size_t i = 0; i < x.shape(0); ++i)
+    if (x(i) < half || y(i) < half || x(i) + half >= result.plane.width || y(i) + half >= result.plane.height)
+      throw std::invalid_argument("the kernel leaves the plane");
+  float *values = new float[x.shape(0)];
+  {
+    nb::gil_scoped_release release;
+    for (std::size_t i = 0; i < x.shape(0); ++i) values[i] = result.pixel(x(i) - half, y(i) - half);
+  }
+  return to_numpy(values, x.shape(0));
 }
 
 } // namespace
+
+View view_of_box(const Box &box) {
+  if (box.size() > 0 && box.shape(1) > 1 && box.stride(1) != 1) throw std::invalid_argument("the pixels of a row are not adjacent");
+  return {box.data(), std::size_t(box.stride(0)), std::int32_t(box.shape(0)), std::int32_t(box.shape(1))};
+}
+
+Convolved convolved(const std::optional<Box> &box, const std::optional<Vector<const float>> &taps, std::size_t height, std::size_t width) {
+  static constexpr float unit = 1.0f;
+  if (taps && taps->shape(0) == 0) throw std::invalid_argument("the kernel has no taps");
+  const int half = taps ? int(taps->shape(0)) - 1 : 0;
+  if (!box) return {{nullptr, 0, 0, 0}, &unit, 0};
+  if (box->shape(0) != height + 2 * half || box->shape(1) != width + 2 * half)
+    throw std::invalid_argument("image and variance differ in shape");
+  return {view_of_box(*box), taps ? taps->data() : &unit, half};
+}
+
+float Convolved::pixel(std::int32_t x, std::int32_t y) const {
+  const auto along_row = [this, x](std::int32_t row) {
+    const float *centre = plane.row(row) + x + half;
+    float sum = taps[0] * centre[0];
+    for (int k = 1; k <= half; ++k) sum += taps[k] * (centre[-k] + centre[k]);
+    return sum;
+  };
+  float sum = taps[0] * along_row(y + half);
+  for (int k = 1; k <= half; ++k) sum += taps[k] * (along_row(y + half - k) + along_row(y + half + k));
+  return sum;
+}
+
+ConvolvedRows::ConvolvedRows(const Convolved &source)
+    : source_(source), width_(std::max(source.plane.width - 2 * source.half, 0)), ring_((2 * source.half + 1) * width_), row_(width_),
+      rows_(2 * source.half + 1) {
+  if (source_.half > 0)
+    while (filtered_ < 2 * source_.half) filter_next();
+}
+
+void ConvolvedRows::filter_next() {
+  filter_row(source_.plane.row(filtered_), ring_.data() + (filtered_ % rows_.size()) * width_, width_, source_.taps, source_.half);
+  ++filtered_;
+}
+
+const float *ConvolvedRows::next() {
+  if (source_.half == 0 && source_.taps[0] == 1.0f) return source_.plane.row(filtered_++);
+  filter_next();
+  for (std::size_t k = 0; k < rows_.size(); ++k) rows_[k] = ring_.data() + ((filtered_ + k) % rows_.size()) * width_;
+  filter_column(rows_.data(), row_.data(), width_, source_.taps, source_.half);
+  return row_.data();
+}
 
 void register_smooth(nb::module_ &m) {
   m.def("smooth", &smooth, nb::arg("plane"), nb::arg("taps"), nb::arg("out"),
         "Convolve plane (float32 height x width, may be a slice of rows and columns) along x and y with the symmetric kernel taps[|k|], k = -h..h, h = len(taps) - 1, "
         "into out (float32, height - 2h x width - 2h). NaN spreads to every pixel whose kernel covers it.");
+  m.def("smooth_at", &smooth_at, nb::arg("plane"), nb::arg("taps"), nb::arg("x"), nb::arg("y"),
+        "What smooth gives at single pixels x, y (int32) of plane, where the whole kernel fits: float32.");
 }
 
 } // namespace streamchar

@@ -1,11 +1,12 @@
 // Split footprints into the basins of their prominent peaks: steepest ascent, then joining across the highest saddles.
 #include "arrays.hpp"
 #include "results.hpp"
-#include "runs.hpp"
+#include "smooth.hpp"
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <nanobind/stl/optional.h>
 #include <stdexcept>
 #include <vector>
 
@@ -27,7 +28,7 @@ constexpr float unknown = -1e29f, beyond = -1e30f, outside = -std::numeric_limit
 // that every pixel there leads to the nearest part of the image.
 class Surface {
 public:
-  Surface(View image, View variance, std::int32_t border) : image_(image), variance_(variance), border_(border) {}
+  Surface(View image, const Convolved &variance, std::int32_t border) : image_(image), variance_(variance), border_(border) {}
 
   // Heights of the pixels x0..x1 of a row.
   void copy(std::int32_t y, std::int32_t x0, std::int32_t x1, float *out) const {
@@ -42,13 +43,14 @@ public:
   }
 
   float noise(std::int32_t x, std::int32_t y) const {
-    return std::sqrt(variance_.row(clamp(y, variance_.height))[clamp(x, variance_.width)]);
+    return std::sqrt(variance_.pixel(clamp(x, image_.width), clamp(y, image_.height)));
   }
 
 private:
   std::int32_t clamp(std::int32_t i, std::int32_t length) const { return std::clamp(i - border_, 0, length - 1); }
 
-  View image_, variance_;
+  View image_;
+  Convolved variance_;
   std::int32_t border_;
 };
 
@@ -272,17 +274,16 @@ private:
   std::vector<std::uint64_t> order_;
 };
 
-nb::tuple split_footprints(Plane<const float> image, Plane<const float> variance, std::int64_t border, I32 y, I32 x0, I32 x1, I64 start,
-                           float significance, float prominence, float contrast) {
-  if (variance.shape(0) != image.shape(0) || variance.shape(1) != image.shape(1))
-    throw std::invalid_argument("image and variance differ in shape");
+nb::tuple split_footprints(Plane<const float> image, Box variance, std::int64_t border, I32 y, I32 x0, I32 x1, I64 start,
+                           float significance, float prominence, float contrast, std::optional<Vector<const float>> taps) {
+  const Convolved noise = convolved(variance, taps, image.shape(0), image.shape(1));
   if (image.shape(0) == 0 || image.shape(1) == 0 || border < 0 || border > INT32_MAX / 4) throw std::invalid_argument("no pixels to follow");
   const Spans spans{y, x0, x1, start};
   check_spans(spans, image.shape(0) + 2 * std::size_t(border), image.shape(1) + 2 * std::size_t(border));
   Parts parts;
   {
     nb::gil_scoped_release release;
-    Splitter splitter(Surface(view(image), view(variance), std::int32_t(border)), {significance, prominence, contrast});
+    Splitter splitter(Surface(view(image), noise, std::int32_t(border)), {significance, prominence, contrast});
     for (std::size_t i = 0; i < spans.size(); ++i) splitter.split(spans, i, parts);
   }
   std::vector<std::int32_t> peak_x, peak_y;
@@ -301,13 +302,14 @@ nb::tuple split_footprints(Plane<const float> image, Plane<const float> variance
 
 void register_split(nb::module_ &m) {
   m.def("split_footprints", &split_footprints, nb::arg("image"), nb::arg("variance"), nb::arg("border"), nb::arg("y"), nb::arg("x0"),
-        nb::arg("x1"), nb::arg("start"), nb::arg("significance"), nb::arg("prominence"), nb::arg("contrast"),
+        nb::arg("x1"), nb::arg("start"), nb::arg("significance"), nb::arg("prominence"), nb::arg("contrast"), nb::arg("taps").none() = nb::none(),
         "Split footprints on an exposure that is wider than image by border pixels on every side. Every pixel belongs to the summit that "
         "steepest ascent inside the footprint leads to (8 neighbours). With s the height of the highest saddle to a greater summit and "
         "n = sqrt(variance) at its pixel, a summit v stands alone when v >= significance x n, v - s >= prominence x n and "
         "v - s >= contrast x max(s, 0); its pixels else go to the summit they touch at s. The greatest summit of a footprint always stands "
         "alone. Returns span y, x0, x1 (int32) and the first span of each part (int64), the summit's x, y (int32) and value (float32) of each "
-        "part, greatest first in each footprint, and the footprint it is a part of (int64).");
+        "part, greatest first in each footprint, and the footprint it is a part of (int64). The variance may be wider and have taps, as for "
+        "detect.");
 }
 
 } // namespace streamchar

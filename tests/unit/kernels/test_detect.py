@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from streamchar.kernels import detect
+from streamchar.kernels import detect, smooth
 
 
 def label_pixel_by_pixel(inside):
@@ -125,6 +125,26 @@ def test_only_the_asked_polarity():
     positive, negative = detect(image, None, 5.0, 1.0, 1, False)
     assert as_lists(positive) == [[(0, 0, 0)]]
     assert as_lists(negative) == []
+
+
+@pytest.mark.parametrize("half", [0, 1, 5, 13])
+def test_with_taps_the_variance_is_smoothed_under_way(half):
+    rng = np.random.default_rng(half)
+    image = rng.normal(0, 1, (31, 1100)).astype(np.float32)
+    wide = rng.uniform(0.2, 2, (31 + 2 * half + 4, 1100 + 2 * half + 6)).astype(np.float32)
+    wide[5, 7] = np.nan
+    box = wide[2:-2, 3:-3]
+    taps = (0.8 ** np.arange(half + 1) / 3).astype(np.float32)
+    plane = np.empty_like(image)
+    smooth(box, taps, plane)
+    for found, expected in zip(
+        detect(image, box, 1.5, 1.2, 1, True, taps), detect(image, plane, 1.5, 1.2, 1, True), strict=True
+    ):
+        assert as_lists(found) == as_lists(expected)
+    with pytest.raises(ValueError, match="differ in shape"):
+        detect(image, box[1:], 1.5, 1.2, 1, True, taps)
+    with pytest.raises(ValueError, match="no taps"):
+        detect(image, image, 1.5, 1.2, 1, True, taps[:0])
 
 
 def test_refuses_planes_of_different_shape():

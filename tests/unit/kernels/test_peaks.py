@@ -126,6 +126,9 @@ def test_refreshing_uses_the_variance_of_the_box():
     fresh = refresh_peaks(image, variance, level, 0, 5.0, 1.0, 1, False, *found, *old, 1)
     # The box is one row high, so its ring is everything: each part has its brightest pixel.
     assert as_lists(fresh) == [[(3, 3, 7.5), (7, 3, 7.5)]]
+    wide, centre_only = np.pad(variance, 2, constant_values=9.0), np.array([1, 0, 0], np.float32)
+    again = refresh_peaks(image, wide, level, 0, 5.0, 1.0, 1, False, *found, *old, 1, centre_only)
+    assert as_lists(again) == as_lists(fresh)
 
 
 @given(

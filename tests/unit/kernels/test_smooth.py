@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from streamchar.kernels import smooth
+from streamchar.kernels import smooth, smooth_at
 
 
 def twin(plane, taps):
@@ -86,3 +86,25 @@ def test_refuses_shapes_that_do_not_fit(shape, out):
 def test_refuses_an_empty_kernel():
     with pytest.raises(ValueError, match="no taps"):
         smooth(np.zeros((3, 3), np.float32), np.zeros(0, np.float32), np.zeros((3, 3), np.float32))
+
+
+@pytest.mark.parametrize("half", [0, 1, 6, 14])
+def test_single_pixels_equal_those_of_the_plane(half):
+    plane = np.random.default_rng(half).normal(0, 9, (2 * half + 9, 2 * half + 12)).astype(np.float32)
+    plane[half, half + 2] = np.nan
+    inside = smoothed(plane, gaussian(half))
+    y, x = (index.ravel().astype(np.int32) for index in np.indices(inside.shape))
+    found = smooth_at(plane, gaussian(half), x + np.int32(half), y + np.int32(half))
+    np.testing.assert_array_equal(found, inside.ravel())
+    assert len(smooth_at(plane, gaussian(half), x[:0], y[:0])) == 0
+
+
+def test_refuses_pixels_near_the_border():
+    plane = np.zeros((9, 9), np.float32)
+    for x, y in ((1, 4), (4, 1), (7, 4), (4, 7), (-1, 4)):
+        with pytest.raises(ValueError, match="leaves the plane"):
+            smooth_at(plane, gaussian(2), np.array([x], np.int32), np.array([y], np.int32))
+    with pytest.raises(ValueError, match="differ in length"):
+        smooth_at(plane, gaussian(2), np.zeros(2, np.int32), np.zeros(1, np.int32))
+    with pytest.raises(ValueError, match="no taps"):
+        smooth_at(plane, gaussian(2)[:0], np.zeros(0, np.int32), np.zeros(0, np.int32))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from streamchar.kernels import detect, split_footprints
+from streamchar.kernels import detect, smooth, split_footprints
 
 EIGHT = np.ones((3, 3))
 
@@ -117,6 +117,21 @@ def test_a_summit_that_does_not_stand_out_joins_the_basin_at_its_highest_saddle(
     assert peak_x.tolist() == [0, 7]
     assert value.tolist() == [9, 7]
     assert (start.tolist(), origin.tolist(), y.tolist()) == ([0, 1, 2], [0, 0], [0, 0])
+
+
+def test_with_taps_the_variance_is_smoothed_at_the_summits():
+    rng = np.random.default_rng(4)
+    image = rng.normal(0, 1, (40, 50)).astype(np.float32)
+    wide = rng.uniform(0.1, 4, (46, 56)).astype(np.float32)
+    taps = np.array([0.5, 0.3, 0.1, 0.05], np.float32)
+    plane = np.empty_like(image)
+    smooth(wide, taps, plane)
+    spans = detect(np.ones((40, 50), np.float32), None, 0.5, 1.0, 1, False)[0]
+    expected = split_footprints(image, plane, 0, *spans, 1.0, 0.5, 0.0)
+    found = split_footprints(image, wide, 0, *spans, 1.0, 0.5, 0.0, taps)
+    assert len(expected[3]) > 10
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_plateau_is_one_summit():

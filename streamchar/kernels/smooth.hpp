@@ -1,0 +1,51 @@
+// A plane convolved with a symmetric separable kernel where it is wanted, without a plane that holds the result.
+#pragma once
+#include "arrays.hpp"
+#include "runs.hpp"
+#include <optional>
+#include <vector>
+
+namespace streamchar {
+
+// A plane or a box of one: rows of adjacent pixels.
+using Box = nb::ndarray<nb::numpy, const float, nb::ndim<2>, nb::device::cpu>;
+
+// Refuse a box whose pixels are not adjacent in a row.
+View view_of_box(const Box &box);
+
+// What is convolved, and the right half of the kernel: taps[0] to taps[half]. plane.data may be null: nothing.
+struct Convolved {
+  View plane;
+  const float *taps;
+  int half;
+
+  // The part under the kernels of a box of the result.
+  Convolved box(std::int32_t x0, std::int32_t y0, std::int32_t width, std::int32_t height) const {
+    return {{plane.data ? plane.row(y0) + x0 : nullptr, plane.stride, height + 2 * half, width + 2 * half}, taps, half};
+  }
+  // A single pixel of the result, equal to that of the row or the plane.
+  float pixel(std::int32_t x, std::int32_t y) const;
+};
+
+// A kernel's argument: the box, or nothing, for a result of height x width; without taps it is taken as it is.
+// Throws std::invalid_argument when the shapes do not fit.
+Convolved convolved(const std::optional<Box> &box, const std::optional<Vector<const float>> &taps, std::size_t height, std::size_t width);
+
+// The rows of the result, one after the other.
+class ConvolvedRows {
+public:
+  explicit ConvolvedRows(const Convolved &source);
+  // The next row, valid until the one after it.
+  const float *next();
+
+private:
+  void filter_next();
+
+  Convolved source_;
+  std::size_t width_;
+  std::int32_t filtered_ = 0;
+  std::vector<float> ring_, row_;
+  std::vector<const float *> rows_;
+};
+
+} // namespace streamchar
