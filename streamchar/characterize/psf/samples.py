@@ -100,6 +100,7 @@ def cut_samples(
     size: int,
     flux: Array,
     bad_planes: tuple[str, ...],
+    circular: bool = True,
 ) -> Samples:
     """Cut the stamps of stars, mask their neighbours and estimate their noise.
 
@@ -116,6 +117,8 @@ def cut_samples(
         Width of the stamps, odd.
     flux
         float64: flux of each of these stars.
+    circular
+        Leave out the corners of the stamps, so that they reach equally far in every direction.
     """
     x, y = catalog["slot_Centroid_x"][index], catalog["slot_Centroid_y"][index]
     with np.errstate(invalid="ignore"):
@@ -134,9 +137,9 @@ def cut_samples(
     with np.errstate(invalid="ignore"):
         usable = np.isfinite(image) & np.isfinite(variance) & (variance > 0) & ((mask & bad) == 0)
     usable &= ~(foreign | neighbour_pixels(detected & ~foreign))
-    # The same circle for every direction: the corners would favour the diagonals.
-    offset = np.arange(size) - size // 2
-    usable &= np.hypot(offset[:, None], offset) <= 0.5 * size
+    if circular:
+        offset = np.arange(size) - size // 2
+        usable &= np.hypot(offset[:, None], offset) <= 0.5 * size
     pixels = np.where(usable, image, 0.0).astype(np.float64)
     sky, slope = variance_line(pixels, np.where(usable, variance, 0.0), usable)
     kept = np.isfinite(sky)
