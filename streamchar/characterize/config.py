@@ -81,7 +81,10 @@ REFERENCE_PRESET: Tree = {
     "measure_for_psf_only": False,
     "require_cr_for_psf": True,
     "do_subtract_streaks": False,
-    "deblend": {"max_footprint_area": 10000, "median_smooth_template": True, "max_template_radius": 1000},
+    "deblend": {
+        "max_footprint_area": 10000,
+        "baseline": {"median_smooth_template": True, "max_template_radius": 1000},
+    },
     "repair": {
         "cosmicray": {
             "min_dn": 150.0,

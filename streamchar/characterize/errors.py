@@ -47,6 +47,13 @@ class TooManyCosmicRaysError(CharacterizationError):
     template = "{count} cosmic-ray pixels exceed the limit of {limit} (repair.cosmicray.n_cr_pixel_max)"
 
 
+class DeblendingError(CharacterizationError):
+    """Blended footprints cannot be divided."""
+
+    code = "deblending"
+    template = "{footprints} blended footprints of {pixels} pixels together cannot be divided: {detail}"
+
+
 class PsfWidthError(CharacterizationError):
     """The PSF has no usable width."""
 

@@ -18,6 +18,7 @@ from streamchar.kernels._kernels import (
     ellipse_pixels,
     find_cosmic_rays,
     find_peaks,
+    fit_point_sources,
     footprint_bits,
     footprints_contain,
     gaussian_flux,
@@ -54,6 +55,7 @@ from streamchar.kernels._kernels import (
     split_bytes,
     split_footprints,
     subdivide_chains,
+    symmetric_templates,
     window_bits,
 )
 
@@ -72,6 +74,7 @@ __all__ = [
     "ellipse_pixels",
     "find_cosmic_rays",
     "find_peaks",
+    "fit_point_sources",
     "footprint_bits",
     "footprints_contain",
     "gaussian_flux",
@@ -108,5 +111,6 @@ __all__ = [
     "split_bytes",
     "split_footprints",
     "subdivide_chains",
+    "symmetric_templates",
     "window_bits",
 ]

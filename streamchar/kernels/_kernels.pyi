@@ -261,8 +261,11 @@ def group_quartiles(values: _F32, group: _I32, groups: int) -> tuple[_F64, _I64]
 def link_chains(edges: NDArray[np.uint8], shortest: int) -> tuple[_I32, _I32, _I64]: ...
 def subdivide_chains(x: _I32, y: _I32, start: _I64, smallest: int, deviation: float) -> tuple[_I64, _I64]: ...
 def hough_votes(kernels: _F64, scale: float, delta: float, thetas: int, rhos: int) -> _I32: ...
-def apportion(
+def symmetric_templates(
     image: _F32,
+    variance: _F32,
+    mask: _I32,
+    edge_bits: int,
     y: _I32,
     x0: _I32,
     x1: _I32,
@@ -270,8 +273,54 @@ def apportion(
     peak_x: _I32,
     peak_y: _I32,
     peak_start: _I64,
+    wanted: _Bool,
     smooth: bool,
     reach: int,
-) -> tuple[_I32, _I32, _I32, _I64, _F32]: ...
+    edge: int,
+    profile: _F64,
+    edge_significance: float,
+) -> tuple[_F32, _I64, _I32, _I32]: ...
+def fit_point_sources(
+    image: _F32,
+    variance: _F32,
+    mask: _I32,
+    bad: int,
+    y: _I32,
+    x0: _I32,
+    x1: _I32,
+    start: _I64,
+    peak_start: _I64,
+    wanted: _Bool,
+    x: _F64,
+    y_centre: _F64,
+    own: _F64,
+    own_x0: _I64,
+    own_y0: _I64,
+    others: _F64,
+    others_x0: _I64,
+    others_y0: _I64,
+    inner: float,
+    outer: float,
+    shift: bool,
+) -> _F64: ...
+def apportion(
+    height: int,
+    width: int,
+    y: _I32,
+    x0: _I32,
+    x1: _I32,
+    start: _I64,
+    peak_x: _I32,
+    peak_y: _I32,
+    peak_start: _I64,
+    values: _F32,
+    value_start: _I64,
+    boxes: _I32,
+    point_source: _Bool,
+    stray: int,
+    to_point_sources: int,
+    least: float,
+    reach: int,
+) -> tuple[_I32, _I32, _I32, _I64, _F32, _U8]: ...
 def split_bytes(elements: _U8) -> tuple[bytes, bytes]: ...
 def join_bytes(low: _U8, high: _U8, out: _U8) -> None: ...

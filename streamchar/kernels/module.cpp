@@ -3,11 +3,11 @@
 
 namespace streamchar {
 void register_apertures(nb::module_ &m);
+void register_apportion(nb::module_ &m);
 void register_bin_statistics(nb::module_ &m);
 void register_blend_sums(nb::module_ &m);
 void register_byte_planes(nb::module_ &m);
 void register_centroid(nb::module_ &m);
-void register_deblend(nb::module_ &m);
 void register_detect(nb::module_ &m);
 void register_ellipse_pixels(nb::module_ &m);
 void register_footprint_bits(nb::module_ &m);
@@ -21,6 +21,7 @@ void register_hsm_moments(nb::module_ &m);
 void register_lanczos(nb::module_ &m);
 void register_line_sums(nb::module_ &m);
 void register_peaks(nb::module_ &m);
+void register_point_sources(nb::module_ &m);
 void register_psf_fit(nb::module_ &m);
 void register_psf_flux(nb::module_ &m);
 void register_psf_model(nb::module_ &m);
@@ -31,17 +32,18 @@ void register_sinc_apertures(nb::module_ &m);
 void register_smooth(nb::module_ &m);
 void register_spans(nb::module_ &m);
 void register_split(nb::module_ &m);
+void register_symmetric_templates(nb::module_ &m);
 void register_cosmic_rays(nb::module_ &m);
 } // namespace streamchar
 
 NB_MODULE(_kernels, m) {
   m.doc() = "Compiled loops of streamchar: arrays in, arrays out, no policy.";
   streamchar::register_apertures(m);
+  streamchar::register_apportion(m);
   streamchar::register_bin_statistics(m);
   streamchar::register_blend_sums(m);
   streamchar::register_byte_planes(m);
   streamchar::register_centroid(m);
-  streamchar::register_deblend(m);
   streamchar::register_detect(m);
   streamchar::register_ellipse_pixels(m);
   streamchar::register_footprint_bits(m);
@@ -55,6 +57,7 @@ NB_MODULE(_kernels, m) {
   streamchar::register_lanczos(m);
   streamchar::register_line_sums(m);
   streamchar::register_peaks(m);
+  streamchar::register_point_sources(m);
   streamchar::register_psf_fit(m);
   streamchar::register_psf_flux(m);
   streamchar::register_psf_model(m);
@@ -65,5 +68,6 @@ NB_MODULE(_kernels, m) {
   streamchar::register_smooth(m);
   streamchar::register_spans(m);
   streamchar::register_split(m);
+  streamchar::register_symmetric_templates(m);
   streamchar::register_cosmic_rays(m);
 }

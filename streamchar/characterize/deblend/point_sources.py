@@ -1,0 +1,196 @@
+"""Which peaks of a blend are point sources (reference: deblend-and-streaks.md section 1.2 step 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from streamchar.characterize.errors import MissingPsfError
+from streamchar.characterize.footprints import Footprints
+from streamchar.characterize.measurement.psf_fit import present_bits
+from streamchar.configuration import Configuration
+from streamchar.image import Exposure, Psf, PsfStamps
+from streamchar.kernels import fit_point_sources
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
+"""Of a Gaussian, in standard deviations."""
+INNER, OUTER = 1.0, 1.5
+"""Radii of the fitted disk in FWHM, rounded up to pixels: full weight up to the first, none from the second on."""
+MAX_SHIFT = 1.0
+"""Pixels along an axis; the fit is linear in the shift, and another pixel would have been the peak."""
+AMPLITUDE, CHI2, FREEDOM, SHIFT_X, SHIFT_Y = range(5)
+"""Columns of the kernel."""
+
+
+class PointSourceConfig(Configuration):
+    """When the template of a peak is the PSF."""
+
+    psf_chisq1: float = Field(default=1.5, ge=0)
+    """Largest chi-squared per degree of freedom of the PSF at the peak; 0 for never."""
+    psf_chisq2: float = Field(default=1.5, ge=0)
+    """Largest chi-squared per degree of freedom of the PSF that may move; 0 for never."""
+    psf_chisq2b: float = Field(default=1.5, ge=0)
+    """Largest chi-squared per degree of freedom of the PSF drawn anew where it moved to."""
+    tiny_footprint_size: int = Field(default=2, ge=2)
+    """Peaks with a narrower box of pixels to fit are not tested."""
+    mask_planes: tuple[str, ...] = ("SAT", "INTRP", "NO_DATA")
+    """Pixels with one of these planes are left out of the fits."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any peak can become a point source."""
+        return self.psf_chisq1 > 0 or self.psf_chisq2 > 0
+
+
+@dataclass(frozen=True, slots=True)
+class PointSources:
+    """Fits of n peaks as point sources.
+
+    Attributes
+    ----------
+    good
+        bool (n): the peak is one.
+    x, y, flux
+        float64 (n): position in pixels and flux in image units; NaN where it is not.
+    stamps
+        The PSF there, unit flux, for the good ones one after the other.
+    """
+
+    good: Flags
+    x: Array
+    y: Array
+    flux: Array
+    stamps: PsfStamps
+
+
+def psf_of(exposure: Exposure) -> Psf:
+    """Return the exposure's PSF.
+
+    Raises
+    ------
+    MissingPsfError
+        When it has none.
+    """
+    if exposure.psf is None:
+        raise MissingPsfError
+    return exposure.psf
+
+
+def find_point_sources(exposure: Exposure, blends: Footprints, config: PointSourceConfig) -> PointSources:
+    """Fit the PSF to every peak, with the PSFs of the other peaks of its footprint and a sky that slopes.
+
+    A peak is a point source when the PSF fits at the peak's pixel; or when it fits after a shift to first order, and again
+    when drawn there. Of two that fit the better one is taken.
+
+    Parameters
+    ----------
+    exposure
+        With a PSF.
+    blends
+        Footprints and their peaks.
+    config
+        Limits of chi-squared.
+
+    Raises
+    ------
+    MissingPsfError
+        When the exposure has no PSF.
+    """
+    psf = psf_of(exposure)
+    peaks = np.stack([blends.peak_x, blends.peak_y]).astype(np.float64)
+    if not len(blends.peak_x) or not config.is_on:
+        return _nowhere(peaks.shape[1], psf)
+    at_peaks = _draw(psf, peaks)
+    wanted = _is_wide_enough(blends, psf, config.tiny_footprint_size)
+    here = _fit(exposure, blends, config, wanted, peaks, at_peaks, at_peaks)
+    moving = _fit(exposure, blends, config, wanted, peaks, at_peaks, at_peaks, shift=True)
+    shift = moving[:, [SHIFT_X, SHIFT_Y]].T
+    movable = (_reduced(moving) < config.psf_chisq2) & (np.abs(shift) < MAX_SHIFT).all(axis=0)
+    places = peaks + np.where(movable, shift, 0.0)
+    at_places = _draw(psf, places)
+    there = _fit(exposure, blends, config, movable, places, at_places, at_peaks)
+    first = (_reduced(here) < config.psf_chisq1) & (here[:, AMPLITUDE] > 0)
+    second = (_reduced(there) < config.psf_chisq2b) & (there[:, AMPLITUDE] > 0)
+    second &= ~first | (_reduced(there) < _reduced(here))
+    good = first | second
+    x, y = np.where(good, np.where(second, places, peaks), np.nan)
+    flux = np.where(good, np.where(second, there[:, AMPLITUDE], here[:, AMPLITUDE]), np.nan)
+    chosen = [np.where(second, b, a) for a, b in ((at_peaks.x0, at_places.x0), (at_peaks.y0, at_places.y0))]
+    images = np.where(second[good, None, None], at_places.images[good], at_peaks.images[good])
+    return PointSources(good, x, y, flux, PsfStamps(images, *(corner[good] for corner in chosen)))
+
+
+def _nowhere(n: int, psf: Psf) -> PointSources:
+    unknown, none = np.full(n, np.nan), np.zeros(0, np.int64)
+    stamps = PsfStamps(np.zeros((0, *psf.size)), none, none)
+    return PointSources(np.zeros(n, np.bool_), unknown, unknown, unknown, stamps)
+
+
+def _draw(psf: Psf, places: Array) -> PsfStamps:
+    stamps = psf.images(*places)
+    images = np.ascontiguousarray(stamps.images, np.float64)
+    return PsfStamps(images, stamps.x0.astype(np.int64), stamps.y0.astype(np.int64))
+
+
+def _radii(psf: Psf) -> tuple[int, int]:
+    fwhm = FWHM * float(psf.shapes(*psf.average_position).determinant_radius[0])
+    return ceil(INNER * fwhm), ceil(OUTER * fwhm)
+
+
+def _is_wide_enough(blends: Footprints, psf: Psf, smallest: int) -> Flags:
+    """Whether the part of the fitted disk's box within the footprint's box is as wide and high as that."""
+    outer = _radii(psf)[1]
+    x0, y0, x1, y1 = np.repeat(blends.boxes, blends.peak_count, axis=0).T
+    width = np.minimum(x1, blends.peak_x + outer) - np.maximum(x0, blends.peak_x - outer) + 1
+    height = np.minimum(y1, blends.peak_y + outer) - np.maximum(y0, blends.peak_y - outer) + 1
+    return np.asarray((width >= smallest) & (height >= smallest))
+
+
+def _fit(
+    exposure: Exposure,
+    blends: Footprints,
+    config: PointSourceConfig,
+    wanted: Flags,
+    places: Array,
+    own: PsfStamps,
+    others: PsfStamps,
+    *,
+    shift: bool = False,
+) -> Array:
+    inner, outer = _radii(psf_of(exposure))
+    return fit_point_sources(
+        exposure.image,
+        exposure.variance,
+        exposure.mask,
+        present_bits(exposure, config.mask_planes),
+        blends.span_y,
+        blends.span_x0,
+        blends.span_x1,
+        blends.span_start,
+        blends.peak_start,
+        wanted,
+        places[0],
+        places[1],
+        own.images,
+        own.x0,
+        own.y0,
+        others.images,
+        others.x0,
+        others.y0,
+        inner,
+        outer,
+        shift,
+    )
+
+
+def _reduced(fits: Array) -> Array:
+    """Chi-squared per degree of freedom, infinite where there was no fit."""
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(fits[:, CHI2] / fits[:, FREEDOM], nan=np.inf)

@@ -1,0 +1,164 @@
+"""The deblending task: which footprints are divided, by what, and what becomes of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from streamchar.characterize.base import Task
+from streamchar.characterize.deblend.assembly import offsets, select
+from streamchar.characterize.deblend.baseline import BaselineConfig
+from streamchar.characterize.deblend.deblenders import DEBLENDERS
+from streamchar.characterize.deblend.limits import too_big, too_masked
+from streamchar.characterize.deblend.multi_threshold import MultiThresholdConfig
+from streamchar.characterize.deblend.result import Children, Deblending
+from streamchar.characterize.footprints import Footprints
+from streamchar.configuration import Configuration
+from streamchar.image import Exposure
+
+Numbers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+class SourceDeblendConfig(Configuration):
+    """Settings of :class:`SourceDeblend`."""
+
+    name: Literal["baseline", "sep"] = "baseline"
+    """Deblender: the reference's, which shares pixels in proportion to templates; or sep's thresholds, which give each to one source."""
+    baseline: BaselineConfig = BaselineConfig()
+    """Settings of the reference's deblender."""
+    sep: MultiThresholdConfig = MultiThresholdConfig()
+    """Settings of sep's."""
+    max_number_of_peaks: int = Field(default=0, ge=0)
+    """Brightest peaks of a footprint that the baseline deblender takes; 0 takes all."""
+    max_footprint_area: int = Field(default=0, ge=0)
+    """Footprints of more pixels are left alone; 0 for no limit (the reference: 10000)."""
+    max_footprint_size: int = Field(default=0, ge=0)
+    """Footprints longer than this along an axis are left alone; 0 for no limit."""
+    min_footprint_axis_ratio: float = Field(default=0.0, ge=0, le=1)
+    """Footprints of a smaller ratio of minor to major axis are left alone."""
+    not_deblended_mask: str = "NOT_DEBLENDED"
+    """Plane set on footprints that are left alone, added when the exposure does not have it; empty for none."""
+    mask_limits: Mapping[str, float] = {"NO_DATA": 0.25}
+    """Largest fraction of a footprint's pixels with a plane."""
+
+
+class SourceDeblend(Task[SourceDeblendConfig]):
+    """Divide footprints with several peaks into children."""
+
+    config_class = SourceDeblendConfig
+    default_name = "deblend"
+
+    def run(self, exposure: Exposure, footprints: Footprints, parts: Footprints | None = None) -> Deblending:
+        """Deblend footprints.
+
+        Parameters
+        ----------
+        exposure
+            Image in which the footprints were detected, with a PSF. Only the plane of footprints left alone is changed, in its mask.
+        footprints
+            Without shares.
+        parts
+            The footprints as :func:`~streamchar.characterize.splitting.split_by_peak` cuts them, or some of those parts in
+            their order. When given, the parts' peaks make the children of the baseline deblender, footprints that are left
+            alone become their parts, and those without any part are left out.
+
+        Returns
+        -------
+        Deblending
+            Empty for no footprint.
+
+        Raises
+        ------
+        MissingPsfError
+            When footprints are to be divided by the baseline deblender and the exposure has no PSF.
+        DeblendingError
+            When sep cannot divide them.
+        """
+        with self.timer("run"):
+            base = footprints if parts is None else parts
+            origin, deblender = _origin(footprints, base), DEBLENDERS[self.config.name]
+            peaks = np.bincount(origin, base.peak_count, len(footprints)).astype(np.int64)
+            if deblender.finds_sources:
+                peaks = np.where(peaks > 0, footprints.peak_count, 0)
+            blended = np.flatnonzero(peaks > 1)
+            big, masked = self._left_alone(exposure, footprints, blended)
+            divided = blended[~(big | masked)[blended]]
+            blends = select(footprints, divided)
+            too_many = np.zeros(len(footprints), np.bool_)
+            if not deblender.finds_sources:
+                own = np.isin(origin, divided)
+                blends = _with_peaks(blends, base.take(own), peaks[divided])
+                if self.config.max_number_of_peaks:
+                    too_many[divided] = peaks[divided] > self.config.max_number_of_peaks
+                    blends = _with_brightest(blends, self.config.max_number_of_peaks)
+            found = deblender.divide(exposure, blends, self.config)
+            self.record("parents", len(divided))
+            self.record("children", len(found))
+            self.record("skipped", len(blended) - len(divided))
+            children = _joined(base, origin, divided, found)
+            parent = children.parent
+            return Deblending(children, peaks[parent], big[parent], masked[parent], too_many[parent])
+
+    def _left_alone(
+        self, exposure: Exposure, footprints: Footprints, blended: Numbers
+    ) -> tuple[Flags, Flags]:
+        """Which of the blended footprints are too big, and which others are masked too much; they get their mask plane."""
+        config, blends = self.config, select(footprints, blended)
+        big, masked = np.zeros((2, len(footprints)), np.bool_)
+        big[blended] = too_big(
+            blends,
+            area=config.max_footprint_area,
+            size=config.max_footprint_size,
+            axis_ratio=config.min_footprint_axis_ratio,
+        )
+        masked[blended] = too_masked(exposure, blends, config.mask_limits) & ~big[blended]
+        if config.not_deblended_mask:
+            exposure.planes = exposure.planes.including(config.not_deblended_mask)
+            exposure.clear_planes(config.not_deblended_mask)
+            bits = exposure.bits(config.not_deblended_mask)
+            footprints.take(big | masked).set_bits(exposure.mask, bits)
+        return big, masked
+
+
+def _with_peaks(blends: Footprints, parts: Footprints, count: Numbers) -> Footprints:
+    """The footprints with the peaks of their parts, so many each."""
+    return blends.with_peaks(
+        parts.peak_x, parts.peak_y, parts.peak_value, offsets(count), parts.peak_significance
+    )
+
+
+def _with_brightest(blends: Footprints, most: int) -> Footprints:
+    """The footprints with no more peaks than that."""
+    owner = np.repeat(np.arange(len(blends)), blends.peak_count)
+    order = np.lexsort((-blends.peak_value, owner))
+    kept = np.sort(order[np.arange(len(order)) - blends.peak_start[owner] < most])
+    return blends.with_peaks(
+        blends.peak_x[kept],
+        blends.peak_y[kept],
+        blends.peak_value[kept],
+        offsets(np.minimum(blends.peak_count, most)),
+        blends.peak_significance[kept],
+    )
+
+
+def _joined(base: Footprints, origin: Numbers, divided: Numbers, found: Children) -> Children:
+    """The children of the divided footprints among the others, in the order of the footprints."""
+    kept = ~np.isin(origin, divided)
+    others = Children.plain(base.take(kept), origin[kept])
+    both = Children.of([others, replace(found, parent=divided[found.parent])])
+    return both.take(np.argsort(both.parent, kind="stable"))
+
+
+def _origin(footprints: Footprints, base: Footprints) -> Numbers:
+    """The footprint that each of its parts lies in; footprints do not overlap."""
+    key = footprints.span_y.astype(np.int64) * footprints.shape[1] + footprints.span_x0
+    order = np.argsort(key)
+    first = base.span_start[:-1]
+    place = base.span_y[first].astype(np.int64) * footprints.shape[1] + base.span_x0[first]
+    return footprints.span_footprint[order[np.searchsorted(key[order], place, side="right") - 1]]
