@@ -7,6 +7,7 @@ four pixels has such a core, too. It is betrayed by the light that a star would 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,16 +103,17 @@ def find_spots(
         Pixels (y * width + x, ascending) of each spot; they do not touch excluded pixels.
     """
     y, x, data, weight = _peaks(image, mask, variance, level, excluded, limits.height)
+    if not len(y):
+        return []
     height, width = image.shape
     part = (y * PARTS // height) * PARTS + x * PARTS // width
     spots, long_spots = _spots(ROUND_WIDTHS), _spots(LONG_WIDTHS)
     chosen = np.zeros(len(y), np.bool_)
-    for number in np.unique(part):
+    numbers = np.unique(part)
+    row, column = np.divmod(numbers, PARTS)
+    centre_x, centre_y = (column + 0.5) * width / PARTS - 0.5, (row + 0.5) * height / PARTS - 0.5
+    for number, stars in zip(numbers, _stars(psf, centre_x, centre_y, limits.width), strict=True):
         inside = part == number
-        row, column = divmod(int(number), PARTS)
-        stars = _stars(
-            psf, (column + 0.5) * width / PARTS - 0.5, (row + 0.5) * height / PARTS - 0.5, limits.width
-        )
         compact = inside.copy()
         # Bright stars need no comparison: their light is spread as the PSF says.
         compact[inside] = _surroundings(data[inside]) < _surroundings(stars[: len(PLACES) ** 2]).min()
@@ -158,20 +160,23 @@ def _peaks(
     return y[good], x[good], data[good], 1.0 / spread[good]
 
 
-def _stars(psf: Psf, x: float, y: float, width: float) -> Array:
-    """Images of stars in all places of a pixel, as sharp as the PSF and sharper: (models, pixels)."""
-    column, row = round(x), round(y)
-    dx, dy = (axis.ravel() for axis in np.meshgrid(PLACES, PLACES))
+def _stars(psf: Psf, x: Array, y: Array, width: float) -> Array:
+    """Images of stars near n positions, in all places of a pixel, as sharp as the PSF and sharper: (n, models, pixels)."""
+    count = len(PLACES) ** 2
+    column, row = (np.repeat(np.rint(centre), count) for centre in (x, y))
+    dx, dy = (np.tile(axis.ravel(), len(x)) for axis in np.meshgrid(PLACES, PLACES))
     stamps = psf.images(column + dx, row + dy)
     images = np.pad(stamps.images, ((0, 0), (REACH, REACH), (REACH, REACH)))
     offset = np.arange(2 * REACH + 1)
-    rows, columns = (row - stamps.y0)[:, None] + offset, (column - stamps.x0)[:, None] + offset
+    rows = (row.astype(np.int64) - stamps.y0)[:, None] + offset
+    columns = (column.astype(np.int64) - stamps.x0)[:, None] + offset
     cut = images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
-    models = np.maximum(cut.reshape(len(cut), -1), 0.0)
+    models = np.maximum(cut.reshape(len(x), count, -1), 0.0)
     # A Gaussian's ratio to its maximum scales as a power.
-    return np.concatenate([models, models ** (1.0 / width**2)])
+    return np.concatenate([models, models ** (1.0 / width**2)], axis=1)
 
 
+@cache
 def _spots(widths: tuple[tuple[float, float], ...]) -> Array:
     """Images of spots in all places of a pixel, round or along four directions: (models, pixels)."""
     fine = (np.arange(-REACH * FINE - FINE // 2, REACH * FINE + FINE // 2 + 1)) / FINE

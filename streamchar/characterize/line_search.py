@@ -16,7 +16,7 @@ from pydantic import Field
 
 from streamchar.characterize.statistics import quartiles
 from streamchar.configuration import Configuration
-from streamchar.kernels import block_means, line_sums, smooth
+from streamchar.kernels import block_means, line_scores, line_sums, smooth
 
 Array = NDArray[np.float64]
 Plane = NDArray[np.float32]
@@ -226,7 +226,7 @@ class _Blocks:
         mean = (mean - np.float32(level)) * used
         # Where few pixels are usable the mean is noisier: weight by the square root of their number.
         mean -= _running_mean(mean) / np.maximum(_running_mean(used), 1e-3) * used
-        mean *= np.sqrt(count / np.float32(size * size))
+        mean *= np.sqrt(count.astype(np.float32) / np.float32(size * size))
         scatter = GAUSSIAN_IQR * quartiles(mean).interquartile_range
         rows = 1 << (max(mean.shape) - 1).bit_length()
         steps = min(64, np.iinfo(np.int16).max // rows)
@@ -236,12 +236,10 @@ class _Blocks:
 
     def best(self, rejected: list[tuple[int, int, int]]) -> tuple[int, int, int] | None:
         """View, shift and column of the most significant line that is not close to a rejected one."""
-        scores: list[Plane] = []
-        for view, counts in zip(_views(self.values), self.counts, strict=True):
-            length = np.sqrt(np.maximum(counts, 1), dtype=np.float32)
-            score = np.asarray(line_sums(view) / length, np.float32)
-            score[counts < self.shortest] = 0.0
-            scores.append(score)
+        scores = [
+            line_scores(line_sums(view), counts, self.shortest)
+            for view, counts in zip(_views(self.values), self.counts, strict=True)
+        ]
         scatter = _scatter(scores)
         if not scatter > 0:
             return None

@@ -253,6 +253,11 @@ class Exposure:
         """Set one plane on the pixels where ``where`` is true."""
         self.mask[where] |= self.bits(name)
 
+    def count(self, *names: str) -> int:
+        """Number of pixels with any of the named planes."""
+        bits = np.int32(self.bits(*names))
+        return sum(int(np.count_nonzero(self.mask[rows] & bits)) for rows in self._strips())
+
     def clear_planes(self, *names: str) -> None:
         """Clear the named planes on all pixels; names the exposure does not have are ignored."""
         present = self.bits(*(name for name in names if name in self.planes))

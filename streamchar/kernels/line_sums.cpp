@@ -101,6 +101,26 @@ nb::object line_sums(Plane<const std::int16_t> plane) {
   return result.release();
 }
 
+STREAMCHAR_MULTIVERSION
+void score(const std::int16_t *sums, const std::int16_t *counts, float shortest, std::size_t n, float *__restrict out) {
+  for (std::size_t x = 0; x < n; ++x) {
+    const float count = counts[x];
+    const float value = float(sums[x]) / std::sqrt(count < 1.0f ? 1.0f : count);
+    out[x] = count < shortest ? 0.0f : value;
+  }
+}
+
+nb::object line_scores(Plane<const std::int16_t> sums, Plane<const std::int16_t> counts, float shortest) {
+  const std::size_t rows = sums.shape(0), columns = sums.shape(1);
+  if (counts.shape(0) != rows || counts.shape(1) != columns) throw std::invalid_argument("sums and counts differ in shape");
+  Rows<float> result(rows, columns);
+  {
+    nb::gil_scoped_release release;
+    score(sums.data(), counts.data(), shortest, rows * columns, result.row(0));
+  }
+  return result.release();
+}
+
 } // namespace
 
 void register_line_sums(nb::module_ &m) {
@@ -114,6 +134,9 @@ void register_line_sums(nb::module_ &m) {
         "through 2h rows is that of shift t // 2 through the upper h rows followed, t // 2 + t % 2 columns further, by that of shift t // 2 "
         "through the lower ones; beyond the plane pixels are 0. Refuses planes whose sums "
         "may exceed 16 bits.");
+  m.def("line_scores", &line_scores, nb::arg("sums"), nb::arg("counts"), nb::arg("shortest"),
+        "Sums of lines over the square root of their numbers of pixels (int16 planes of one shape): float32, 0 where there are fewer than "
+        "shortest.");
 }
 
 } // namespace streamchar

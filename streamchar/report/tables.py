@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
-
 from streamchar.characterize.base import Timing
 from streamchar.characterize.summary import Summary
 from streamchar.image import Exposure
@@ -192,7 +190,7 @@ def plane_table(exposure: Exposure) -> Html:
     colors = {plane.name: plane.color for plane in PLANE_COLORS}
     rows = []
     for name in exposure.planes:
-        count = int(np.count_nonzero(exposure.mask & exposure.bits(name)))
+        count = exposure.count(name)
         if not count:
             continue
         swatch = element("span", class_="swatch", style=f"background:{colors.get(name, 'transparent')}")

@@ -298,7 +298,7 @@ def aperture_correction_scatter(result: CharacterizationResult) -> float:
 def bad_pixel_fraction(exposure: Exposure) -> float:
     """Fraction of pixels that are bad, saturated or without data."""
     names = [name for name in ("BAD", "SAT", "NO_DATA") if name in exposure.planes]
-    return float(np.count_nonzero(exposure.mask & exposure.bits(*names)) / exposure.mask.size)
+    return exposure.count(*names) / exposure.mask.size
 
 
 def psf_grid(exposure: Exposure) -> PsfGrid | None:

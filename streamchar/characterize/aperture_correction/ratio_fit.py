@@ -237,19 +237,11 @@ def _covariance(design: Array, residual: Array, variance: Array) -> Array:
 
 
 def _intrinsic_variance(residual: Array, variance: Array, least: float) -> float:
-    """Variance that has to be added to the stars' own for residuals to scatter as they do.
+    """Variance that has to be added to the stars' own for residuals to scatter as they do, at least ``least`` squared.
 
-    Found by bisection where the scaled median absolute residual is one standard deviation; at least ``least`` squared.
+    With it half of the residuals, scaled as a median absolute deviation, are within one standard deviation.
     """
-    low, high = least, max(least, 2.0 * _spread(residual))
-    for _ in range(30):
-        middle = 0.5 * (low + high)
-        if _spread(residual / np.sqrt(variance + middle**2)) > 1.0:
-            low = middle
-        else:
-            high = middle
-    # Without excess the upper end approaches the least one.
-    return high**2
+    return max(least**2, float(np.median((SCALED_MAD * residual) ** 2 - variance)))
 
 
 def _spread(values: Array) -> float:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamchar.kernels import block_means, group_quartiles, line_sums
+from streamchar.kernels import block_means, group_quartiles, line_scores, line_sums
 
 
 def twin_block_means(image, mask, bits, block, low, high):
@@ -115,3 +115,19 @@ def test_group_quartiles(values):
             )
         else:
             assert np.isnan(quartiles[g]).all()
+
+
+@given(seed=st.integers(0, 2**32 - 1), shape=st.tuples(st.integers(0, 5), st.integers(0, 40)))
+def test_line_scores(seed, shape):
+    rng = np.random.default_rng(seed)
+    sums = rng.integers(-(2**15), 2**15, shape).astype(np.int16)
+    counts = rng.integers(0, 6, shape).astype(np.int16)
+    expected = sums / np.sqrt(np.maximum(counts, 1)) * (counts >= 2.5)
+    found = line_scores(sums, counts, 2.5)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_scores_need_counts_of_the_same_lines():
+    with pytest.raises(ValueError, match="differ in shape"):
+        line_scores(np.zeros((2, 3), np.int16), np.zeros((3, 2), np.int16), 1.0)
