@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from streamchar.characterize.errors import NoSourcesError, TooFewPsfStarsError
-from streamchar.characterize.psf.forward import PixelBasisConfig, fit_pixel_basis
+from streamchar.characterize.psf.forward.config import PixelBasisConfig
+from streamchar.characterize.psf.forward.fit import fit_pixel_basis
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.psf.measure import MeasurePsf, MeasurePsfConfig
 from streamchar.characterize.psf.moffat import MoffatPsf

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from streamchar.characterize.errors import UnreadablePsfError
-from streamchar.characterize.psf.forward import PixelBasisConfig, fit_pixel_basis
+from streamchar.characterize.psf.forward.config import PixelBasisConfig
+from streamchar.characterize.psf.forward.fit import fit_pixel_basis
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.psf.io import from_arrays, read_psfex, to_arrays, write_psfex
 from streamchar.characterize.psf.moffat import MoffatPsf

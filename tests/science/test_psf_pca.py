@@ -83,5 +83,5 @@ def test_chosen_by_name():
 
 
 def test_an_even_stamp_is_refused():
-    with pytest.raises(ValueError, match="odd stamp_size"):
+    with pytest.raises(ValueError, match="odd number of pixels"):
         PcaConfig(stamp_size=40)

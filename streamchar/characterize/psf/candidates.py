@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.footprints import Footprints
+from streamchar.characterize.psf.sizes import OddSize
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
 
@@ -23,17 +24,10 @@ NEIGHBOUR_MARGIN = 3
 class MakePsfCandidatesConfig(Configuration):
     """Which stars have a usable stamp."""
 
-    kernel_size: int = Field(default=27, ge=3)
+    kernel_size: OddSize = Field(default=27, ge=3)
     """Width of the stamp that must lie on the exposure, in pixels, odd."""
     border_width: int = Field(default=0, ge=0)
     """Further pixels on each side of the stamp."""
-
-    @field_validator("kernel_size")
-    @classmethod
-    def _is_odd(cls, size: int) -> int:
-        if size % 2 == 0:
-            raise ValueError("the stamp needs a central pixel: an odd kernel_size")
-        return size
 
 
 class ReserveConfig(Configuration):

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.psf.analytic import fit_moffat
-from streamchar.characterize.psf.forward import PixelBasisConfig, fit_pixel_basis, usable_samples
+from streamchar.characterize.psf.forward.config import PixelBasisConfig
+from streamchar.characterize.psf.forward.fit import fit_pixel_basis
+from streamchar.characterize.psf.forward.stars import usable_samples
 from streamchar.characterize.psf.pca import PcaConfig, fit_pca
 from streamchar.characterize.psf.piff_fit import PiffConfig, fit_piff
 from streamchar.characterize.psf.psfex import PsfexConfig, fit_psfex

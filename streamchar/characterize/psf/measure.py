@@ -23,7 +23,7 @@ from streamchar.characterize.psf.candidates import (
     make_candidates,
 )
 from streamchar.characterize.psf.determiners import PsfDeterminerConfig, analytic_psf, determine_psf
-from streamchar.characterize.psf.forward import fit_constant
+from streamchar.characterize.psf.forward.fit import fit_constant
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.psf.result import PsfFit
 from streamchar.characterize.psf.selectors import StarSelectorConfig, select_stars

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.chebyshev import terms
@@ -15,6 +15,7 @@ from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
 from streamchar.characterize.psf.result import PsfFit
 from streamchar.characterize.psf.samples import Array, Flags, Samples, cut_samples
+from streamchar.characterize.psf.sizes import OddSize
 from streamchar.characterize.statistics import clipped
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
@@ -53,19 +54,12 @@ class PcaConfig(Configuration):
     """Stars above it are rejected, worst first, a larger part of them in each round."""
     spatial_reject: float = Field(default=3.0, gt=0)
     """Stars whose weights leave the polynomial by more standard deviations are rejected likewise."""
-    stamp_size: int = Field(default=41, ge=11)
+    stamp_size: OddSize = Field(default=41, ge=11)
     """Width of stamps and PSF images in pixels, odd."""
     bad_mask_planes: tuple[str, ...] = ("BAD", "CR", "INTRP", "SAT")
     """Pixels with one of these planes are filled from the other stars."""
     photometric_flux_field: str = "base_PsfFlux_instFlux"
     """Flux column that orders and normalises the stars."""
-
-    @field_validator("stamp_size")
-    @classmethod
-    def _is_odd(cls, size: int) -> int:
-        if size % 2 == 0:
-            raise ValueError("the stamp needs a central pixel: an odd stamp_size")
-        return size
 
 
 @dataclass(slots=True)

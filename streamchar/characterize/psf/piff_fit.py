@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.chebyshev import terms
@@ -16,6 +16,7 @@ from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
 from streamchar.characterize.psf.result import PsfFit
 from streamchar.characterize.psf.samples import Array, Samples, cut_samples
+from streamchar.characterize.psf.sizes import OddSize
 from streamchar.configuration import Configuration
 from streamchar.errors import MissingPackageError
 from streamchar.image import Exposure
@@ -26,11 +27,11 @@ class PiffConfig(Configuration):
 
     spatial_order: int = Field(default=2, ge=0, le=6)
     """Degree of the polynomials over the exposure; lowered when stars are few."""
-    model_size: int = Field(default=25, ge=5)
+    model_size: OddSize = Field(default=25, ge=5)
     """Width of the model in its own pixels, odd."""
     sampling_size: float = Field(default=1.0, gt=0)
     """Width of a pixel of the model in pixels."""
-    stamp_size: int = Field(default=25, ge=5)
+    stamp_size: OddSize = Field(default=25, ge=5)
     """Width of stamps and PSF images in pixels, odd."""
     interpolant_order: int = Field(default=11, ge=2, le=20)
     """Order of the Lanczos interpolation of the model."""
@@ -50,13 +51,6 @@ class PiffConfig(Configuration):
     """Fit the stars' centres too."""
     photometric_flux_field: str = "base_PsfFlux_instFlux"
     """Flux column that the fit starts from."""
-
-    @field_validator("model_size", "stamp_size")
-    @classmethod
-    def _is_odd(cls, size: int) -> int:
-        if size % 2 == 0:
-            raise ValueError("a central pixel is needed: an odd size")
-        return size
 
 
 @dataclass(frozen=True, slots=True)

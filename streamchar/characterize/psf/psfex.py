@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.errors import TooFewPsfStarsError
@@ -17,6 +17,7 @@ from streamchar.characterize.psf.pixel_fit import Grid
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
 from streamchar.characterize.psf.result import PsfFit
 from streamchar.characterize.psf.samples import Samples, cut_samples
+from streamchar.characterize.psf.sizes import OddSize
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
 
@@ -46,19 +47,12 @@ class PsfexConfig(Configuration):
     """Flux column that normalises the stars."""
     reject_flagged_centroids: bool = True
     """Leave out stars with flagged centroid or flux."""
-    stamp_size: int = Field(default=41, ge=11)
+    stamp_size: OddSize = Field(default=41, ge=11)
     """Width of stamps and PSF images in pixels, odd."""
     max_candidates: int = Field(default=300, ge=1)
     """More candidates are thinned out at random."""
     downsample_random_seed: int = Field(default=98765, ge=0, lt=2**32)
     """Seed of that choice."""
-
-    @field_validator("stamp_size")
-    @classmethod
-    def _is_odd(cls, size: int) -> int:
-        if size % 2 == 0:
-            raise ValueError("the stamp needs a central pixel: an odd stamp_size")
-        return size
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from streamchar.characterize.base import Task
 from streamchar.characterize.errors import MissingPsfError, PsfWidthError
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM, GaussianPsf
+from streamchar.characterize.psf.sizes import OddSize
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure, Psf
 
@@ -17,15 +18,8 @@ class InstallSimplePsfConfig(Configuration):
 
     fwhm: float = Field(default=1.5 * SIGMA_TO_FWHM, gt=0)
     """Full width at half maximum in pixels."""
-    width: int = Field(default=11, ge=1)
+    width: OddSize = Field(default=11, ge=1)
     """Width of the PSF images in pixels, odd."""
-
-    @field_validator("width")
-    @classmethod
-    def _is_odd(cls, width: int) -> int:
-        if width % 2 == 0:
-            raise ValueError("the width must be odd, so that the PSF has a central pixel")
-        return width
 
 
 class InstallSimplePsf(Task[InstallSimplePsfConfig]):
