@@ -79,6 +79,7 @@ REFERENCE_PRESET: Tree = {
     },
     "psf_include_threshold_multiplier": None,
     "measure_for_psf_only": False,
+    "compute_summary_stats": {"psf_grid_sampling": 96, "psf_distance_sampling": 8},
     "require_cr_for_psf": True,
     "do_subtract_streaks": False,
     "deblend": {

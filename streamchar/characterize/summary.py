@@ -27,6 +27,14 @@ from streamchar.kernels import higher_moments
 Array = NDArray[np.float64]
 NAN = float("nan")
 MAD_TO_SIGMA = 1.4826
+COPIED = {
+    "PSF_ADAPTIVE_THRESHOLD_VALUE": "psf_adaptive_threshold_value",
+    "PSF_ADAPTIVE_INCLUDE_THRESHOLD_MULTIPLIER": "psf_adaptive_include_threshold_multiplier",
+    "REF_CAT_SOURCE_DENSITY": "ref_cat_source_density",
+    "SFM_ASTROM_OFFSET_MEAN": "astrom_offset_mean",
+    "SFM_ASTROM_OFFSET_STD": "astrom_offset_std",
+}
+"""Figures that earlier or later steps leave in the exposure's metadata, by their names there (section 6)."""
 GRID_BAD_PLANES = ("BAD", "CR", "EDGE", "INTRP", "NO_DATA", "SAT", "SUSPECT")
 
 
@@ -113,7 +121,7 @@ class Summary:
     star_e41_median: float = _figure("", "median of M40 - M04")
     star_e42_median: float = _figure("", "median of 2 (M31 + M13)")
     max_dist_to_nearest_psf: float = _figure(
-        "pixel", "largest distance of a good pixel to the nearest PSF star"
+        "pixel", "largest distance of a good pixel to the nearest star of the fit"
     )
     ra: float = _figure("deg", "right ascension of the centre")
     dec: float = _figure("deg", "declination of the centre")
@@ -128,7 +136,7 @@ class Summary:
         default=(NAN,) * 4,
         metadata={"unit": "deg", "doc": "declination of the corners, counter-clockwise from the first pixel"},
     )
-    pixel_scale: float = _figure("arcsec", "size of a pixel")
+    pixel_scale: float = _figure("arcsec", "size of a pixel at the centre")
     zenith_distance: float = _figure("deg", "zenith distance of the centre at the middle of the exposure")
     exp_time: float = _figure("s", "exposure time")
     zero_point: float = _figure("mag", "magnitude of one image unit over the whole exposure")
@@ -140,6 +148,15 @@ class Summary:
     eff_time_psf_sigma_scale: float = _figure("", "factor of the effective time from the PSF width")
     eff_time_sky_bg_scale: float = _figure("", "factor of the effective time from the sky level")
     eff_time_zero_point_scale: float = _figure("", "factor of the effective time from the zero point")
+    psf_adaptive_threshold_value: float = _figure(
+        "", "detection threshold chosen for the PSF stars, from the metadata"
+    )
+    psf_adaptive_include_threshold_multiplier: float = _figure(
+        "", "multiple of it that a PSF star's peak must exceed, from the metadata"
+    )
+    ref_cat_source_density: float = _figure("deg-2", "density of reference sources, from the metadata")
+    astrom_offset_mean: float = _figure("arcsec", "mean offset from reference sources, from the metadata")
+    astrom_offset_std: float = _figure("arcsec", "standard deviation of these offsets, from the metadata")
     cosmic_ray_count: int = _count("cosmic rays found in the last repair")
     cosmic_ray_pixel_fraction: float = _figure("", "fraction of pixels in cosmic rays")
     source_count: int = _count("sources in the catalogue")
@@ -166,16 +183,24 @@ class ComputeSummary(Task[SummaryConfig]):
     ) -> Summary:
         """Compute them; figures whose ingredients are missing stay NaN."""
         with self.timer("run"):
+            sky = _coordinates(exposure)
             found: dict[str, Any] = {
                 **self._noise(exposure, background, cosmic_rays),
-                **_coordinates(exposure),
+                **sky,
                 "source_count": 0 if catalog is None else len(catalog),
             }
             if exposure.psf is not None:
-                found.update(self._psf_model(exposure, exposure.psf))
+                found.update(self._psf_model(exposure, exposure.psf, sky.get("pixel_scale", NAN)))
             if catalog is not None and psf_measurement is not None:
                 found.update(self._stars(exposure, catalog, psf_measurement))
             found.update(self._depth(exposure, found))
+            found.update(
+                {
+                    name: float(exposure.metadata[key])
+                    for key, name in COPIED.items()
+                    if key in exposure.metadata
+                }
+            )
             return replace(Summary(), **found)
 
     def _depth(self, exposure: Exposure, found: Mapping[str, Any]) -> dict[str, float]:
@@ -214,7 +239,7 @@ class ComputeSummary(Task[SummaryConfig]):
             found["cosmic_ray_pixel_fraction"] = cosmic_rays.pixels / exposure.image.size
         return found
 
-    def _psf_model(self, exposure: Exposure, psf: Psf) -> dict[str, float]:
+    def _psf_model(self, exposure: Exposure, psf: Psf, pixel_scale: float) -> dict[str, float]:
         height, width = exposure.shape
         x, y = 0.5 * (width - 1), 0.5 * (height - 1)
         shape = psf.shapes(x, y)
@@ -224,7 +249,7 @@ class ComputeSummary(Task[SummaryConfig]):
         found = {
             "psf_sigma": sigma,
             "psf_fwhm": fwhm,
-            "psf_fwhm_arcsec": fwhm * (exposure.pixel_scale or NAN),
+            "psf_fwhm_arcsec": fwhm * pixel_scale,
             "psf_e1": float(shape.e1[0]),
             "psf_e2": float(shape.e2[0]),
             "psf_ixx": float(shape.xx[0]),
@@ -243,9 +268,9 @@ class ComputeSummary(Task[SummaryConfig]):
         found["psf_ap_flux_delta"] = float(np.ptp(aperture)) if (aperture >= 0).all() else NAN
         correction = (exposure.aperture_corrections or {}).get("base_PsfFlux_instFlux")
         if correction is not None:
-            found["psf_ap_corr_sigma_scaled_delta"] = (
-                float(np.ptp(correction.evaluate(grid_x, grid_y))) / sigma
-            )
+            values = correction.evaluate(grid_x, grid_y)
+            if np.isfinite(values).all():
+                found["psf_ap_corr_sigma_scaled_delta"] = float(np.ptp(values)) / sigma
         return found
 
     def _stars(
@@ -268,6 +293,7 @@ class ComputeSummary(Task[SummaryConfig]):
         used, reserved = used & good, reserved & good
         if used.any():
             found.update(_residuals("psf_used_star", catalog, used, measurement.psf))
+            found["max_dist_to_nearest_psf"] = self._largest_distance(exposure, catalog, used)
         tested = reserved if reserved.any() else used
         if tested.any():
             found.update(_residuals("psf_star", catalog, tested, measurement.psf))
@@ -283,7 +309,6 @@ class ComputeSummary(Task[SummaryConfig]):
                 np.median(np.hypot(shapes.xx - shapes.yy, 2 * shapes.xy))
             )
             found.update(_asymmetries(exposure, catalog, everything))
-            found["max_dist_to_nearest_psf"] = self._largest_distance(exposure, catalog, everything)
         return found
 
     def _largest_distance(
@@ -385,13 +410,21 @@ def _coordinates(exposure: Exposure) -> dict[str, Any]:
         return {}
     height, width = exposure.shape
     left, bottom, right, top = -0.5, -0.5, width - 0.5, height - 0.5
-    x = [left, right, right, left, 0.5 * (left + right)]
-    y = [bottom, bottom, top, top, 0.5 * (bottom + top)]
+    middle_x, middle_y = 0.5 * (left + right), 0.5 * (bottom + top)
+    x = [left, right, right, left, middle_x, middle_x - 0.5, middle_x + 0.5, middle_x, middle_x]
+    y = [bottom, bottom, top, top, middle_y, middle_y, middle_y, middle_y - 0.5, middle_y + 0.5]
     ra, dec = exposure.wcs.all_pix2world(x, y, 0)
     return {
         "ra": float(ra[4]),
         "dec": float(dec[4]),
         "ra_corners": tuple(map(float, ra[:4])),
         "dec_corners": tuple(map(float, dec[:4])),
-        "pixel_scale": exposure.pixel_scale,
+        "pixel_scale": _scale(ra[5:], dec[5:]),
     }
+
+
+def _scale(ra: Array, dec: Array) -> float:
+    """Square root of a pixel's area on the sky in arcseconds, from the middles of its left, right, lower and upper sides in degrees."""
+    along = np.mod(np.diff(ra)[::2] + 180.0, 360.0) - 180.0
+    area = np.linalg.det([along * np.cos(np.radians(dec.mean())), np.diff(dec)[::2]])
+    return float(3600.0 * np.sqrt(np.abs(area)))

@@ -1,5 +1,7 @@
 """Depth of an exposure against direct counting of photons, and against astropy's coordinates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,11 @@ def test_unknown_ingredients_leave_nan():
     assert np.isnan(magnitude_limit(Observation(gain=1.0), psf_area=AREA, sky_bg=SKY))
     assert np.isnan(magnitude_limit(Observation(zero_point=30.0), psf_area=AREA, sky_bg=SKY))
     assert np.isnan(magnitude_limit(OBSERVATION, psf_area=np.nan, sky_bg=SKY))
+    silent, unknown = (
+        magnitude_limit(replace(OBSERVATION, read_noise=value), psf_area=AREA, sky_bg=SKY)
+        for value in (0.0, np.nan)
+    )
+    assert unknown == silent
     nothing = measure_depth(
         Observation(), psf_sigma=2.0, psf_area=AREA, sky_bg=SKY, fiducial=FiducialConditions()
     )
