@@ -26,6 +26,7 @@ from streamchar.characterize.psf.simple import psf_sigma
 from streamchar.characterize.smoothing import (
     Smoothed,
     Workspace,
+    convolution,
     gaussian_taps,
     kernel_width,
     not_smoothed,
@@ -323,9 +324,7 @@ class DetectSources(Task[DetectionConfig]):
         border = width // 2
         fine_sigma = self.config.splitting.smoothing * sigma
         fine_width = min(kernel_width(fine_sigma, self.config.n_sigma_for_kernel), width)
-        fine = smooth_exposure(
-            exposure.image, exposure.variance, fine_sigma, fine_width, self._workspace, border=border
-        )
+        fine = convolution(exposure.image, exposure.variance, fine_sigma, fine_width, border)
         parts, whole = split_by_peak(footprints, fine, self.config.splitting)
         taps = gaussian_taps(sigma, width)
         value = smooth_at(exposure.image, parts.peak_x, parts.peak_y, taps)

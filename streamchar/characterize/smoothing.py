@@ -49,8 +49,38 @@ class Smoothed:
 
     def variance_at(self, x: NDArray[np.int32], y: NDArray[np.int32]) -> NDArray[np.float32]:
         """Variance of single pixels of ``image``: float32 of the positions' length."""
-        half = np.int32(len(self.variance_taps) - 1)
-        return _smooth_at(self.raw_variance, self.variance_taps, x + half, y + half)
+        return _variance_at(self.raw_variance, self.variance_taps, x, y)
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """What the smoothed planes are made from where they are wanted, without ever being planes.
+
+    Attributes
+    ----------
+    raw_image, raw_variance
+        The exposure's planes under the kernels: views, wider than the smoothed ones by the half width of the kernel.
+    image_taps, variance_taps
+        The right halves of the kernel and of the squared kernel, from their centres, float32.
+    border
+        Pixels left out on every side.
+    """
+
+    raw_image: Plane
+    raw_variance: Plane
+    image_taps: NDArray[np.float32]
+    variance_taps: NDArray[np.float32]
+    border: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the smoothed planes."""
+        around = 2 * (len(self.image_taps) - 1)
+        return self.raw_image.shape[0] - around, self.raw_image.shape[1] - around
+
+    def variance_at(self, x: NDArray[np.int32], y: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Smoothed variance at single pixels: float32 of the positions' length."""
+        return _variance_at(self.raw_variance, self.variance_taps, x, y)
 
 
 @dataclass(slots=True)
@@ -86,16 +116,10 @@ def gaussian_taps(sigma: float, width: int) -> NDArray[np.float64]:
     return np.asarray(half / (half[0] + 2.0 * half[1:].sum()))
 
 
-def smooth_exposure(
-    image: Plane,
-    variance: Plane,
-    sigma: float,
-    width: int,
-    workspace: Workspace | None = None,
-    *,
-    border: int | None = None,
-) -> Smoothed:
-    """Convolve the image with a Gaussian; the variance is to be convolved with its square.
+def convolution(
+    image: Plane, variance: Plane, sigma: float, width: int, border: int | None = None
+) -> Convolution:
+    """Prepare to convolve the image with a Gaussian and the variance with its square.
 
     No mask is considered. A NaN spreads to every pixel whose kernel covers it, in its own plane.
 
@@ -107,8 +131,6 @@ def smooth_exposure(
         Of the Gaussian, pixels.
     width
         Full width of the kernel in pixels, odd.
-    workspace
-        Where the result lives; new memory when omitted.
     border
         Pixels to leave out on every side, at least the half width of the kernel, which is the default.
 
@@ -122,15 +144,29 @@ def smooth_exposure(
     unused = border - width // 2
     if unused < 0:
         raise ValueError(f"a kernel {width} pixels wide needs a border of {width // 2} pixels, not {border}")
-    shape = (height - 2 * border, columns - 2 * border)
-    if min(shape) < 1:
+    if min(height, columns) <= 2 * border:
         raise SmoothingKernelError(width=columns, height=height, kernel=width, sigma=sigma)
-    workspace = workspace or Workspace()
     taps = gaussian_taps(sigma, width)
-    smoothed = workspace.plane("image", shape)
     inner = np.s_[unused : height - unused, unused : columns - unused]
-    smooth(image[inner], taps.astype(np.float32), smoothed)
-    return Smoothed(smoothed, border, variance[inner], (taps**2).astype(np.float32))
+    return Convolution(
+        image[inner], variance[inner], taps.astype(np.float32), (taps**2).astype(np.float32), border
+    )
+
+
+def smooth_exposure(
+    image: Plane, variance: Plane, sigma: float, width: int, workspace: Workspace | None = None
+) -> Smoothed:
+    """Convolve the image now; parameters and errors as of :func:`convolution`.
+
+    Parameters
+    ----------
+    workspace
+        Where the result lives; new memory when omitted.
+    """
+    source = convolution(image, variance, sigma, width)
+    smoothed = (workspace or Workspace()).plane("image", source.shape)
+    smooth(source.raw_image, source.image_taps, smoothed)
+    return Smoothed(smoothed, source.border, source.raw_variance, source.variance_taps)
 
 
 def not_smoothed(image: Plane, variance: Plane) -> Smoothed:
@@ -162,3 +198,10 @@ def spread(flagged: NDArray[np.bool_], border: int) -> NDArray[np.bool_]:
     width = 2 * border + 1
     inside = count[width:, width:] - count[:-width, width:] - count[width:, :-width] + count[:-width, :-width]
     return np.asarray(inside > 0)
+
+
+def _variance_at(
+    raw: Plane, taps: NDArray[np.float32], x: NDArray[np.int32], y: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    half = np.int32(len(taps) - 1)
+    return _smooth_at(raw, taps, x + half, y + half)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamchar.characterize.footprints import Footprints
-from streamchar.characterize.smoothing import Smoothed
+from streamchar.characterize.smoothing import Convolution
 from streamchar.configuration import Configuration
 from streamchar.kernels import split_footprints
 
@@ -37,16 +37,16 @@ class SplittingConfig(Configuration):
 
 
 def split_by_peak(
-    footprints: Footprints, smoothed: Smoothed, config: SplittingConfig | None = None
+    footprints: Footprints, smoothing: Convolution, config: SplittingConfig | None = None
 ) -> tuple[Footprints, NDArray[np.int64]]:
     """Make every prominent peak a footprint.
 
     Parameters
     ----------
     footprints
-        On the exposure, normally grown; they may reach beyond the smoothed planes.
-    smoothed
-        The exposure smoothed by ``config.smoothing`` times the PSF. A NaN pixel counts as lower than all others.
+        On the exposure, normally grown; they may reach into the border.
+    smoothing
+        Of the exposure by ``config.smoothing`` times the PSF. A NaN pixel counts as lower than all others.
     config
         When a peak counts; the brightest of a footprint always does.
 
@@ -54,15 +54,15 @@ def split_by_peak(
     -------
     parts
         In the order of the footprints they are parts of, the brightest part first, each with one peak and its value
-        and significance on ``smoothed``. Parts of one footprint do not overlap and together are the footprint.
+        and significance on the smoothed exposure. Parts of one footprint do not overlap and together are the footprint.
     whole
         int64 (parts): the footprint that each is a part of.
     """
     config = config or SplittingConfig()
     y, x0, x1, start, peak_x, peak_y, value, whole = split_footprints(
-        smoothed.image,
-        smoothed.raw_variance,
-        smoothed.border,
+        smoothing.raw_image,
+        smoothing.raw_variance,
+        smoothing.border,
         footprints.span_y,
         footprints.span_x0,
         footprints.span_x1,
@@ -70,13 +70,14 @@ def split_by_peak(
         config.min_significance,
         config.min_prominence,
         config.min_contrast,
-        smoothed.variance_taps,
+        smoothing.image_taps,
+        smoothing.variance_taps,
     )
     one_each = np.arange(len(start), dtype=np.int64)
     parts = footprints.with_spans(y, x0, x1, start).with_peaks(peak_x, peak_y, value, one_each)
-    height, width = smoothed.image.shape
-    row = np.clip(peak_y - smoothed.border, 0, height - 1)
-    column = np.clip(peak_x - smoothed.border, 0, width - 1)
+    height, width = smoothing.shape
+    row = np.clip(peak_y - smoothing.border, 0, height - 1)
+    column = np.clip(peak_x - smoothing.border, 0, width - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        significance = value / np.sqrt(smoothed.variance_at(column, row).astype(np.float64))
+        significance = value / np.sqrt(smoothing.variance_at(column, row).astype(np.float64))
     return replace(parts, peak_significance=significance), whole

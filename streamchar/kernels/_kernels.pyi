@@ -212,7 +212,8 @@ def split_footprints(
     significance: float,
     prominence: float,
     contrast: float,
-    taps: _F32 | None = None,
+    image_taps: _F32 | None = None,
+    variance_taps: _F32 | None = None,
 ) -> tuple[_I32, _I32, _I32, _I64, _I32, _I32, _F32, _I64]: ...
 def find_cosmic_rays(
     image: _F32,

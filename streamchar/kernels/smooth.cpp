@@ -1,5 +1,6 @@
 // Separable convolution of a plane with a symmetric kernel, on the pixels the whole kernel fits on.
 #include "smooth.hpp"
+#include "fetch.hpp"
 #include <algorithm>
 #include <stdexcept>
 #include <vector>
@@ -13,8 +14,11 @@ namespace {
 #define STREAMCHAR_INLINE inline
 #endif
 
-// Columns filtered together: the ring of filtered rows of a strip stays in the nearest caches.
-constexpr std::size_t strip_width = 1024;
+// Columns filtered together: the filtered rows of a strip stay in the second cache, and whole rows are read where they are not longer.
+constexpr std::size_t strip_width = 4096;
+
+// Whole vectors cost less than the pixels that do not fill one.
+std::size_t whole_vectors(std::size_t n) { return (n + 7) / 8 * 8; }
 
 template <int H> STREAMCHAR_INLINE void row_fixed(const float *in, float *__restrict out, std::size_t n, const float *taps) {
   float t[H + 1];
@@ -27,17 +31,26 @@ template <int H> STREAMCHAR_INLINE void row_fixed(const float *in, float *__rest
   }
 }
 
-template <int H>
-STREAMCHAR_INLINE void column_fixed(const float *const *rows, float *__restrict out, std::size_t n, const float *taps) {
+// R rows of the result at once.
+template <int H, int R>
+STREAMCHAR_INLINE void columns_fixed(const float *const *rows, float *__restrict out, std::size_t stride, std::size_t n, const float *taps) {
   float t[H + 1];
-  const float *r[2 * H + 1];
+  const float *r[2 * H + R];
   for (int k = 0; k <= H; ++k) t[k] = taps[k];
-  for (int k = 0; k <= 2 * H; ++k) r[k] = rows[k];
-  for (std::size_t x = 0; x < n; ++x) {
-    float sum = t[0] * r[H][x];
-    for (int k = 1; k <= H; ++k) sum += t[k] * (r[H - k][x] + r[H + k][x]);
-    out[x] = sum;
-  }
+  for (int k = 0; k < 2 * H + R; ++k) r[k] = rows[k];
+  for (std::size_t x = 0; x < n; ++x)
+    for (int j = 0; j < R; ++j) {
+      float sum = t[0] * r[H + j][x];
+      for (int k = 1; k <= H; ++k) sum += t[k] * (r[H + j - k][x] + r[H + j + k][x]);
+      out[j * stride + x] = sum;
+    }
+}
+
+template <int H>
+STREAMCHAR_INLINE void columns_fixed(const float *const *rows, float *out, std::size_t stride, std::size_t count, std::size_t n, const float *taps) {
+  constexpr std::size_t together = ConvolvedRows::together;
+  if (count == together) return columns_fixed<H, together>(rows, out, stride, n, taps);
+  for (std::size_t j = 0; j < count; ++j) columns_fixed<H, 1>(rows + j, out + j * stride, stride, n, taps);
 }
 
 // Wider kernels: one pass over a cached strip per tap.
@@ -67,41 +80,46 @@ STREAMCHAR_MULTIVERSION void filter_row(const float *in, float *out, std::size_t
   }
 }
 
-STREAMCHAR_MULTIVERSION void filter_column(const float *const *rows, float *out, std::size_t n, const float *taps, int half) {
+STREAMCHAR_MULTIVERSION void filter_columns(const float *const *rows, float *out, std::size_t stride, std::size_t count, std::size_t n, const float *taps,
+                                            int half) {
   switch (half) {
 #define STREAMCHAR_CASE(H) \
-  case H: return column_fixed<H>(rows, out, n, taps);
+  case H: return columns_fixed<H>(rows, out, stride, count, n, taps);
     STREAMCHAR_EACH_HALF(STREAMCHAR_CASE)
 #undef STREAMCHAR_CASE
-  default: return column_any(rows, out, n, taps, half);
+  default:
+    for (std::size_t j = 0; j < count; ++j) column_any(rows + j, out + j * stride, n, taps, half);
   }
 }
 
-void filter_strip(const float *in, std::ptrdiff_t stride, float *out, std::size_t out_stride, std::size_t height, std::size_t width,
-                  const float *taps, int half, std::vector<float> &ring) {
-  const std::size_t depth = 2 * half + 1;
-  std::vector<const float *> rows(depth);
-  for (std::size_t y = 0; y < height; ++y) {
-    filter_row(in + std::ptrdiff_t(y) * stride, ring.data() + (y % depth) * strip_width, width, taps, half);
-    if (y + 1 < depth) continue;
-    const std::size_t first = y + 1 - depth;
-    for (std::size_t k = 0; k < depth; ++k) rows[k] = ring.data() + ((first + k) % depth) * strip_width;
-    filter_column(rows.data(), out + first * out_stride, width, taps, half);
+// n pixels of one row, along y into `column`, which is `wide`, and then along x.
+STREAMCHAR_MULTIVERSION void filter_span(const float *const *rows, float *column, std::size_t wide, float *out, std::size_t n, const float *taps,
+                                         int half) {
+  switch (half) {
+#define STREAMCHAR_CASE(H) \
+  case H: \
+    columns_fixed<H, 1>(rows, column, 0, wide, taps); \
+    return row_fixed<H>(column, out, n, taps);
+    STREAMCHAR_EACH_HALF(STREAMCHAR_CASE)
+#undef STREAMCHAR_CASE
+  default: column_any(rows, column, wide, taps, half); return row_any(column, out, n, taps, half);
   }
 }
 
 void smooth(Box plane, Vector<const float> taps, Plane<float> out) {
   if (taps.shape(0) == 0) throw std::invalid_argument("the kernel has no taps");
-  const View in = view_of_box(plane);
+  const Convolved result{view_of_box(plane), taps.data(), int(taps.shape(0)) - 1};
   const std::size_t half = taps.shape(0) - 1, height = plane.shape(0), width = plane.shape(1);
   if (height < 2 * half + 1 || width < 2 * half + 1) throw std::invalid_argument("the plane is smaller than the kernel");
   if (out.shape(0) != height - 2 * half || out.shape(1) != width - 2 * half)
     throw std::invalid_argument("the output is not the plane without the kernel's borders");
   nb::gil_scoped_release release;
-  std::vector<float> ring((2 * half + 1) * strip_width);
-  for (std::size_t x = 0; x < out.shape(1); x += strip_width)
-    filter_strip(in.data + x, in.stride, out.data() + x, out.shape(1), height, std::min(strip_width, out.shape(1) - x), taps.data(), int(half),
-                 ring);
+  const std::size_t rows = out.shape(0), columns = out.shape(1);
+  for (std::size_t x = 0; x < columns; x += strip_width) {
+    ConvolvedRows strip(result.box(std::int32_t(x), 0, std::int32_t(std::min(strip_width, columns - x)), std::int32_t(rows)));
+    for (std::size_t y = 0; y < rows; y += ConvolvedRows::together)
+      strip.write(out.data() + y * columns + x, columns, std::min(ConvolvedRows::together, rows - y));
+  }
 }
 
 nb::ndarray<nb::numpy, float, nb::ndim<1>> smooth_at(Box plane, Vector<const float> taps, Vector<const std::int32_t> x,
@@ -151,22 +169,42 @@ float Convolved::pixel(std::int32_t x, std::int32_t y) const {
 }
 
 ConvolvedRows::ConvolvedRows(const Convolved &source)
-    : source_(source), width_(std::max(source.plane.width - 2 * source.half, 0)), ring_((2 * source.half + 1) * width_), row_(width_),
-      rows_(2 * source.half + 1) {
-  if (source_.half > 0)
-    while (filtered_ < 2 * source_.half) filter_next();
-}
+    : source_(source), width_(std::max(source.plane.width - 2 * source.half, 0)), height_(std::max(source.plane.height - 2 * source.half, 0)),
+      ring_((2 * source.half + together) * width_), made_(together * width_), rows_(2 * source.half + together) {}
 
-void ConvolvedRows::filter_next() {
-  filter_row(source_.plane.row(filtered_), ring_.data() + (filtered_ % rows_.size()) * width_, width_, source_.taps, source_.half);
-  ++filtered_;
+void ConvolvedRows::write(float *out, std::size_t stride, std::size_t count) {
+  const std::size_t depth = rows_.size();
+  for (; filtered_ < written_ + 2 * source_.half + count; ++filtered_)
+    filter_row(source_.plane.row(std::int32_t(filtered_)), ring_.data() + (filtered_ % depth) * width_, width_, source_.taps, source_.half);
+  for (std::size_t k = 0; k < depth; ++k) rows_[k] = ring_.data() + ((written_ + k) % depth) * width_;
+  filter_columns(rows_.data(), out, stride, count, width_, source_.taps, source_.half);
+  written_ += count;
 }
 
 const float *ConvolvedRows::next() {
-  if (source_.half == 0 && source_.taps[0] == 1.0f) return source_.plane.row(filtered_++);
-  filter_next();
-  for (std::size_t k = 0; k < rows_.size(); ++k) rows_[k] = ring_.data() + ((filtered_ + k) % rows_.size()) * width_;
-  filter_column(rows_.data(), row_.data(), width_, source_.taps, source_.half);
+  if (source_.half == 0 && source_.taps[0] == 1.0f) return source_.plane.row(std::int32_t(written_++));
+  if (given_ == ready_) {
+    given_ = 0;
+    ready_ = std::min(together, height_ - written_);
+    write(made_.data(), width_, ready_);
+  }
+  return made_.data() + given_++ * width_;
+}
+
+ConvolvedSpans::ConvolvedSpans(const Convolved &source)
+    : source_(source), column_(whole_vectors(source.plane.width) + 8), row_(whole_vectors(source.plane.width)), rows_(2 * source.half + 1) {}
+
+void ConvolvedSpans::fetch(std::int32_t y, std::int32_t x0, std::int32_t x1, bool all) const {
+  const View &plane = source_.plane;
+  const std::int32_t around = 2 * source_.half;
+  const Region region{x0, all ? y : y + around, x1 + around, y + around};
+  streamchar::fetch(plane.data, std::ptrdiff_t(plane.stride), region.within(plane.width, plane.height));
+}
+
+const float *ConvolvedSpans::values(std::int32_t y, std::int32_t x0, std::int32_t x1) {
+  const std::size_t n = x1 - x0 + 1, wide = whole_vectors(n + 2 * source_.half), room = source_.plane.width - x0;
+  for (std::size_t k = 0; k < rows_.size(); ++k) rows_[k] = source_.plane.row(y + std::int32_t(k)) + x0;
+  filter_span(rows_.data(), column_.data(), std::min(wide, room), row_.data(), whole_vectors(n), source_.taps, source_.half);
   return row_.data();
 }
 

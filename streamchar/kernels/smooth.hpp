@@ -31,20 +31,36 @@ struct Convolved {
 // Throws std::invalid_argument when the shapes do not fit.
 Convolved convolved(const std::optional<Box> &box, const std::optional<Vector<const float>> &taps, std::size_t height, std::size_t width);
 
-// The rows of the result, one after the other.
+// The rows of the result from the first on.
 class ConvolvedRows {
 public:
+  static constexpr std::size_t together = 4; // rows made at a time: most of the rows that one needs are those of the next
+
   explicit ConvolvedRows(const Convolved &source);
+  // Write the next rows, at most `together`.
+  void write(float *out, std::size_t stride, std::size_t count);
   // The next row, valid until the one after it.
   const float *next();
 
 private:
-  void filter_next();
-
   Convolved source_;
-  std::size_t width_;
-  std::int32_t filtered_ = 0;
-  std::vector<float> ring_, row_;
+  std::size_t width_, height_, filtered_ = 0, written_ = 0, ready_ = 0, given_ = 0;
+  std::vector<float> ring_, made_;
+  std::vector<const float *> rows_;
+};
+
+// Adjacent pixels of rows of the result, wherever they are.
+class ConvolvedSpans {
+public:
+  explicit ConvolvedSpans(const Convolved &source);
+  // Ask for what pixels x0..x1 of row y need, all of it or what those of the row above did not.
+  void fetch(std::int32_t y, std::int32_t x0, std::int32_t x1, bool all) const;
+  // Pixels x0..x1 of row y, valid until the next.
+  const float *values(std::int32_t y, std::int32_t x0, std::int32_t x1);
+
+private:
+  Convolved source_;
+  std::vector<float> column_, row_;
   std::vector<const float *> rows_;
 };
 

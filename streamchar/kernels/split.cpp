@@ -28,35 +28,58 @@ constexpr float unknown = -1e29f, beyond = -1e30f, outside = -std::numeric_limit
 // that every pixel there leads to the nearest part of the image.
 class Surface {
 public:
-  Surface(View image, const Convolved &variance, std::int32_t border) : image_(image), variance_(variance), border_(border) {}
+  Surface(const Convolved &image, const Convolved &variance, std::int32_t height, std::int32_t width, std::int32_t border)
+      : height_(height), width_(width), border_(border), spans_(image), variance_(variance) {}
+
+  // Ask for what a footprint needs.
+  void fetch(const Spans &spans, std::size_t footprint) const {
+    const std::size_t first = spans.start(footprint), last = spans.start(footprint + 1);
+    for (std::size_t i = first; i < last; ++i)
+      spans_.fetch(clamp(spans.y(i), height_), clamp(spans.x0(i), width_), clamp(spans.x1(i), width_), i == first);
+  }
 
   // Heights of the pixels x0..x1 of a row.
-  void copy(std::int32_t y, std::int32_t x0, std::int32_t x1, float *out) const {
-    const std::int32_t row = clamp(y, image_.height), below = std::abs(y - border_ - row);
-    const float *pixels = image_.row(row);
+  void copy(std::int32_t y, std::int32_t x0, std::int32_t x1, float *out) {
+    const std::int32_t row = clamp(y, height_), first = clamp(x0, width_), last = clamp(x1, width_), n = last - first + 1;
+    const float *pixels = spans_.values(row, first, last);
+    float *inside = out + std::clamp(first + border_ - x0, 0, x1 - x0);
+    for (std::int32_t i = 0; i < n; ++i) inside[i] = pixels[i] > unknown ? pixels[i] : unknown;
+    const std::int32_t above_or_below = std::abs(y - border_ - row);
+    if (above_or_below == 0 && first + border_ == x0 && last + border_ == x1) return;
     for (std::int32_t x = x0; x <= x1; ++x) {
-      const std::int32_t column = x - border_, beside = std::max(std::max(-column, column - image_.width + 1), 0);
-      const std::int32_t distance = std::max(below, beside);
-      const float pixel = distance > 0 ? beyond * float(distance) : pixels[column];
-      *out++ = pixel > unknown || distance > 0 ? pixel : unknown;
+      const std::int32_t distance = std::max(above_or_below, std::abs(x - border_ - clamp(x, width_)));
+      if (distance > 0) out[x - x0] = beyond * float(distance);
     }
   }
 
-  float noise(std::int32_t x, std::int32_t y) const {
-    return std::sqrt(variance_.pixel(clamp(x, image_.width), clamp(y, image_.height)));
-  }
+  float noise(std::int32_t x, std::int32_t y) const { return std::sqrt(variance_.pixel(clamp(x, width_), clamp(y, height_))); }
 
 private:
   std::int32_t clamp(std::int32_t i, std::int32_t length) const { return std::clamp(i - border_, 0, length - 1); }
 
-  View image_;
+  std::int32_t height_, width_, border_;
+  ConvolvedSpans spans_;
   Convolved variance_;
-  std::int32_t border_;
 };
 
 std::int32_t find(std::vector<std::int32_t> &parent, std::int32_t i) {
   while (parent[i] != i) i = parent[i] = parent[parent[i]];
   return i;
+}
+
+// The greatest of n adjacent cells each and its neighbours; of equals the first, so that a plateau has one summit.
+STREAMCHAR_MULTIVERSION void lead_uphill(const float *height, std::int32_t cell, std::int32_t n, std::int32_t width, std::int32_t *__restrict to) {
+  const std::int32_t steps[9] = {-width - 1, -width, -width + 1, -1, 0, 1, width - 1, width, width + 1};
+  for (std::int32_t i = 0; i < n; ++i) {
+    float best = height[i + steps[0]];
+    std::int32_t step = steps[0];
+    for (int k = 1; k < 9; ++k) {
+      const float here = height[i + steps[k]];
+      step = here > best ? steps[k] : step;
+      best = here > best ? here : best;
+    }
+    to[i] = cell + i + step;
+  }
 }
 
 struct Parts {
@@ -71,6 +94,7 @@ public:
 
   void split(const Spans &spans, std::size_t footprint, Parts &parts) {
     gather(spans, footprint);
+    if (footprint + 1 < spans.size()) surface_.fetch(spans, footprint + 1);
     if (is_single()) {
       append_whole(spans, footprint, parts);
       return;
@@ -82,8 +106,10 @@ public:
 
 private:
   struct Saddle {
+    std::uint64_t order; // highest first, then in reading order
     float height;
-    std::int32_t a, b;
+    std::int32_t a, b;   // basins, the lower number first
+    std::int32_t before; // the saddle listed before this one of the same first basin, or -1
   };
 
   // One row of a footprint in the box.
@@ -110,13 +136,10 @@ private:
     }
   }
 
-  // The greatest of a cell and its neighbours; of equals the first, so that a plateau has one summit.
   std::int32_t uphill(std::int32_t cell) const {
-    const std::int32_t steps[8] = {-width_, -width_ + 1, -1, 0, 1, width_ - 1, width_, width_ + 1};
-    std::int32_t best = cell - width_ - 1;
-    for (const std::int32_t step : steps)
-      if (height_[cell + step] > height_[best]) best = cell + step;
-    return best;
+    std::int32_t to;
+    lead_uphill(height_.data() + cell, cell, 1, width_, &to);
+    return to;
   }
 
   bool above(std::int32_t a, std::int32_t b) const { return height_[a] != height_[b] ? height_[a] > height_[b] : a < b; }
@@ -144,13 +167,14 @@ private:
     up_.resize(height_.size());
     basin_.assign(height_.size(), -1);
     summits_.clear();
-    for (const Row &row : rows_)
+    for (const Row &row : rows_) {
+      lead_uphill(height_.data() + row.first, row.first, row.last - row.first + 1, width_, up_.data() + row.first);
       for (std::int32_t cell = row.first; cell <= row.last; ++cell) {
-        up_[cell] = uphill(cell);
         if (up_[cell] != cell) continue;
         basin_[cell] = std::int32_t(summits_.size());
         summits_.push_back(cell);
       }
+    }
     for (const Row &row : rows_)
       for (std::int32_t cell = row.first; cell <= row.last; ++cell) {
         path_.clear();
@@ -160,28 +184,34 @@ private:
       }
   }
 
-  // List where basins touch, highest first; where they are equal, in reading order.
+  // List the highest place where each pair of basins touches, highest first; where they are equal, in reading order.
   void list_saddles() {
     const std::int32_t steps[4] = {1, width_ - 1, width_, width_ + 1};
     saddles_.clear();
-    order_.clear();
+    latest_.assign(summits_.size(), -1);
+    std::uint32_t place = 0;
     for (const Row &row : rows_)
-      for (std::int32_t cell = row.first; cell <= row.last; ++cell) {
-        const std::size_t before = saddles_.size();
+      for (std::int32_t cell = row.first; cell <= row.last; ++cell)
         for (const std::int32_t step : steps) {
-          const std::int32_t near = cell + step;
-          if (basin_[near] < 0 || basin_[near] == basin_[cell]) continue;
-          const float height = std::min(height_[cell], height_[near]);
-          std::size_t known = before;
-          while (known < saddles_.size() && saddles_[known].b != basin_[near]) ++known;
-          if (known == saddles_.size())
-            saddles_.push_back({height, basin_[cell], basin_[near]});
-          else
-            saddles_[known].height = std::max(saddles_[known].height, height);
+          const std::int32_t near = cell + step, here = basin_[cell], other = basin_[near];
+          if (other == here || other < 0) continue;
+          touch(std::min(here, other), std::max(here, other), std::min(height_[cell], height_[near]), place++);
         }
+    std::sort(saddles_.begin(), saddles_.end(), [](const Saddle &a, const Saddle &b) { return a.order < b.order; });
+  }
+
+  void touch(std::int32_t a, std::int32_t b, float height, std::uint32_t place) {
+    const std::uint64_t order = std::uint64_t(~ascending(height)) << 32 | place;
+    for (std::int32_t i = latest_[a]; i >= 0; i = saddles_[i].before)
+      if (saddles_[i].b == b) {
+        if (height > saddles_[i].height) {
+          saddles_[i].height = height;
+          saddles_[i].order = order;
+        }
+        return;
       }
-    for (std::size_t i = 0; i < saddles_.size(); ++i) order_.push_back(std::uint64_t(~ascending(saddles_[i].height)) << 32 | i);
-    std::sort(order_.begin(), order_.end());
+    saddles_.push_back({order, height, a, b, latest_[a]});
+    latest_[a] = std::int32_t(saddles_.size()) - 1;
   }
 
   // An unsigned integer that increases with the number.
@@ -205,8 +235,7 @@ private:
     group_.resize(count);
     for (std::size_t i = 0; i < count; ++i) region_[i] = group_[i] = std::int32_t(i);
     list_saddles();
-    for (const std::uint64_t key : order_) {
-      const Saddle &saddle = saddles_[key & 0xffffffffu];
+    for (const Saddle &saddle : saddles_) {
       std::int32_t bright = find(region_, saddle.a), faint = find(region_, saddle.b), beside = saddle.a;
       if (bright == faint) continue;
       if (above(summits_[faint], summits_[bright])) {
@@ -269,21 +298,23 @@ private:
   std::int32_t left_ = 0, top_ = 0, width_ = 0, greatest_ = 0;
   std::vector<float> height_;
   std::vector<Row> rows_;
-  std::vector<std::int32_t> up_, basin_, summits_, path_, region_, group_;
+  std::vector<std::int32_t> up_, basin_, summits_, path_, region_, group_, latest_;
   std::vector<Saddle> saddles_;
-  std::vector<std::uint64_t> order_;
 };
 
-nb::tuple split_footprints(Plane<const float> image, Box variance, std::int64_t border, I32 y, I32 x0, I32 x1, I64 start,
-                           float significance, float prominence, float contrast, std::optional<Vector<const float>> taps) {
-  const Convolved noise = convolved(variance, taps, image.shape(0), image.shape(1));
-  if (image.shape(0) == 0 || image.shape(1) == 0 || border < 0 || border > INT32_MAX / 4) throw std::invalid_argument("no pixels to follow");
+nb::tuple split_footprints(Box image, Box variance, std::int64_t border, I32 y, I32 x0, I32 x1, I64 start, float significance, float prominence,
+                           float contrast, std::optional<Vector<const float>> image_taps, std::optional<Vector<const float>> variance_taps) {
+  const std::size_t around = image_taps && image_taps->shape(0) > 0 ? 2 * (image_taps->shape(0) - 1) : 0;
+  if (image.shape(0) <= around || image.shape(1) <= around || border < 0 || border > INT32_MAX / 4)
+    throw std::invalid_argument("no pixels to follow");
+  const std::size_t height = image.shape(0) - around, width = image.shape(1) - around;
+  const Convolved heights = convolved(image, image_taps, height, width), noise = convolved(variance, variance_taps, height, width);
   const Spans spans{y, x0, x1, start};
-  check_spans(spans, image.shape(0) + 2 * std::size_t(border), image.shape(1) + 2 * std::size_t(border));
+  check_spans(spans, height + 2 * std::size_t(border), width + 2 * std::size_t(border));
   Parts parts;
   {
     nb::gil_scoped_release release;
-    Splitter splitter(Surface(view(image), noise, std::int32_t(border)), {significance, prominence, contrast});
+    Splitter splitter(Surface(heights, noise, std::int32_t(height), std::int32_t(width), std::int32_t(border)), {significance, prominence, contrast});
     for (std::size_t i = 0; i < spans.size(); ++i) splitter.split(spans, i, parts);
   }
   std::vector<std::int32_t> peak_x, peak_y;
@@ -302,14 +333,14 @@ nb::tuple split_footprints(Plane<const float> image, Box variance, std::int64_t 
 
 void register_split(nb::module_ &m) {
   m.def("split_footprints", &split_footprints, nb::arg("image"), nb::arg("variance"), nb::arg("border"), nb::arg("y"), nb::arg("x0"),
-        nb::arg("x1"), nb::arg("start"), nb::arg("significance"), nb::arg("prominence"), nb::arg("contrast"), nb::arg("taps").none() = nb::none(),
+        nb::arg("x1"), nb::arg("start"), nb::arg("significance"), nb::arg("prominence"), nb::arg("contrast"), nb::arg("image_taps").none() = nb::none(), nb::arg("variance_taps").none() = nb::none(),
         "Split footprints on an exposure that is wider than image by border pixels on every side. Every pixel belongs to the summit that "
         "steepest ascent inside the footprint leads to (8 neighbours). With s the height of the highest saddle to a greater summit and "
         "n = sqrt(variance) at its pixel, a summit v stands alone when v >= significance x n, v - s >= prominence x n and "
         "v - s >= contrast x max(s, 0); its pixels else go to the summit they touch at s. The greatest summit of a footprint always stands "
         "alone. Returns span y, x0, x1 (int32) and the first span of each part (int64), the summit's x, y (int32) and value (float32) of each "
-        "part, greatest first in each footprint, and the footprint it is a part of (int64). The variance may be wider and have taps, as for "
-        "detect.");
+        "part, greatest first in each footprint, and the footprint it is a part of (int64). Image and variance may be wider and have taps, as "
+        "the variance of detect; the image is then convolved to the rounding of smooth.");
 }
 
 } // namespace streamchar

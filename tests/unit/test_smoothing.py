@@ -7,6 +7,7 @@ from scipy import ndimage
 from streamchar.characterize.smoothing import (
     SmoothingKernelError,
     Workspace,
+    convolution,
     gaussian_taps,
     not_smoothed,
     smooth_at,
@@ -41,13 +42,16 @@ def test_the_variance_is_smoothed_with_the_squared_kernel():
 
 def test_a_wider_border_leaves_out_more_of_the_same():
     image, variance = planes((40, 50))
-    whole = smooth_exposure(image, variance, 1.0, 7)
-    inner = smooth_exposure(image, variance, 1.0, 7, border=6)
+    whole, inner = convolution(image, variance, 1.0, 7), convolution(image, variance, 1.0, 7, border=6)
     assert (whole.border, inner.border) == (3, 6)
-    np.testing.assert_array_equal(inner.image, whole.image[3:-3, 3:-3])
-    np.testing.assert_array_equal(variance_of(inner), variance_of(whole)[3:-3, 3:-3])
+    assert (whole.shape, inner.shape) == ((34, 44), (28, 38))
+    np.testing.assert_array_equal(inner.raw_image, image[3:-3, 3:-3])
+    x, y = np.array([0, 37, 9], np.int32), np.array([27, 0, 5], np.int32)
+    np.testing.assert_array_equal(inner.variance_at(x, y), whole.variance_at(x + 3, y + 3))
     with pytest.raises(ValueError, match="border of 3"):
-        smooth_exposure(image, variance, 1.0, 7, border=2)
+        convolution(image, variance, 1.0, 7, border=2)
+    with pytest.raises(SmoothingKernelError):
+        convolution(image, variance, 1.0, 7, border=20)
 
 
 def test_single_pixels_are_smoothed_as_the_plane_is():

@@ -128,10 +128,28 @@ def test_with_taps_the_variance_is_smoothed_at_the_summits():
     smooth(wide, taps, plane)
     spans = detect(np.ones((40, 50), np.float32), None, 0.5, 1.0, 1, False)[0]
     expected = split_footprints(image, plane, 0, *spans, 1.0, 0.5, 0.0)
-    found = split_footprints(image, wide, 0, *spans, 1.0, 0.5, 0.0, taps)
+    found = split_footprints(image, wide, 0, *spans, 1.0, 0.5, 0.0, None, taps)
     assert len(expected[3]) > 10
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("half", "border"), [(0, 0), (2, 2), (2, 5), (14, 14)])
+def test_with_taps_the_image_is_smoothed_on_the_footprints(half, border):
+    rng = np.random.default_rng(5)
+    wide = rng.normal(0, 1, (40 + 2 * half, 50 + 2 * half)).astype(np.float32)
+    wide[half + 7, half + 30] = np.nan
+    taps = rng.uniform(0.1, 0.3, half + 1).astype(np.float32)
+    plane = np.empty((40, 50), np.float32)
+    smooth(wide, taps, plane)
+    full = (40 + 2 * border, 50 + 2 * border)
+    spans = detect((rng.random(full) < 0.6).astype(np.float32), None, 0.5, 1.0, 1, False)[0]
+    ones = np.ones_like(plane)
+    expected = split_footprints(plane, ones, border, *spans, 0.5, 0.1, 0.0)
+    found = split_footprints(wide, ones, border, *spans, 0.5, 0.1, 0.0, taps)
+    assert len(expected[3]) > 3
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_a_plateau_is_one_summit():
