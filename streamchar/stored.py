@@ -22,10 +22,11 @@ from streamchar.characterize.psf.io import from_arrays, to_arrays
 from streamchar.image import Exposure
 from streamchar.image.access import Access, local_file
 from streamchar.image.assembly import Wanted, assemble
+from streamchar.image.claims import FileLimits
 from streamchar.image.errors import InvalidExposureError
 from streamchar.image.field import Field
 from streamchar.image.fits_writing import Compression, exposure_hdus, write_hdus
-from streamchar.image.opening import FileLimits, opened, reading
+from streamchar.image.opening import opened, reading
 from streamchar.image.profiles import load_profiles
 
 if TYPE_CHECKING:

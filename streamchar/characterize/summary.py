@@ -406,14 +406,14 @@ def _asymmetries(exposure: Exposure, catalog: SourceCatalog, which: NDArray[np.b
 
 
 def _coordinates(exposure: Exposure) -> dict[str, Any]:
-    if exposure.wcs is None:
+    if exposure.sky is None:
         return {}
     height, width = exposure.shape
     left, bottom, right, top = -0.5, -0.5, width - 0.5, height - 0.5
     middle_x, middle_y = 0.5 * (left + right), 0.5 * (bottom + top)
     x = [left, right, right, left, middle_x, middle_x - 0.5, middle_x + 0.5, middle_x, middle_x]
     y = [bottom, bottom, top, top, middle_y, middle_y, middle_y, middle_y - 0.5, middle_y + 0.5]
-    ra, dec = exposure.wcs.all_pix2world(x, y, 0)
+    ra, dec = exposure.sky.to_sky(x, y)
     return {
         "ra": float(ra[4]),
         "dec": float(dec[4]),

@@ -359,7 +359,11 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         self.display("repair_iter", result)
 
         detection = self.detection.run(exposure, background=result.background)
-        catalog = result.catalog = self._make_catalog(exposure, detection, ids)
+        # Blends say no more about the width of the PSF than other sources.
+        only_width = preliminary and self.config.measure_psf.preliminary == "constant"
+        catalog = result.catalog = self._make_catalog(
+            exposure, detection, ids, deblend=self.config.do_deblend and not only_width
+        )
         self.display("background_iter", result)
 
         wanted = self._bright_enough(catalog)
@@ -415,8 +419,10 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         _replace_reasons(result, "too_many_cosmic_rays", "cosmic_ray_", new=cosmic_rays.reasons)
         return cosmic_rays
 
-    def _make_catalog(self, exposure: Exposure, detection: Detection, ids: IdGenerator) -> SourceCatalog:
-        if not self.config.do_deblend:
+    def _make_catalog(
+        self, exposure: Exposure, detection: Detection, ids: IdGenerator, *, deblend: bool
+    ) -> SourceCatalog:
+        if not deblend:
             catalog = SourceCatalog(self.schema, len(detection.footprints), detection.footprints)
             catalog["id"] = ids.source_ids(len(catalog))
             return catalog
@@ -509,9 +515,9 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         )
 
     def _fill_coordinates(self, catalog: SourceCatalog, exposure: Exposure) -> None:
-        if exposure.wcs is None or not len(catalog):
+        if exposure.sky is None or not len(catalog):
             return
-        ra, dec = exposure.wcs.all_pix2world(catalog["slot_Centroid_x"], catalog["slot_Centroid_y"], 0)
+        ra, dec = exposure.sky.to_sky(catalog["slot_Centroid_x"], catalog["slot_Centroid_y"])
         catalog["coord_ra"] = np.radians(ra)
         catalog["coord_dec"] = np.radians(dec)
 

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.image import headers
-from streamchar.image.coordinates import read_wcs
+from streamchar.image.coordinates import read_coordinates
 from streamchar.image.errors import InvalidExposureError
 from streamchar.image.exposure import Exposure, Identity, Observation
 from streamchar.image.headers import Sources
 from streamchar.image.mask import MaskPlanes
 from streamchar.image.mask_reading import named_planes, painted, translated
 from streamchar.image.metadata import metadata_of
-from streamchar.image.opening import card_value
+from streamchar.image.opening import FitsFile, FitsHeader, card_value
 from streamchar.image.profiles.loader import Facts
 from streamchar.image.profiles.model import IMAGE_FILE, InstrumentProfile, Place
-
-if TYPE_CHECKING:
-    from astropy.io.fits import HDUList, Header
 
 Plane = NDArray[np.float32]
 
@@ -47,7 +44,7 @@ class Wanted:
     read_noise: float | None = None
 
 
-def facts_of(file: HDUList, name: str, hdu: str = "") -> Facts:
+def facts_of(file: FitsFile, name: str, hdu: str = "") -> Facts:
     """Return what a file tells about itself; a file without any image has its primary header only."""
     candidates = images(file)
     chosen = _named(file, hdu) if hdu else None
@@ -56,17 +53,17 @@ def facts_of(file: HDUList, name: str, hdu: str = "") -> Facts:
     return Facts(name, tuple(_name(item) for item in file), tuple(map(_facts, shown)))
 
 
-def _facts(header: Header) -> dict[str, Any]:
+def _facts(header: FitsHeader) -> dict[str, Any]:
     return {key: card_value(header, key) for key in header}
 
 
-def images(file: HDUList) -> list[Any]:
+def images(file: FitsFile) -> list[Any]:
     """Return the extensions with a two-dimensional image, in order."""
     return [hdu for hdu in file if hdu.is_image and len(hdu.shape) == 2 and min(hdu.shape) > 0]
 
 
 def assemble(
-    files: Mapping[str, HDUList],
+    files: Mapping[str, FitsFile],
     names: Mapping[str, str],
     profile: InstrumentProfile,
     wanted: Wanted,
@@ -102,7 +99,7 @@ def assemble(
 class _Assembly:
     def __init__(
         self,
-        files: Mapping[str, HDUList],
+        files: Mapping[str, FitsFile],
         names: Mapping[str, str],
         profile: InstrumentProfile,
         wanted: Wanted,
@@ -128,7 +125,7 @@ class _Assembly:
             mask,
             variance,
             planes=planes,
-            wcs=read_wcs(self._sources.header, self._profile.wcs, self._names[IMAGE_FILE]),
+            wcs=read_coordinates(self._sources.header, self._profile.wcs, self._names[IMAGE_FILE]),
             identity=self._identity(),
             observation=observation,
             metadata=metadata,
@@ -188,7 +185,7 @@ class _Assembly:
             detail=f"the profile {self._profile.name} needs an image extension '{wanted}'; it holds {_listing(file)}",
         )
 
-    def _same(self, file: HDUList) -> Any:
+    def _same(self, file: FitsFile) -> Any:
         """Extension named as the image's, or of its number where names are missing."""
         name = _name(self._image_hdu)
         if name and (hdu := _named(file, name)) is not None:
@@ -347,7 +344,7 @@ def _noise(image: Plane, observation: Observation) -> Plane:
     return np.asarray(photons + np.float32((observation.read_noise / observation.gain) ** 2), np.float32)
 
 
-def _named(file: HDUList, choice: str | int) -> Any:
+def _named(file: FitsFile, choice: str | int) -> Any:
     """Extension of a name (EXTNAME or EXTTYPE) or number, ``None`` without one."""
     if isinstance(choice, str):
         for hdu in file:
@@ -364,7 +361,7 @@ def _name(hdu: Any) -> str:
     return str(name).strip().upper()[:68]
 
 
-def _listing(file: HDUList) -> str:
+def _listing(file: FitsFile) -> str:
     names = [_name(hdu) or f"number {file.index(hdu)}" for hdu in images(file)]
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return shown or "no two-dimensional image"

@@ -8,11 +8,14 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from streamchar.image.cards import PlainHeader
 from streamchar.image.errors import InvalidExposureError, UnreadableExposureError
-from streamchar.image.opening import card_value, reading
+from streamchar.image.opening import FitsHeader, card_value, reading
 from streamchar.image.profiles.model import Coordinates
+from streamchar.image.sky import AstropyCoordinates, SkyCoordinates, tangent_coordinates
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -28,7 +31,7 @@ _WCS_KEY = re.compile(
 """Keys of coordinates; wcslib adds times and places, rounded, which are not its business."""
 
 
-def read_wcs(header: Header, rules: Coordinates, path: str) -> WCS | None:
+def read_coordinates(header: FitsHeader, rules: Coordinates, path: str) -> SkyCoordinates | None:
     """Return the celestial coordinates that a header describes, or ``None``.
 
     TAN, TAN-SIP, TPV and whatever else wcslib knows.
@@ -40,9 +43,24 @@ def read_wcs(header: Header, rules: Coordinates, path: str) -> WCS | None:
     """
     if not rules.use or not card_value(header, "CTYPE1"):
         return None
+    if isinstance(header, PlainHeader) and not (rules.rename or rules.drop):
+        _check(header, path)
+        known = tangent_coordinates(header, partial(_read_celestial, header, path))
+        if known is not None:
+            return known
+    wcs = _read_wcs(_prepared(header, rules), path)
+    return None if wcs is None else AstropyCoordinates(wcs)
+
+
+def _read_celestial(header: PlainHeader, path: str) -> WCS:
+    wcs = _read_wcs(_as_astropy(header), path)
+    assert wcs is not None  # of a gnomonic projection
+    return wcs
+
+
+def _read_wcs(header: Header, path: str) -> WCS | None:
     from astropy.wcs import WCS, FITSFixedWarning
 
-    header = _prepared(header, rules)
     _check(header, path)
     hint = "(a profile may ignore keys with wcs.drop)"
     try:
@@ -59,6 +77,14 @@ def read_wcs(header: Header, rules: Coordinates, path: str) -> WCS | None:
     return wcs if celestial else None
 
 
+def _as_astropy(header: FitsHeader) -> Header:
+    if not isinstance(header, PlainHeader):
+        return header
+    from astropy.io.fits import Header
+
+    return Header.fromstring(header.to_text())
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep astropy from printing what it thinks of a header."""
@@ -71,7 +97,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _prepared(header: Header, rules: Coordinates) -> Header:
+def _prepared(original: FitsHeader, rules: Coordinates) -> Header:
+    header = _as_astropy(original)
     if not rules.rename and not rules.drop:
         return header
     changed = header.copy()
@@ -83,7 +110,7 @@ def _prepared(header: Header, rules: Coordinates) -> Header:
     return changed
 
 
-def _check(header: Header, path: str) -> None:
+def _check(header: FitsHeader, path: str) -> None:
     # wcslib and astropy allocate squares of these numbers.
     bounds = {"WCSAXES": _MAX_AXES, **{f"{name}_ORDER": _MAX_SIP_ORDER for name in _SIP}}
     for key, bound in bounds.items():

@@ -14,6 +14,7 @@ from streamchar.image.errors import InvalidExposureError
 from streamchar.image.field import Field
 from streamchar.image.mask import MaskPlanes
 from streamchar.image.psf import Psf
+from streamchar.image.sky import AstropyCoordinates, SkyCoordinates, TangentCoordinates
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -94,7 +95,19 @@ class Observation:
     elevation: float | None = None
 
 
-@dataclass(slots=True, repr=False)
+class _Wcs:
+    """The coordinates as astropy has them, made when they are first asked for; takes those of either kind."""
+
+    def __get__(self, exposure: Exposure | None, kind: type[Exposure] | None = None) -> WCS | None:
+        sky = None if exposure is None else exposure.sky
+        return None if sky is None else sky.wcs
+
+    def __set__(self, exposure: Exposure, value: WCS | SkyCoordinates | None) -> None:
+        known = value is None or isinstance(value, AstropyCoordinates | TangentCoordinates)
+        exposure.sky = value if known else AstropyCoordinates(value)
+
+
+@dataclass(repr=False)
 class Exposure:
     """One detector's exposure with instrument signature removed.
 
@@ -109,7 +122,9 @@ class Exposure:
     planes
         Meaning of the mask bits.
     wcs
-        Celestial coordinates, or ``None``.
+        Celestial coordinates as astropy's object, or ``None``; may also be set to :class:`SkyCoordinates`.
+    sky
+        The same coordinates for the pixels' own use, which mostly does without astropy; not an argument.
     psf
         Point-spread function, once known.
     aperture_corrections
@@ -136,7 +151,8 @@ class Exposure:
     mask: Mask
     variance: Image
     planes: MaskPlanes = field(default_factory=MaskPlanes)
-    wcs: WCS | None = None
+    wcs: _Wcs = _Wcs()
+    sky: SkyCoordinates | None = field(init=False, compare=False)
     psf: Psf | None = None
     aperture_corrections: dict[str, Field] | None = None
     identity: Identity = field(default_factory=Identity)
@@ -204,7 +220,7 @@ class Exposure:
         facts = [
             f"{self.identity} {self.identity.band}".rstrip(),
             f"{' x '.join(str(length) for length in reversed(self.image.shape))} px in {self.observation.unit}",
-            "no WCS" if self.wcs is None else "WCS",
+            "no WCS" if self.sky is None else "WCS",
             "no PSF" if self.psf is None else f"PSF {type(self.psf).__name__}",
         ]
         return f"Exposure({', '.join(facts)})"
@@ -240,10 +256,7 @@ class Exposure:
     @property
     def pixel_scale(self) -> float | None:
         """Arcseconds per pixel at the reference point, or ``None`` without coordinates."""
-        if self.wcs is None:
-            return None
-        matrix = self.wcs.pixel_scale_matrix
-        return float(np.sqrt(abs(np.linalg.det(matrix))) * 3600.0)
+        return None if self.sky is None else self.sky.pixel_scale
 
     def bits(self, *names: str) -> int:
         """Mask value with the named planes' bits set."""
@@ -267,6 +280,7 @@ class Exposure:
         """Return an exposure with planes of its own; PSF and coordinates are shared (they are immutable)."""
         return replace(
             self,
+            wcs=self.sky,
             image=self.image.copy(),
             mask=self.mask.copy(),
             variance=self.variance.copy(),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -20,15 +20,13 @@ from streamchar.image.access import (
     split_extension,
 )
 from streamchar.image.assembly import Wanted, assemble, facts_of
+from streamchar.image.claims import FileLimits
 from streamchar.image.errors import CompanionMissingError, FileMissingError, InvalidExposureError
 from streamchar.image.exposure import Exposure
 from streamchar.image.fits_writing import replacing, write_exposure, write_hdus
-from streamchar.image.opening import FileLimits, card_value, opened, reading
+from streamchar.image.opening import FitsFile, card_value, opened, reading
 from streamchar.image.profiles import InstrumentProfile, ProfileSet, load_profiles
 from streamchar.image.profiles.model import IMAGE_FILE
-
-if TYPE_CHECKING:
-    from astropy.io.fits import HDUList
 
 __all__ = [
     "ReadOptions",
@@ -125,7 +123,7 @@ def read_exposure(
 
 
 def choose_profile(
-    hdus: HDUList, file: LocalFile, known: ProfileSet, named: str | InstrumentProfile | None, hdu: str = ""
+    hdus: FitsFile, file: LocalFile, known: ProfileSet, named: str | InstrumentProfile | None, hdu: str = ""
 ) -> InstrumentProfile:
     """Return the profile that was named, or else the one that recognises an open file.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from streamchar.image.opening import FileLimits, HduClaim, scan
+from streamchar.image.claims import FileLimits, HduClaim, scan
 
 _TIME = np.arange(4, 8)
 _MAGIC = (0x1F, 0x8B)

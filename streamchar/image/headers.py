@@ -7,14 +7,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from streamchar.image.cards import PlainHeader
 from streamchar.image.errors import InvalidExposureError
-from streamchar.image.opening import card_value
+from streamchar.image.opening import FitsFile, FitsHeader, card_value
 from streamchar.image.profiles.model import IMAGE_FILE, Keys, Table, Value
-
-if TYPE_CHECKING:
-    from astropy.io.fits import HDUList, Header
 
 _LONGEST = 200
 _JD_OF_MJD_0 = 2_400_000.5
@@ -37,17 +35,20 @@ class Sources:
         Names of these files, for messages.
     """
 
-    header: Header
-    files: Mapping[str, HDUList]
+    header: FitsHeader
+    files: Mapping[str, FitsFile]
     names: Mapping[str, str]
 
 
-def merged(primary: Header, image: Header) -> Header:
+def merged(primary: FitsHeader, image: FitsHeader) -> FitsHeader:
     """Return the image's header completed by the keys that only the primary header has; cards stay as they are."""
-    from astropy.io.fits import Header
-
     if image is primary:
         return image
+    if isinstance(image, PlainHeader):
+        return image.completed_by(primary)
+    assert not isinstance(primary, PlainHeader)  # of the same file
+    from astropy.io.fits import Header
+
     present = set(image.keys())
     cards = [card for card in primary.cards if card.keyword not in present and card.keyword]
     return Header([*cards, *image.cards])
@@ -103,7 +104,7 @@ def resolve(sources: Sources, value: Value) -> Scalar | None:
     return _converted(found, value)
 
 
-def _from_keys(header: Header, value: Value) -> Scalar | None:
+def _from_keys(header: FitsHeader, value: Value) -> Scalar | None:
     found = [(key, _plain(header, key)) for key in value.keys]
     if value.combine == "first":
         return next((item for _, item in found if item is not None), None)
@@ -122,7 +123,7 @@ def _from_keys(header: Header, value: Value) -> Scalar | None:
     return int(result) if math.isfinite(result) and result == int(result) else result
 
 
-def _plain(header: Header, key: str) -> Scalar | None:
+def _plain(header: FitsHeader, key: str) -> Scalar | None:
     value = card_value(header, key)
     if isinstance(value, str):
         return value.strip() or None

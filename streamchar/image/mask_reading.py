@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.image.errors import InvalidExposureError
 from streamchar.image.mask import MAX_PLANES, MaskPlanes
-from streamchar.image.opening import card_value
+from streamchar.image.opening import FitsFile, FitsHeader, card_value
 from streamchar.image.profiles.model import MaskPlane
-
-if TYPE_CHECKING:
-    from astropy.io.fits import HDUList, Header
 
 Mask = NDArray[np.int32]
 
 _BYTES_OF_SPAN = 6
 
 
-def named_planes(header: Header, prefix: str, path: str) -> MaskPlanes:
+def named_planes(header: FitsHeader, prefix: str, path: str) -> MaskPlanes:
     """Return the planes that a header names by keys ``<prefix><plane>``, and the standard ones.
 
     Raises
@@ -82,7 +79,7 @@ def _with_bits(values: NDArray[Any], numbers: Sequence[int]) -> NDArray[np.bool_
     return np.asarray((unsigned & unsigned.dtype.type(pattern)) != 0)
 
 
-def painted(file: HDUList, rules: MaskPlane, planes: MaskPlanes, shape: tuple[int, int], path: str) -> Mask:
+def painted(file: FitsFile, rules: MaskPlane, planes: MaskPlanes, shape: tuple[int, int], path: str) -> Mask:
     """Set planes by lists of spans: rows of tables that hold (y, first x, last x) as big-endian 16-bit integers.
 
     Spans that leave the image are cut.

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from streamchar.image.errors import InvalidExposureError
-from streamchar.image.opening import card_value
-
-if TYPE_CHECKING:
-    from astropy.io.fits import HDUList
+from streamchar.image.opening import FitsFile, card_value
 
 EXTENSION = "METADATA"
 """Name of the extension."""
@@ -39,7 +36,7 @@ def metadata_hdu(metadata: Mapping[str, Any]) -> Any:
     return hdu
 
 
-def metadata_of(file: HDUList, path: str) -> dict[str, Any]:
+def metadata_of(file: FitsFile, path: str) -> dict[str, Any]:
     """Return the values of the extension, empty without one.
 
     Raises

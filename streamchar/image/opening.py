@@ -1,7 +1,6 @@
 """A FITS file opened under limits: its structure is verified before anything is allocated for it.
 
-Every header is read by a scanner of our own first: the number of extensions, the length of each header, the pixels and
-tiles that it claims, and that the file is long enough to hold them. Only then astropy sees the file.
+Files of plain images are read by :mod:`streamchar.image.plain_file`, all others by astropy.
 """
 
 from __future__ import annotations
@@ -13,110 +12,29 @@ import re
 import tempfile
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from pydantic import Field
-
-from streamchar.configuration import Configuration
 from streamchar.errors import StreamcharError
-from streamchar.image.errors import ExposureTooLargeError, FileUnreadableError, UnreadableExposureError
+from streamchar.image.cards import PlainHeader
+from streamchar.image.claims import FileLimits, HduClaim, refuse, scan
+from streamchar.image.errors import FileUnreadableError, UnreadableExposureError
+from streamchar.image.plain_file import PlainFile, plain_file
 
 if TYPE_CHECKING:
     from astropy.io.fits import HDUList, Header
 
-BLOCK = 2880
-"""Bytes of a FITS block."""
-CARD = 80
-"""Bytes of a header card."""
-COMPRESSIONS = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "NOCOMPRESS", "PLIO_1")
-"""Tile compressions that are read. HCOMPRESS_1 is not: its streams carry dimensions of their own, which nothing bounds."""
+FitsFile: TypeAlias = "HDUList | PlainFile"
+FitsHeader: TypeAlias = "Header | PlainHeader"
 
-_RICE = {"BLOCKSIZE": ("16", "32"), "BYTEPIX": ("1", "2", "4", "8")}
-_MOST = {"NAXIS": 999, "ZNAXIS": 999, "TFIELDS": 999}
-"""Largest values that FITS allows; astropy counts up to whatever it is told."""
 _CHUNK = 1 << 20
-_MAX_AXES = 4
-_SIZES = {8: 1, 16: 2, 32: 4, 64: 8, -32: 4, -64: 8}
-_NUMBERS = ("BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "ZBITPIX", "ZNAXIS", "TFIELDS")
-_NUMBERED_TEXT = re.compile(r"(ZNAME|ZVAL|TFORM)\d+")
-_TFORM = re.compile(r"(?P<repeat>\d{0,12})(?P<kind>[LXBIJKAEDCMPQ])")
-_WIDTHS = MappingProxyType(
-    {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "P": 8, "M": 16, "Q": 16}
-)
-_DESCRIPTORS = MappingProxyType({"P": ">i4", "Q": ">i8"})
-_TEXTS = ("XTENSION", "ZCMPTYPE", "ZIMAGE")
-_AXES = ("NAXIS", "ZNAXIS", "ZTILE")
-
-
-class FileLimits(Configuration):
-    """How much a file may claim."""
-
-    max_pixels: int = Field(default=20_000 * 20_000, gt=0)
-    """Largest image accepted, in pixels."""
-    max_hdus: int = Field(default=256, gt=0)
-    """Most extensions accepted in one file."""
-    max_header_bytes: int = Field(default=4 << 20, ge=BLOCK)
-    """Longest header of one extension in bytes."""
-    max_unpacked_bytes: int = Field(default=4 << 30, gt=0)
-    """Largest size of a gzip file when it is unpacked, in bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class HduClaim:
-    """What one header claims about its data.
-
-    Attributes
-    ----------
-    offset
-        Byte at which the header begins.
-    header_bytes
-        Length of the header.
-    keys
-        Structural keys and their values; of repeated ones the first.
-    data_bytes
-        Size of the data without the padding.
-    """
-
-    offset: int
-    header_bytes: int
-    keys: Mapping[str, int | str]
-    data_bytes: int
-
-    @property
-    def end(self) -> int:
-        """Byte behind the padded data."""
-        return -(-(self.offset + self.header_bytes + self.data_bytes) // BLOCK) * BLOCK
-
-    def descriptors(self) -> list[tuple[int, str]]:
-        """First byte in a row, and dtype of length and position, of each column of variable-length arrays."""
-        found, column = [], 0
-        for number in range(1, int(self.keys.get("TFIELDS", 0)) + 1):
-            kind, width = _column(str(self.keys[f"TFORM{number}"]))
-            if kind in _DESCRIPTORS and width:
-                found.append((column, _DESCRIPTORS[kind]))
-            column += width
-        return found
-
-    @property
-    def is_compressed(self) -> bool:
-        """Whether it is a tile-compressed image."""
-        return self.keys.get("ZIMAGE") == "T"
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of the image; 0 for tables and empty data."""
-        if self.is_compressed:
-            return _product(self.keys, "ZNAXIS")
-        return 0 if self.keys.get("XTENSION", "IMAGE") != "IMAGE" else _product(self.keys, "NAXIS")
 
 
 @contextmanager
-def opened(path: Path, limits: FileLimits, name: str = "") -> Iterator[HDUList]:
+def opened(path: Path, limits: FileLimits, name: str = "") -> Iterator[FitsFile]:
     """Give the extensions of a FITS file, plain or in gzip, whose claims are within the limits.
 
     Parameters
@@ -135,11 +53,16 @@ def opened(path: Path, limits: FileLimits, name: str = "") -> Iterator[HDUList]:
     ExposureTooLargeError
         It claims more than the limits allow.
     """
-    from astropy.io import fits
-
     name = name or str(path)
     with _unpacked(path, limits, name) as whole, ExitStack() as stack:
         claims = scan(whole, name, limits)
+        with reading(name):
+            plain = plain_file(whole, claims, name)
+        if plain is not None:
+            yield plain
+            return
+        from astropy.io import fits
+
         stream = stack.enter_context(_beginning(whole, claims[-1].end))
         with warnings.catch_warnings():
             # Odd headers draw warnings from astropy that would be errors under -W error; a truncated file does too.
@@ -198,8 +121,10 @@ def _damage(name: str, error: Exception) -> UnreadableExposureError:
     return UnreadableExposureError(path=name, detail=detail[:300])
 
 
-def card_value(header: Header, key: str) -> Any:
+def card_value(header: FitsHeader, key: str) -> Any:
     """Return the value of a header card, ``None`` when it is absent or cannot be parsed."""
+    if isinstance(header, PlainHeader):
+        return header.get(key)
     from astropy.io.fits import VerifyError
 
     try:
@@ -209,7 +134,7 @@ def card_value(header: Header, key: str) -> Any:
 
 
 @contextmanager
-def _beginning(stream: BinaryIO, end: int) -> Iterator[BinaryIO]:
+def _beginning(stream: BufferedReader, end: int) -> Iterator[BufferedReader]:
     """Give a file without what follows its last extension: astropy would look for further ones in it."""
     if stream.seek(0, 2) - end <= 0:
         stream.seek(0)
@@ -224,13 +149,13 @@ def _beginning(stream: BinaryIO, end: int) -> Iterator[BinaryIO]:
             yield plain
 
 
-def _readable(file: IO[bytes]) -> BinaryIO:
+def _readable(file: IO[bytes]) -> BufferedReader:
     """Open a temporary file by its descriptor, since astropy wants a file that was opened for reading only."""
     return Path(f"/proc/self/fd/{file.fileno()}").open("rb")
 
 
 @contextmanager
-def _unpacked(path: Path, limits: FileLimits, name: str) -> Iterator[BinaryIO]:
+def _unpacked(path: Path, limits: FileLimits, name: str) -> Iterator[BufferedReader]:
     if not path.is_file():
         detail = "is a directory" if path.is_dir() else "no such file"
         raise UnreadableExposureError(path=name, detail=detail)
@@ -252,198 +177,16 @@ def _unpacked(path: Path, limits: FileLimits, name: str) -> Iterator[BinaryIO]:
                 yield readable
 
 
-def _unpack(packed: BinaryIO, plain: IO[bytes], path: str, limit: int) -> None:
+def _unpack(packed: BufferedReader, plain: IO[bytes], path: str, limit: int) -> None:
     written = 0
     try:
         with gzip.GzipFile(fileobj=packed) as stream:
             while chunk := stream.read(_CHUNK):
                 written += len(chunk)
                 if written > limit:
-                    _refuse(path, "the unpacked size", written, limit, "max_unpacked_bytes")
+                    refuse(path, "the unpacked size", written, limit, "max_unpacked_bytes")
                 plain.write(chunk)
     except (OSError, EOFError, zlib.error) as error:
         reason = "is truncated" if isinstance(error, EOFError) else f"is no valid gzip file: {error}"
         raise UnreadableExposureError(path=path, detail=reason) from error
     plain.flush()
-
-
-def scan(stream: BinaryIO, path: str, limits: FileLimits) -> list[HduClaim]:
-    """Read the structure of a FITS file from its headers alone.
-
-    Parameters
-    ----------
-    stream
-        Seekable; read from its beginning.
-    path
-        For messages.
-
-    Raises
-    ------
-    UnreadableExposureError
-        A header is not one, or the file ends before the data that it claims.
-    ExposureTooLargeError
-        It claims more than the limits allow.
-    """
-    size = stream.seek(0, 2)
-    offset = 0
-    claims: list[HduClaim] = []
-    while offset < size:
-        stream.seek(offset)
-        keys, length = _header(stream, path, limits, first=not claims)
-        if not keys:
-            break
-        claim = HduClaim(offset, length, keys, _data_bytes(keys, path))
-        claims.append(claim)
-        if len(claims) > limits.max_hdus:
-            _refuse(path, "the number of extensions", len(claims), limits.max_hdus, "max_hdus")
-        _check_claim(claim, path, limits)
-        if offset + length + claim.data_bytes > size:
-            raise UnreadableExposureError(path=path, detail="is truncated")
-        offset = claim.end
-    if not claims:
-        raise UnreadableExposureError(path=path, detail="is not a FITS file")
-    return claims
-
-
-def _header(
-    stream: BinaryIO, path: str, limits: FileLimits, *, first: bool
-) -> tuple[dict[str, int | str], int]:
-    """Structural keys and length of the header that begins here; none when what begins here is no header."""
-    keys: dict[str, int | str] = {}
-    for number in range(limits.max_header_bytes // BLOCK):
-        block = stream.read(BLOCK)
-        if number == 0 and not block.startswith(b"SIMPLE  =" if first else b"XTENSION="):
-            if first:
-                raise UnreadableExposureError(path=path, detail="is not a FITS file")
-            return {}, 0  # what follows the last extension is nobody's business
-        if len(block) < BLOCK:
-            raise UnreadableExposureError(path=path, detail="is truncated")
-        for begin in range(0, BLOCK, CARD):
-            card = block[begin : begin + CARD]
-            if card.rstrip() == b"END":
-                return keys, (number + 1) * BLOCK
-            _note(card, keys, path)
-    longest = limits.max_header_bytes
-    raise ExposureTooLargeError(
-        path=path,
-        quantity="the length of a header",
-        value=longest + 1,
-        limit=longest,
-        setting="max_header_bytes",
-    )
-
-
-def _note(card: bytes, keys: dict[str, int | str], path: str) -> None:
-    name = card[:8].rstrip().decode("latin-1").upper()  # astropy does not mind small letters either
-    if card[8:10] != b"= ":
-        return
-    text = card[10:].split(b"/")[0].strip().decode("latin-1")
-    value: int | str
-    if name in _TEXTS or _NUMBERED_TEXT.fullmatch(name):
-        value = text.strip("' ")
-    elif name in _NUMBERS or any(name.startswith(axis) and name[len(axis) :].isdigit() for axis in _AXES):
-        try:
-            value = int(text)
-        except ValueError:
-            detail = f"is damaged: {name} is {text[:30]!r}, not a number"
-            raise UnreadableExposureError(path=path, detail=detail) from None
-    else:
-        return
-    if keys.setdefault(name, value) != value:  # of which astropy takes now the first, now the last
-        raise UnreadableExposureError(path=path, detail=f"is damaged: {name} is {keys[name]} and {value!r}")
-
-
-def _data_bytes(keys: Mapping[str, int | str], path: str) -> int:
-    bits = int(keys.get("BITPIX", 0))
-    extra = int(keys.get("PCOUNT", 0))
-    groups = int(keys.get("GCOUNT", 1))
-    if bits not in _SIZES or extra < 0 or groups < 0:
-        raise UnreadableExposureError(
-            path=path, detail=f"is damaged: BITPIX {bits}, PCOUNT {extra}, GCOUNT {groups}"
-        )
-    for name, most in _MOST.items():
-        if not 0 <= int(keys.get(name, 0)) <= most:
-            raise UnreadableExposureError(path=path, detail=f"is damaged: {name} is {keys[name]}")
-    if "NAXIS" not in keys:
-        raise UnreadableExposureError(path=path, detail="is damaged: a header has no NAXIS")
-    elements = _product(keys, "NAXIS", path)
-    return _SIZES[bits] * groups * (extra + elements)
-
-
-def _product(keys: Mapping[str, int | str], name: str, path: str = "") -> int:
-    axes = int(keys.get(name, 0))
-    if axes == 0:
-        return 0
-    total = 1
-    for axis in range(1, axes + 1):
-        length = keys.get(f"{name}{axis}", -1)
-        if not isinstance(length, int) or length < 0 or axis > 999:
-            raise UnreadableExposureError(path=path, detail=f"is damaged: {name}{axis} is {length}")
-        total *= length
-    return total
-
-
-def _check_claim(claim: HduClaim, path: str, limits: FileLimits) -> None:
-    if claim.pixels > limits.max_pixels:
-        _refuse(path, "the number of pixels", claim.pixels, limits.max_pixels, "max_pixels")
-    if claim.keys.get("XTENSION") == "BINTABLE":
-        _check_columns(claim.keys, path)
-    if not claim.is_compressed:
-        return
-    kind, axes = claim.keys.get("ZCMPTYPE", ""), int(claim.keys.get("ZNAXIS", 0))
-    if kind not in COMPRESSIONS:
-        raise UnreadableExposureError(
-            path=path,
-            detail=f"is compressed with {kind!r}; {', '.join(COMPRESSIONS)} are read",
-        )
-    if claim.keys.get("ZBITPIX") not in _SIZES or not 0 < axes <= _MAX_AXES:
-        raise UnreadableExposureError(
-            path=path, detail=f"is damaged: ZBITPIX {claim.keys.get('ZBITPIX')}, ZNAXIS {axes}"
-        )
-    _check_parameters(claim.keys, path)
-    for axis in range(1, axes + 1):
-        length = int(claim.keys[f"ZNAXIS{axis}"])
-        tile = int(claim.keys.get(f"ZTILE{axis}", length if axis == 1 else 1))
-        if not 0 < tile <= max(length, 1):
-            raise UnreadableExposureError(
-                path=path, detail=f"is damaged: tiles of {tile} pixels in an image of {length} (ZTILE{axis})"
-            )
-
-
-def _check_columns(keys: Mapping[str, int | str], path: str) -> None:
-    """Refuse a table whose columns are wider than its rows: astropy would allocate what they say."""
-    width = 0
-    for number in range(1, int(keys.get("TFIELDS", 0)) + 1):
-        form = str(keys.get(f"TFORM{number}", ""))
-        kind, bytes_ = _column(form)
-        if not kind:
-            raise UnreadableExposureError(path=path, detail=f"is damaged: TFORM{number} is {form[:30]!r}")
-        width += bytes_
-    if width != keys.get("NAXIS1"):
-        detail = f"is damaged: columns of {width} bytes in rows of {keys.get('NAXIS1')}"
-        raise UnreadableExposureError(path=path, detail=detail)
-
-
-def _column(form: str) -> tuple[str, int]:
-    """Type and width in bytes of a column; no type when the format is none."""
-    match = _TFORM.match(form)
-    if match is None:
-        return "", 0
-    repeat = int(match["repeat"] or 1)
-    return match["kind"], -(-repeat // 8) if match["kind"] == "X" else repeat * _WIDTHS[match["kind"]]
-
-
-def _check_parameters(keys: Mapping[str, int | str], path: str) -> None:
-    """Refuse parameters of Rice's method that would make astropy's decoder write beyond its buffer."""
-    for key, name in keys.items():
-        allowed = _RICE.get(str(name).upper()) if key.startswith("ZNAME") else None
-        if allowed is None:
-            continue
-        value = str(keys.get("ZVAL" + key.removeprefix("ZNAME"), ""))
-        if value not in allowed:
-            detail = f"is damaged: {name} is {value[:30]!r}, not {' or '.join(allowed)}"
-            raise UnreadableExposureError(path=path, detail=detail)
-
-
-def _refuse(path: str, quantity: str, value: int, limit: int, setting: str) -> NoReturn:
-    raise ExposureTooLargeError(path=path, quantity=quantity, value=value, limit=limit, setting=setting)

@@ -176,12 +176,12 @@ def _compass(exposure: Exposure) -> Html | None:
 
 def sky_directions(exposure: Exposure) -> tuple[tuple[float, float], tuple[float, float]] | None:
     """Unit vectors (x, y) in pixels to the north and to the east at the centre; ``None`` without usable coordinates."""
-    if exposure.wcs is None:
+    if exposure.sky is None:
         return None
     height, width = exposure.shape
     x, y = 0.5 * width, 0.5 * height
     try:
-        ra, dec = exposure.wcs.all_pix2world([x, x + 1, x], [y, y, y + 1], 0)
+        ra, dec = exposure.sky.to_sky([x, x + 1, x], [y, y, y + 1])
     except ValueError:  # a WcsError: the header's coordinates cannot be evaluated
         return None
     eastward = ((ra - ra[0] + 180) % 360 - 180) * np.cos(np.radians(dec[0]))

@@ -32,15 +32,13 @@ class SkyCoord(Plugin[PluginConfig]):
 
     def measure(self, context: MeasurementContext) -> None:
         """Fill coordinates and errors."""
-        wcs, catalog = context.exposure.wcs, context.catalog
-        if wcs is None:
+        sky, catalog = context.exposure.sky, context.catalog
+        if sky is None:
             return
         x, y = (catalog[f"{self.slots.centroid}_{axis}"] for axis in "xy")
         steps = np.array([[0, 0], [STEP, 0], [-STEP, 0], [0, STEP], [0, -STEP]])
-        positions = wcs.all_pix2world(
-            np.add.outer(steps[:, 0], x).ravel(), np.add.outer(steps[:, 1], y).ravel(), 0
-        )
-        ra, dec = (np.radians(np.asarray(values)).reshape(len(steps), -1) for values in positions)
+        positions = sky.to_sky(np.add.outer(steps[:, 0], x), np.add.outer(steps[:, 1], y))
+        ra, dec = map(np.radians, positions)
         if "coord_ra" in catalog:
             catalog["coord_ra"], catalog["coord_dec"] = ra[0], dec[0]
         prefix = self.slots.centroid
