@@ -190,6 +190,7 @@ def psf_fit(
     reject: float = 0.0,
     tolerance: float = 0.0,
     reject_max: int = 0,
+    spread: int = 0,
 ) -> tuple[_F64, _I32, _Bool]: ...
 def psf_flux(
     scene: Scene, variance: _F32, mask: _I32, bad: int, stamps: _F64, x0: _I64, y0: _I64

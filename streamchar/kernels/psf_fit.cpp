@@ -11,12 +11,13 @@
 namespace streamchar {
 namespace {
 
-constexpr std::size_t RESULTS = 10;
+constexpr std::size_t RESULTS = 12;
 constexpr int REJECTION_ROUNDS = 6;
 constexpr double CORE = 0.2; // of the peak: pixels that vote on the first guess of the flux
 constexpr double VARIANCE_FLOOR = 1e-2;
 constexpr double FIRST_TOLERANCE = 0.1; // before the position has been fitted
 constexpr double BESIDE = 0.25;         // of the limit of squared residuals, beside pixels that are left out
+constexpr std::uint8_t LEFT_OUT = 1, SPREADING = 2;
 // Central differences of tenth order.
 constexpr std::array<double, 5> DIFFERENCES = {5.0 / 6.0, -5.0 / 21.0, 5.0 / 84.0, -5.0 / 504.0, 1.0 / 1260.0};
 
@@ -32,6 +33,7 @@ struct Pixels {
   std::vector<std::uint32_t> place; // on the stamp with a margin of one pixel
   std::vector<std::uint8_t> bad;    // of that stamp
   std::size_t size = 0, padded = 0, pitch = 0;
+  bool spreading = false; // whether any is bad in a way that its neighbours may share
 
   void reserve(std::size_t height, std::size_t width) {
     const std::size_t n = height * width;
@@ -42,6 +44,7 @@ struct Pixels {
   }
   void clear() {
     size = 0;
+    spreading = false;
     std::fill(bad.begin(), bad.end(), std::uint8_t(0));
   }
   std::size_t at(std::int64_t row, std::int64_t column) const { return std::size_t(row + 1) * pitch + std::size_t(column + 1); }
@@ -93,7 +96,7 @@ STREAMCHAR_MULTIVERSION bool finite(const double *values, std::size_t size) {
 
 // Take over what is usable of n pixels; whole rows, which most are, without asking pixel by pixel.
 template <bool Position>
-STREAMCHAR_MULTIVERSION void add_row(const Row &row, std::int64_t n, std::int32_t bad, bool finite_stamp, std::size_t where, Pixels &p) {
+STREAMCHAR_MULTIVERSION void add_row(const Row &row, std::int64_t n, std::int32_t bad, std::int32_t spread, bool finite_stamp, std::size_t where, Pixels &p) {
   const std::size_t first = p.size;
   if (finite_stamp && all_usable(row, n, bad)) {
     double *model = p.model.data() + first, *data = p.data.data() + first, *variance = p.variance.data() + first;
@@ -113,7 +116,9 @@ STREAMCHAR_MULTIVERSION void add_row(const Row &row, std::int64_t n, std::int32_
   }
   for (std::int64_t k = 0; k < n; ++k) {
     if (!usable(row, k, bad)) {
-      p.bad[where + std::size_t(k)] = 1;
+      const bool spreads = (row.mask[k] & bad & spread) != 0;
+      p.bad[where + std::size_t(k)] = spreads ? SPREADING : LEFT_OUT;
+      p.spreading |= spreads;
       continue;
     }
     const std::size_t to = p.size++;
@@ -126,6 +131,25 @@ STREAMCHAR_MULTIVERSION void add_row(const Row &row, std::int64_t n, std::int32_
       p.slope_y[to] = row.slope_y[k];
     }
   }
+}
+
+// Leave out, too, what touches a pixel whose flaw spreads: of a cosmic ray, charge too faint to be found there.
+void leave_out_touching(Pixels &p) {
+  const auto touches = [&](std::size_t at) {
+    for (const std::size_t row : {at - p.pitch, at, at + p.pitch})
+      if (p.bad[row - 1] == SPREADING || p.bad[row] == SPREADING || p.bad[row + 1] == SPREADING) return true;
+    return false;
+  };
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < p.size; ++i) {
+    if (touches(p.place[i])) {
+      p.bad[p.place[i]] = LEFT_OUT;
+      continue;
+    }
+    for (auto *values : {&p.model, &p.slope_x, &p.slope_y, &p.data, &p.variance}) (*values)[kept] = (*values)[i];
+    p.place[kept++] = p.place[i];
+  }
+  p.size = kept;
 }
 
 // The slopes of a stamp that is zero outside.
@@ -420,9 +444,26 @@ Fit fit_without_outliers(Pixels &p, const Options &options, Work &work, std::int
   return fit;
 }
 
+struct Change {
+  double x = 0, y = 0;
+};
+
+// Flux that a shift of the stamp by a pixel would add: none where all pixels are used, as the squared stamp then sums to the same.
+Change change_with_position(const Pixels &p, const Slopes &slopes, double flux) {
+  double square = 0, x = 0, y = 0;
+  for (std::size_t i = 0; i < p.size; ++i) {
+    const std::size_t row = p.place[i] / p.pitch - 1, column = p.place[i] % p.pitch - 1, at = row * (p.pitch - 2) + column;
+    const double use = p.weight[i] * p.model[i];
+    square += use * p.model[i];
+    x += use * slopes.x()[at];
+    y += use * slopes.y()[at];
+  }
+  return {flux * x / square, flux * y / square};
+}
+
 nb::tuple psf_fit(Scene &scene, Plane<const float> variance, Plane<const std::int32_t> mask, std::int32_t bad, Vector<const std::int64_t> sources,
                   Cube<const double> stamps, Vector<const std::int64_t> x0, Vector<const std::int64_t> y0, bool position, bool weighted,
-                  double reject, double tolerance, std::int64_t reject_max) {
+                  double reject, double tolerance, std::int64_t reject_max, std::int32_t spread) {
   const std::size_t n = stamps.shape(0);
   if (x0.shape(0) != n || y0.shape(0) != n || sources.shape(0) != n) throw std::invalid_argument("sources, stamps and their origins differ in length");
   for (std::size_t i = 0; i < n; ++i) {
@@ -439,7 +480,7 @@ nb::tuple psf_fit(Scene &scene, Plane<const float> variance, Plane<const std::in
     const std::int64_t height = std::int64_t(stamps.shape(1)), width = std::int64_t(stamps.shape(2));
     const std::size_t area = std::size_t(height * width);
     const std::ptrdiff_t image_width = std::ptrdiff_t(scene.width()), image_height = std::ptrdiff_t(scene.height());
-    Slopes slopes(position ? height : 0, position ? width : 0);
+    Slopes slopes(height, width);
     Work work;
     const Options options{position, weighted, reject, tolerance, reject_max};
     Pixels p;
@@ -462,20 +503,26 @@ nb::tuple psf_fit(Scene &scene, Plane<const float> variance, Plane<const std::in
       for (std::int64_t r = top; left < right && r < bottom; ++r) {
         const std::size_t row = std::size_t(y0(i) + r) * scene.width() + std::size_t(x0(i) + left), at = std::size_t(r * width + left);
         const Row line{scene.image().data() + row, variance.data() + row, mask.data() + row, stamp + at, position ? slopes.x() + at : nullptr, position ? slopes.y() + at : nullptr};
-        (position ? add_row<true> : add_row<false>)(line, right - left, bad, whole, p.at(r, left), p);
+        (position ? add_row<true> : add_row<false>)(line, right - left, bad, spread, whole, p.at(r, left), p);
       }
       double *values = out.row(i);
       std::fill(values, values + RESULTS, std::nan(""));
       values[8] = 0.0;
       values[9] = 0.0;
+      if (p.spreading) leave_out_touching(p);
       if (p.size == 0) continue;
       p.pad();
       std::int64_t rejected = 0;
       const Fit fit = fit_without_outliers(p, options, work, rejected);
       double light, square;
       sum_light(p, light, square);
+      Change change;
+      if (!position && whole && p.size - std::size_t(rejected) < area) {
+        slopes.of(stamp);
+        change = change_with_position(p, slopes, fit.flux);
+      }
       const double found[RESULTS] = {fit.flux,           std::sqrt(fit.flux_variance), light * light / square, chi_squared(p, fit), fit.dx, fit.dy,
-                                     std::sqrt(fit.x_variance), std::sqrt(fit.y_variance),    light,                  double(rejected)};
+                                     std::sqrt(fit.x_variance), std::sqrt(fit.y_variance),    light,                  double(rejected), change.x, change.y};
       std::copy(found, found + RESULTS, values);
       pixels[i] = std::int32_t(std::int64_t(p.size) - rejected);
     }
@@ -488,13 +535,15 @@ nb::tuple psf_fit(Scene &scene, Plane<const float> variance, Plane<const std::in
 void register_psf_fit(nb::module_ &m) {
   m.def("psf_fit", &psf_fit, nb::arg("scene"), nb::arg("variance"), nb::arg("mask"), nb::arg("bad"), nb::arg("sources"), nb::arg("stamps"),
         nb::arg("x0"), nb::arg("y0"), nb::arg("position") = false, nb::arg("weighted") = true, nb::arg("reject") = 0.0, nb::arg("tolerance") = 0.0,
-        nb::arg("reject_max") = 0,
+        nb::arg("reject_max") = 0, nb::arg("spread") = 0,
         "One Gauss-Newton step of a PSF fit to the numbered sources of the scene, each with its stamp (float64 (n, h, w), unit sum, "
-        "its first pixel at (x0, y0)). Pixels with a bad bit, not finite, or without positive variance are left out. Weights are the inverse "
+        "its first pixel at (x0, y0)). Pixels with a bad bit, not finite, or without positive variance are left out, and what touches those "
+        "whose bad bit is one of spread. Weights are the inverse "
         "of a constant plus a multiple of the stamp fitted to the variance (weighted) or 1; the position is fitted through the stamp's "
         "derivatives (position) or fixed. With reject > 0, residuals beyond reject times the root of variance plus (tolerance times model) "
-        "squared are left out, unless there are more than reject_max of them. Returns ((n, 10) flux, error, effective area, chi2, shifts in "
-        "x and y, their errors, part of the stamp on used pixels, rejected pixels; (n,) used pixels; (n,) clipped by the image); NaN where "
+        "squared are left out, unless there are more than reject_max of them. Returns ((n, 12) flux, error, effective area, chi2, shifts in "
+        "x and y, their errors, part of the stamp on used pixels, rejected pixels, change of the flux for each pixel that a fixed position "
+        "moves along x and y; (n,) used pixels; (n,) clipped by the image); NaN where "
         "no pixel is left or the fit is singular.");
 }
 

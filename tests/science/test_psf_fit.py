@@ -159,6 +159,55 @@ def test_masked_pixels_do_not_count():
     assert (catalog["base_PsfFlux_npixels"] < clean["base_PsfFlux_npixels"]).all()
 
 
+def test_faint_charge_beside_what_was_found_of_a_cosmic_ray_does_not_count():
+    exposure, footprints, x, y = star_field(100, sigma=SIGMA, flux=2e4, noise=NOISE, radius=10)
+    clean = measure(exposure, footprints)["base_PsfFlux_instFlux"]
+    for k in range(100):
+        row, column = int(y[k]) - 1, int(x[k])
+        exposure.image[row - 1 : row + 2, column : column + 4] += np.float32(2 * NOISE)
+        exposure.image[row, column : column + 4] += np.float32(1000)
+        exposure.mask[row, column : column + 4] |= exposure.bits("CR")
+    bias = {}
+    for name, planes in (("counted", ()), ("left out", ("CR",))):
+        settings = {"spreading_mask_planes": planes}
+        plugins = {"base_PsfFlux": settings, "base_SdssCentroid": {"psf_fit": settings}}
+        catalog = measure(exposure, footprints, SingleFrameMeasurement(MeasurementConfig(plugins=plugins)))
+        bias[name] = np.median(catalog["base_PsfFlux_instFlux"] / clean - 1)
+    assert bias["counted"] > 0.005
+    assert abs(bias["left out"]) < 0.002
+
+
+def test_errors_tell_what_a_masked_side_costs():
+    exposure, footprints, x, y = star_field(400, sigma=SIGMA, flux=2e4, noise=NOISE, radius=10)
+    for k in range(400):
+        row, column = int(y[k] + 0.5), int(x[k] + 0.5)
+        exposure.mask[row - 4 : row + 5, column + 1 : column + 3] |= exposure.bits("CR")
+    catalog = measure(exposure, footprints)
+    assert not catalog["base_PsfFlux_flag"].any()
+    offset = catalog["base_PsfFlux_instFlux"] - 2e4
+    assert (offset / catalog["base_PsfFlux_instFluxErr"]).std() == pytest.approx(1.0, abs=0.12)
+    # Of a star whose place is known the flux would be better known.
+    place = GaussianPsf(SIGMA, 41).images(x, y).images
+    right = np.arange(41) - 20
+    used = place * ((right < 0) | (right > 3))
+    known = NOISE / np.sqrt((used * place).sum(axis=(1, 2)))
+    assert (catalog["base_PsfFlux_instFluxErr"] > 1.5 * known).all()
+
+
+def test_a_peak_that_a_cosmic_ray_moved_is_left_by_the_fit():
+    exposure, footprints, x, y = star_field(25, sigma=SIGMA, flux=5e4, noise=NOISE, radius=10)
+    for k in range(25):
+        row, column = int(y[k] + 0.5), int(x[k] + 0.5)
+        exposure.mask[row - 1 : row + 2, column - 1 : column + 1] |= exposure.bits("CR")
+        exposure.image[row - 1 : row + 2, column - 1 : column + 1] = 0.0
+        footprints.peak_x[k] = column + 1
+    catalog = measure(exposure, footprints)
+    offset = np.hypot(catalog["slot_Centroid_x"] - x, catalog["slot_Centroid_y"] - y)
+    assert offset.max() < 0.15
+    pulls = (catalog["base_PsfFlux_instFlux"] - 5e4) / catalog["base_PsfFlux_instFluxErr"]
+    assert abs(pulls).max() < 4
+
+
 def test_a_star_without_its_core_is_flagged():
     exposure, footprints, x, y = star_field(4, sigma=SIGMA, flux=2e5, noise=NOISE, radius=10)
     row, column = int(y[0] + 0.5), int(x[0] + 0.5)

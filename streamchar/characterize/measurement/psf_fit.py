@@ -16,8 +16,11 @@ from streamchar.kernels import psf_fit
 UNUSABLE_PLANES = ("BAD", "SAT", "CR", "INTRP", "NO_DATA")
 """Pixels that say nothing about a source."""
 
+SPREADING_PLANES = ("CR",)
+"""Of these, pixels that say nothing about what touches them either: a cosmic ray has charge around what was found of it."""
+
 FLUX, FLUX_ERROR, LIGHT = 0, 1, 8
-SHIFT, SHIFT_ERROR = slice(4, 6), slice(6, 8)
+SHIFT, SHIFT_ERROR, MOVES = slice(4, 6), slice(6, 8), slice(10, 12)
 """Columns of the kernel."""
 
 NEAR_ENOUGH = 0.05
@@ -40,14 +43,20 @@ class PsfFitConfig(Configuration):
 
     bad_mask_planes: tuple[str, ...] = UNUSABLE_PLANES
     """Pixels with one of these planes are left out."""
+    spreading_mask_planes: tuple[str, ...] = SPREADING_PLANES
+    """Those of these planes whose pixels' neighbours are left out as well."""
     outliers: OutlierConfig = OutlierConfig()
     """Further pixels to leave out."""
     max_iter: int = Field(default=4, ge=1)
     """Evaluations of the PSF for a source."""
     max_shift: float = Field(default=0.5, gt=0)
     """Largest distance from the start, over the PSF's width."""
-    min_light: float = Field(default=0.3, ge=0, le=1)
-    """Smallest part of the PSF that must lie on usable pixels."""
+    max_shift_of_parts: float = Field(default=1.0, gt=0)
+    """The same for sources of which less than ``whole_light`` lies on usable pixels: a cosmic ray may have moved the peak."""
+    whole_light: float = Field(default=0.9, ge=0, le=1)
+    """Part of the PSF on usable pixels from which on a source counts as whole."""
+    min_light: float = Field(default=0.1, ge=0, le=1)
+    """Smallest part of the PSF that must lie on usable pixels: that much of a bright star still tells where it is."""
     min_significance: float = Field(default=3.0, ge=0)
     """Smallest flux over its error."""
 
@@ -112,7 +121,8 @@ def fit_positions(
         step = _step(context, moving, found[:, moving], config)
         target = found[:, moving] + step.shift
         allowed = step.usable
-        allowed &= np.hypot(*(target - start[:, moving])) <= config.max_shift * width[moving]
+        reach = np.where(step.light < config.whole_light, config.max_shift_of_parts, config.max_shift)
+        allowed &= np.hypot(*(target - start[:, moving])) <= reach * width[moving]
         moving, target = moving[allowed], target[:, allowed]
         shift, error = step.shift[:, allowed], step.error[:, allowed]
         found[:, moving], errors[:, moving] = target, error
@@ -127,6 +137,7 @@ def fit_positions(
 class _Step:
     shift: Array
     error: Array
+    light: Array
     usable: Flags
 
 
@@ -147,8 +158,11 @@ def _step(context: MeasurementContext, rows: NDArray[np.int64], place: Array, co
         reject=config.outliers.threshold,
         tolerance=config.outliers.tolerance,
         reject_max=config.outliers.max_pixels,
+        spread=present_bits(exposure, config.spreading_mask_planes),
     )
     flux, flux_error, light = values[:, FLUX], values[:, FLUX_ERROR], values[:, LIGHT]
     shift, error = values[:, SHIFT].T, values[:, SHIFT_ERROR].T
     usable = (flux > config.min_significance * flux_error) & (light >= config.min_light)
-    return _Step(shift, error, usable & np.isfinite(shift).all(axis=0) & np.isfinite(error).all(axis=0))
+    return _Step(
+        shift, error, light, usable & np.isfinite(shift).all(axis=0) & np.isfinite(error).all(axis=0)
+    )

@@ -11,7 +11,15 @@ from pydantic import Field
 from streamchar.characterize.catalog import Column, flag
 from streamchar.characterize.measurement.context import Array, Flags, MeasurementContext
 from streamchar.characterize.measurement.plugin import Plugin
-from streamchar.characterize.measurement.psf_fit import LIGHT, UNUSABLE_PLANES, OutlierConfig, present_bits
+from streamchar.characterize.measurement.psf_fit import (
+    FLUX_ERROR,
+    LIGHT,
+    MOVES,
+    SPREADING_PLANES,
+    UNUSABLE_PLANES,
+    OutlierConfig,
+    present_bits,
+)
 from streamchar.configuration import Configuration
 from streamchar.kernels import psf_fit, psf_flux
 
@@ -23,6 +31,8 @@ class PsfFluxConfig(Configuration):
 
     bad_mask_planes: tuple[str, ...] = UNUSABLE_PLANES
     """Pixels with one of these planes are left out of the fit; planes that the exposure does not have are ignored."""
+    spreading_mask_planes: tuple[str, ...] = SPREADING_PLANES
+    """Those of these planes whose pixels' neighbours are left out as well; not in the plain sum."""
     weighting: Literal["uniform", "inverse_variance"] = "uniform"
     """Weights of the pixels: equal, or from the variance that the fitted model implies. The latter takes the noise of
     bright stars from 1.15 times the bound to the bound, but errors of the PSF's wings then enter their fluxes: with a PSF
@@ -45,6 +55,8 @@ class PsfFlux(Plugin[PsfFluxConfig]):
 
     Weights that are not equal come from a constant plus a multiple of the PSF fitted to the variance plane: the plane itself follows the
     noise of single pixels, which makes fluxes too small (Humphrey et al. 2009).
+
+    Where pixels are missing the flux depends on the position; the error then includes that of the centroid.
 
     Sources whose PSF image is clipped by the edge, or
     that have too few usable pixels, are measured and flagged; a flux that is not finite (no pixel left; in the plain sum
@@ -115,5 +127,18 @@ class PsfFlux(Plugin[PsfFluxConfig]):
             reject=config.outliers.threshold,
             tolerance=config.outliers.tolerance,
             reject_max=config.outliers.max_pixels,
+            spread=present_bits(exposure, config.spreading_mask_planes),
         )
-        return values[:, :4].copy(), values[:, LIGHT], pixels, clipped
+        light, found = values[:, LIGHT], values[:, :4].copy()
+        found[:, FLUX_ERROR] = np.hypot(found[:, FLUX_ERROR], _error_of_place(context, values[:, MOVES]))
+        return found, light, pixels, clipped
+
+
+def _error_of_place(context: MeasurementContext, change: Array) -> Array:
+    """Error of the flux that comes from the centroid's; zero where the centroid has no error."""
+    centroid = context.slots.centroid
+    names = [f"{centroid}_{axis}Err" for axis in "xy"]
+    if not all(name in context.catalog for name in names):
+        return np.zeros(len(context))
+    errors = np.stack([context.catalog[name] for name in names], axis=1)
+    return np.asarray(np.hypot(*np.where(np.isfinite(errors), errors * change, 0.0).T))

@@ -37,8 +37,11 @@ def model_variance(m, v):
     return np.maximum(level + slope * np.maximum(m, 0), 1e-2 * t0 / s0)
 
 
-def twin(image, variance, mask, bad, stamp, x0, y0, *, position, weighted):
-    """Flux, error, area, chi2, shift, errors of the shift, light; pixels; clipped. Without rejection."""
+def twin(image, variance, mask, bad, stamp, x0, y0, *, position, weighted, spread=0):
+    """Flux, error, area, chi2, shift, errors of the shift, light, none rejected, change with position; pixels; clipped.
+
+    Without rejection.
+    """
     height, width = stamp.shape
     rows, columns = np.mgrid[y0 : y0 + height, x0 : x0 + width]
     inside = (rows >= 0) & (rows < image.shape[0]) & (columns >= 0) & (columns < image.shape[1])
@@ -47,13 +50,19 @@ def twin(image, variance, mask, bad, stamp, x0, y0, *, position, weighted):
     usable = (mask[at] & bad) == 0
     usable &= np.isfinite(image[at]) & np.isfinite(variance[at]) & (variance[at] > 0)
     good[inside] = usable
+    spreading = np.zeros((height + 2, width + 2), bool)
+    spreading[1:-1, 1:-1][inside] = ~usable & ((mask[at] & bad & spread) != 0)
+    for dy in range(3):
+        for dx in range(3):
+            good &= ~spreading[dy : dy + height, dx : dx + width]
     if not good.any():
-        return np.r_[np.full(8, np.nan), 0.0], 0, not inside.all()
+        return np.r_[np.full(8, np.nan), 0.0, 0.0, np.nan, np.nan], 0, not inside.all()
     along_x, along_y = (slope[good] for slope in slopes(stamp))
     m, d = stamp[good], image[rows[good], columns[good]].astype(float)
     noise = model_variance(m, variance[rows[good], columns[good]].astype(float))
     w = 1 / noise if weighted else np.ones_like(noise)
-    result = np.full(9, np.nan)
+    result = np.full(12, np.nan)
+    result[9:] = 0.0
     if position:
         design = np.stack([m, -along_x, -along_y])
         covariance = np.linalg.inv((design * w) @ design.T)
@@ -69,6 +78,8 @@ def twin(image, variance, mask, bad, stamp, x0, y0, *, position, weighted):
         result[4:6] = 0.0
         result[6:8] = 0.0
         fitted = result[0] * m
+        if not good.all():
+            result[10:] = [result[0] * (w * m * slope).sum() / alpha for slope in (along_x, along_y)]
     result[2] = m.sum() ** 2 / (m * m).sum()
     result[3] = ((d - fitted) ** 2 / noise).sum()
     result[8] = m.sum()
@@ -103,14 +114,14 @@ VARIANCES = st.floats(np.float32(0.01), 100, width=32) | st.sampled_from([np.nan
     st.integers(-9, 11),
     st.integers(-9, 11),
     st.sampled_from([0, 1, 3]),
+    st.sampled_from([0, 1, 2]),
     st.booleans(),
 )
-def test_the_flux_equals_its_twin(image, variance, mask, stamp, x0, y0, bad, weighted):
-    expected, pixels, clipped = twin(
-        image, variance, mask, bad, stamp, x0, y0, position=False, weighted=weighted
-    )
-    values, count, edge = fit(image, variance, mask, bad, stamp, x0, y0, weighted=weighted)
-    np.testing.assert_allclose(values[:9], expected, rtol=1e-6, atol=1e-6)
+def test_the_flux_equals_its_twin(image, variance, mask, stamp, x0, y0, bad, spread, weighted):
+    options = {"spread": spread, "weighted": weighted}
+    expected, pixels, clipped = twin(image, variance, mask, bad, stamp, x0, y0, position=False, **options)
+    values, count, edge = fit(image, variance, mask, bad, stamp, x0, y0, **options)
+    np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
     assert (count, edge) == (pixels, clipped)
 
 
@@ -122,9 +133,10 @@ def test_the_flux_equals_its_twin(image, variance, mask, stamp, x0, y0, bad, wei
     st.floats(-0.5, 0.5),
     st.floats(0.9, 3.0),
     st.integers(-3, 8),
+    st.integers(0, 1),
     st.booleans(),
 )
-def test_the_shift_equals_its_twin(noise, mask, dx, dy, sigma, x0, weighted):
+def test_the_shift_equals_its_twin(noise, mask, dx, dy, sigma, x0, spread, weighted):
     psf = GaussianPsf(sigma, 17)
     stamp = psf.images(8.0, 8.0).images[0]
     image = noise + np.float32(0)
@@ -132,10 +144,11 @@ def test_the_shift_equals_its_twin(noise, mask, dx, dy, sigma, x0, weighted):
     left, right = max(-x0, 0), min(17, 25 - x0)
     image[3:20, x0 + left : x0 + right] += star[:, left:right].astype(np.float32)
     variance = np.maximum(image, 0).astype(np.float32) + np.float32(4)
-    assume((mask[3:20, x0 + left : x0 + right] == 0).sum() > 40)
-    expected, pixels, clipped = twin(image, variance, mask, 1, stamp, x0, 3, position=True, weighted=weighted)
-    values, count, edge = fit(image, variance, mask, 1, stamp, x0, 3, position=True, weighted=weighted)
-    np.testing.assert_allclose(values[:9], expected, rtol=1e-6, atol=1e-9)
+    options = {"position": True, "spread": spread, "weighted": weighted}
+    expected, pixels, clipped = twin(image, variance, mask, 1, stamp, x0, 3, **options)
+    assume(pixels > 40)
+    values, count, edge = fit(image, variance, mask, 1, stamp, x0, 3, **options)
+    np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-9)
     assert (count, edge) == (pixels, clipped)
 
 
@@ -247,7 +260,7 @@ def test_no_source_no_pixel_and_wrong_shapes():
     mask = np.ones(SHAPE, np.int32)
     scene = bare_scene(image)
     values, pixels, clipped = psf_fit(scene, plane, mask, 0, NONE, np.empty((0, 3, 3)), NONE, NONE)
-    assert values.shape == (0, 10)
+    assert values.shape == (0, 12)
     assert pixels.shape == clipped.shape == (0,)
     values, pixels, _ = fit(image, plane, mask, 1, np.ones((3, 3)), 2, 2, position=True, reject=5.0)
     assert np.isnan(values[:8]).all()
