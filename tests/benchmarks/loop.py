@@ -1,9 +1,8 @@
-"""From a FITS file to encoded messages, as a worker does it. Run as a module: measures one file, prints figures."""
+"""From a FITS file to encoded messages, as a worker does it."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,9 +15,9 @@ from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.task import CharacterizationResult, CharacterizeImage
 from streamchar.stream.characterize_job import CharacterizeJob, digest_of, load_config
 from streamchar.stream.fetch import ExposureReader, FetchSettings
-from streamchar.stream.heap import Leftovers, keep_freed_memory
+from streamchar.stream.heap import Leftovers
 from streamchar.stream.job import Assignment, JobResult
-from tests.benchmarks.processes import answer, forget_peak, peak_bytes
+from tests.benchmarks.processes import forget_peak, peak_bytes
 
 LEFTOVERS = Leftovers()
 SUBJECT = CharacterizeImage.default_name
@@ -162,8 +161,3 @@ def _peaks_recorded(job: ObservedJob) -> Iterator[dict[str, int]]:
         yield peaks
     finally:
         Task.timer = original  # type: ignore[method-assign]
-
-
-if __name__ == "__main__":
-    keep_freed_memory()
-    answer(measure(**json.loads(sys.argv[1])))

@@ -52,7 +52,7 @@ def characterize(
 ) -> Found:
     """Characterize a scene in a process of its own; adds ``process_cpu``, of the whole process."""
     found, usage = run_module(
-        "loop", path=scene["path"], configuration=configuration, runs=runs, memory=memory
+        "exposures", path=scene["path"], configuration=configuration, runs=runs, memory=memory
     )
     return {**found, "process_cpu": usage.cpu}
 

@@ -1,0 +1,13 @@
+"""Run as a module: characterizes one file in a process that starts as a worker does, prints figures."""
+
+import json
+import sys
+
+from streamchar.stream.heap import keep_freed_memory, made_to_stay
+from tests.benchmarks.processes import answer
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    with made_to_stay():
+        from tests.benchmarks.loop import measure
+    answer(measure(**json.loads(sys.argv[1])))
