@@ -18,6 +18,7 @@ from streamchar.characterize.deblend import SourceDeblendConfig
 from streamchar.characterize.detection import DetectionConfig
 from streamchar.characterize.identifiers import IdGeneratorConfig
 from streamchar.characterize.measurement import MeasurementConfig
+from streamchar.characterize.measurement.config import DEFAULT_PLUGINS
 from streamchar.characterize.psf.measure import MeasurePsfConfig
 from streamchar.characterize.psf.simple import InstallSimplePsfConfig
 from streamchar.characterize.repair import RepairConfig
@@ -37,6 +38,7 @@ REFERENCE_PRESET: Tree = {
         "do_confirm": False,
     },
     "measurement": {
+        "names": DEFAULT_PLUGINS,
         "psf_interpolation": "lanczos",
         "plugins": {
             "base_SdssCentroid": {"do_subtract_sky_variance": False, "refine": "none"},
@@ -69,7 +71,7 @@ REFERENCE_PRESET: Tree = {
             "signal_to_noise": {"relaxed_minimum": None},
         },
     },
-    "catalog_calculation": {"extendedness": {"flux_ratio": 0.95}},
+    "catalog_calculation": {"extendedness": {"flux_ratio": 0.95, "min_broadening": None}},
     "measure_psf": {
         "reserve": {"fraction": 0.0},
         "star_selector": {"object_size": {"follow_locus": False}},

@@ -176,6 +176,20 @@ def hsm_moments_of_stamps(stamps: _F64, sigma: _F64, circular: bool = False) -> 
 def gaussian_flux(scene: Scene, x: _F64, y: _F64, xx: _F64, yy: _F64, xy: _F64) -> _F64: ...
 def higher_moments(scene: Scene, x: _F64, y: _F64, xx: _F64, yy: _F64, xy: _F64) -> _F64: ...
 def blend_sums(scene: Scene, variance: _F32, x: _F64, y: _F64, xx: _F64, yy: _F64, xy: _F64) -> _F64: ...
+def psf_broadening(
+    scene: Scene,
+    mask: _I32,
+    bad: int,
+    sources: _I64,
+    stamps: _F64,
+    x0: _I64,
+    y0: _I64,
+    width: _F64,
+    reach: float,
+    nearest: float,
+    farthest: float,
+    step: float,
+) -> _F64: ...
 def psf_fit(
     scene: Scene,
     variance: _F32,

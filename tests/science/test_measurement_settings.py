@@ -17,6 +17,7 @@ from streamchar.characterize.measurement import (
     Slots,
     find_plugin,
 )
+from streamchar.characterize.measurement.config import DEFAULT_PLUGINS
 from streamchar.errors import ConfigurationError
 from tests.measurement_scenes import star_field
 
@@ -32,7 +33,7 @@ def reference_columns():
 
 def test_columns_are_the_reference_s_own_in_its_order():
     names = reference_columns()
-    task = SingleFrameMeasurement()
+    task = SingleFrameMeasurement(MeasurementConfig(names=DEFAULT_PLUGINS))
     ours = [column.name for column in task.columns]
     schema = Schema(task.columns, task.aliases)
     own = [name for name in names if name == schema.resolve(name)]
@@ -59,6 +60,7 @@ def test_plugins_run_centroid_first_then_by_order_and_name():
         "base_GaussianFlux",
         "base_PixelFlags",
         "base_PsfFlux",
+        "ext_pointSource_Broadening",
     ]
 
 

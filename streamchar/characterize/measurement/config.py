@@ -26,11 +26,14 @@ DEFAULT_PLUGINS = (
 )
 """Plugins the reference runs by default."""
 
+BEST_PLUGINS = (*DEFAULT_PLUGINS, "ext_pointSource_Broadening")
+"""With what classification needs beside them."""
+
 
 class MeasurementConfig(Configuration):
     """What is measured on every source."""
 
-    names: tuple[str, ...] = DEFAULT_PLUGINS
+    names: tuple[str, ...] = BEST_PLUGINS
     """Plugins to run: registered names, or import paths ``package.module:PluginClass``."""
     plugins: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings by plugin name; what is not given has the plugin's default."""

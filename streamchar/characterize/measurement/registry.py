@@ -21,6 +21,7 @@ PLUGINS: Mapping[str, str] = MappingProxyType(
         "ext_shapeHSM_HigherOrderMomentsSource": f"{_HERE}.higher_moments:HigherOrderMomentsSource",
         "ext_photometryKron_KronFlux": f"{_HERE}.kron:KronFlux",
         "base_Blendedness": f"{_HERE}.blendedness:Blendedness",
+        "ext_pointSource_Broadening": f"{_HERE}.broadening:Broadening",
         "base_CircularApertureFlux": f"{_HERE}.circular_aperture:CircularApertureFlux",
         "base_CompensatedTophatFlux": f"{_HERE}.compensated_tophat:CompensatedTophatFlux",
         "base_GaussianFlux": f"{_HERE}.gaussian_flux:GaussianFlux",
