@@ -539,10 +539,15 @@ def test_bright_maxima(seed):
     assert strict <= set(zip(y.tolist(), x.tolist(), strict=True))
 
 
-def test_clear_bits():
-    mask = np.random.default_rng(0).integers(0, 16, (70, 90)).astype(np.int32)
-    expected = mask & ~8
-    clear_bits(mask, 8)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(0, 9), st.integers(0, 90)),
+    bits=st.sampled_from([0, 8, 3, -1]),
+)
+def test_bits_are_cleared(seed, shape, bits):
+    mask = np.random.default_rng(seed).integers(-16, 16, shape).astype(np.int32)
+    expected = mask & ~np.int32(bits)
+    clear_bits(mask, bits)
     np.testing.assert_array_equal(mask, expected)
 
 

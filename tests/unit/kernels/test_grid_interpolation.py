@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.interpolate import Akima1DInterpolator, CubicSpline
 
 from streamchar.characterize.splines import MIN_POINTS, add_interpolated, best_style
@@ -9,6 +11,92 @@ from streamchar.kernels import add_grid, add_separable
 
 CENTRES = np.array([5.0, 14.5, 26.0, 37.5, 49.0, 60.0, 72.5])
 LENGTH = 80
+
+
+STYLES = ("constant", "linear", "natural_spline", "akima_spline")
+
+
+def twin_line(values, centres, length, style):
+    """One line of pixels through the finite values, in the style asked for or the best they allow."""
+    good, x = np.isfinite(values), np.arange(length, dtype=float)
+    values, centres = values[good], centres[good]
+    if not len(values):
+        return np.full(length, np.nan)
+    style = min(STYLES.index(style), STYLES.index(best_style(len(values))))
+    if style == 0:
+        # Steps half way between neighbours, to their mean; the last one as far behind the last centre.
+        ends = [0.5 * (3 * centres[-1] - centres[-2])] if len(values) > 1 else []
+        steps = np.concatenate([0.5 * (centres[1:] + centres[:-1]), ends])
+        levels = np.concatenate([values[:1], 0.5 * (values[1:] + values[:-1]), values[-1:][: len(ends)]])
+        return levels[np.searchsorted(steps, x, side="right")]
+    if style == 1:
+        slope = np.diff(values) / np.diff(centres)
+        k = np.clip(np.searchsorted(centres, x, side="right") - 1, 0, len(slope) - 1)
+        return values[k] + slope[k] * (x - centres[k])
+    curve = (
+        CubicSpline(centres, values, bc_type="natural")
+        if style == 2
+        else Akima1DInterpolator(centres, values)
+    )
+    result = np.where((x >= centres[0]) & (x <= centres[-1]), curve(x), 0.0)
+    for k, outside in ((0, x < centres[0]), (-1, x > centres[-1])):
+        d = x - centres[k]
+        end = values[k] + d * float(curve(centres[k], 1)) + 0.5 * d * d * float(curve(centres[k], 2))
+        result = np.where(outside, end, result)
+    return result
+
+
+def twin_grid(grid, y, x, shape, style):
+    """Along y through every column of the grid, then along x through the columns that have values."""
+    columns = np.stack([twin_line(column, y, shape[0], style) for column in grid.T], axis=1)
+    return np.stack([twin_line(row, x, shape[1], style) for row in columns])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    points=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    style=st.sampled_from(STYLES),
+    missing=st.sampled_from([0.0, 0.2, 1.0]),
+    factor=st.sampled_from([1.0, -1.0, 0.5]),
+)
+def test_grid_equals_twin(seed, shape, points, style, missing, factor):
+    rng = np.random.default_rng(seed)
+    grid = rng.normal(100, 10, points)
+    grid[rng.random(points) < missing] = rng.choice([np.nan, np.inf, -np.inf])
+    y, x = (rng.uniform(-5, 5) + np.cumsum(rng.uniform(2, 9, n)) for n in points)
+    plane = rng.normal(0, 1, shape).astype(np.float32)
+    expected = plane + factor * twin_grid(grid, y, x, shape, style)
+    add_grid(plane, grid, y, x, STYLES.index(style), factor)
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=1.0)
+    np.testing.assert_allclose(plane, expected, rtol=1e-5, atol=1e-5 * largest)
+
+
+def twin_product(left, right):
+    """Sums of products over the terms, term after term."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return sum(left[:, k, None] * right[None, k] for k in range(left.shape[1]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(0, 12), st.integers(0, 40)),
+    terms=st.integers(1, 9),
+    special=st.sampled_from([0.0, np.nan, np.inf, -np.inf]),
+)
+def test_product_equals_twin(seed, shape, terms, special):
+    rng = np.random.default_rng(seed)
+    left, right = rng.normal(size=(shape[0], terms)), rng.normal(size=(terms, shape[1]))
+    for values in (left, right):
+        if values.size:
+            values.flat[rng.integers(values.size)] += special
+    plane = rng.normal(size=shape).astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        expected = plane + 0.5 * twin_product(left, right).astype(np.float32)
+    add_separable(plane, left, right, 0.5)
+    np.testing.assert_allclose(plane, expected, rtol=1e-5, atol=1e-6)
 
 
 def line(values, style, centres=CENTRES, length=LENGTH):

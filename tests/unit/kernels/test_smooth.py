@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -88,14 +88,20 @@ def test_refuses_an_empty_kernel():
         smooth(np.zeros((3, 3), np.float32), np.zeros(0, np.float32), np.zeros((3, 3), np.float32))
 
 
-@pytest.mark.parametrize("half", [0, 1, 6, 14])
-def test_single_pixels_equal_those_of_the_plane(half):
-    plane = np.random.default_rng(half).normal(0, 9, (2 * half + 9, 2 * half + 12)).astype(np.float32)
-    plane[half, half + 2] = np.nan
-    inside = smoothed(plane, gaussian(half))
+@settings(max_examples=30, deadline=None)
+@given(
+    half=st.sampled_from([0, 1, 6, 14]),
+    special=st.sampled_from([0.0, np.nan, np.inf]),
+    seed=st.integers(0, 99),
+)
+def test_single_pixels_equal_those_of_the_plane(half, special, seed):
+    plane = np.random.default_rng(seed).normal(0, 9, (2 * half + 9, 2 * half + 12)).astype(np.float32)
+    plane[half, half + 2] += np.float32(special)
+    inside = twin(plane, gaussian(half))
     y, x = (index.ravel().astype(np.int32) for index in np.indices(inside.shape))
     found = smooth_at(plane, gaussian(half), x + np.int32(half), y + np.int32(half))
-    np.testing.assert_array_equal(found, inside.ravel())
+    np.testing.assert_allclose(found, inside.ravel(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(found, smoothed(plane, gaussian(half)).ravel())
     assert len(smooth_at(plane, gaussian(half), x[:0], y[:0])) == 0
 
 
