@@ -24,18 +24,21 @@ from streamchar.characterize.growth import grow, growth_radius
 from streamchar.characterize.peaks import find_footprints, flatten_peaks, with_significance
 from streamchar.characterize.psf.simple import psf_sigma
 from streamchar.characterize.smoothing import (
-    Smoothed,
+    Convolution,
     Workspace,
     convolution,
     gaussian_taps,
     kernel_width,
-    not_smoothed,
     smooth_at,
-    smooth_exposure,
     spread,
 )
 from streamchar.characterize.splitting import SplittingConfig, split_by_peak
-from streamchar.characterize.thresholds import Threshold, ThresholdType, make_threshold
+from streamchar.characterize.thresholds import (
+    STATISTICAL_THRESHOLDS,
+    Threshold,
+    ThresholdType,
+    make_threshold,
+)
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
 
@@ -236,7 +239,7 @@ class DetectSources(Task[DetectionConfig]):
     ) -> tuple[tuple[Footprints, Footprints], Threshold]:
         """Footprints before growing, positive and negative, on the exposure, with final peaks; and the threshold."""
         smoothed = self._smooth(exposure, sigma, width)
-        threshold = self._threshold(exposure, smoothed.image, smoothed.border)
+        threshold = self._threshold(exposure, smoothed)
         both = self.config.re_estimate_background or self.config.threshold_polarity != "positive"
         found = find_footprints(
             smoothed,
@@ -256,30 +259,39 @@ class DetectSources(Task[DetectionConfig]):
         )
         return (above, below), threshold
 
-    def _smooth(self, exposure: Exposure, sigma: float, width: int) -> Smoothed:
+    def _smooth(self, exposure: Exposure, sigma: float, width: int) -> Convolution:
         border = width // 2
-        if border == 0:
-            smoothed = not_smoothed(exposure.image, exposure.variance)
-        else:
-            smoothed = smooth_exposure(exposure.image, exposure.variance, sigma, width, self._workspace)
+        smoothed = convolution(exposure.image, exposure.variance, sigma, width)
+        if border:
             edge = exposure.bits("EDGE")
             for strip in (np.s_[:border], np.s_[-border:], np.s_[:, :border], np.s_[:, -border:]):
                 exposure.mask[strip] |= edge
-        if not self.config.exclude_mask_planes:
-            return smoothed
-        excluded = _under_kernel(exposure, self.config.exclude_mask_planes, border)
-        image = np.where(excluded, np.float32(0), smoothed.image)
-        return replace(smoothed, image=image)
+        if self.config.exclude_mask_planes:
+            image = smoothed.in_memory(self._workspace).image
+            excluded = _under_kernel(exposure, self.config.exclude_mask_planes, border)
+            smoothed = smoothed.of_image(np.where(excluded, np.float32(0), image))
+        return smoothed.in_memory(self._workspace) if self._needs_statistics else smoothed
 
-    def _threshold(self, exposure: Exposure, image: NDArray[np.float32], border: int) -> Threshold:
-        kind = self.config.threshold_type
-        ignored = _under_kernel(exposure, self.config.stats_mask, border) if kind == "stdev" else None
+    @property
+    def _needs_statistics(self) -> bool:
+        return self.config.threshold_type in STATISTICAL_THRESHOLDS
+
+    def _threshold(
+        self, exposure: Exposure, smoothed: Convolution, level: NDArray[np.float32] | None = None
+    ) -> Threshold:
+        """The threshold of the smoothed image, less the level when it is given."""
+        kind, image = self.config.threshold_type, None
+        if self._needs_statistics:
+            image = smoothed.image if level is None else smoothed.image - level
+        ignored = (
+            _under_kernel(exposure, self.config.stats_mask, smoothed.border) if kind == "stdev" else None
+        )
         return make_threshold(kind, self.config.threshold_value, image, ignored)
 
     def _flatten(
         self,
         exposure: Exposure,
-        smoothed: Smoothed,
+        smoothed: Convolution,
         threshold: Threshold,
         found: tuple[Footprints, Footprints],
     ) -> tuple[Footprints, Footprints]:
@@ -290,10 +302,10 @@ class DetectSources(Task[DetectionConfig]):
         level = self._workspace.plane("level", exposure.shape)
         level[...] = 0.0
         _fit(exposure, self.config.temp_local_background).add_to(level)
-        if self.config.threshold_type in ("stdev", "variance"):
-            height, width = smoothed.image.shape
+        if self._needs_statistics:
+            height, width = smoothed.shape
             inner = level[smoothed.border :, smoothed.border :][:height, :width]
-            threshold = self._threshold(exposure, smoothed.image - inner, smoothed.border)
+            threshold = self._threshold(exposure, smoothed, inner)
         above, below = (
             flatten_peaks(
                 footprints,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.footprints import Footprints
-from streamchar.characterize.smoothing import Smoothed
+from streamchar.characterize.smoothing import Convolution
 from streamchar.characterize.thresholds import Threshold
 from streamchar.kernels import detect, find_peaks, refresh_peaks
 
@@ -16,7 +16,7 @@ Spans = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[n
 
 
 def find_footprints(
-    smoothed: Smoothed, threshold: Threshold, include_multiplier: float, min_pixels: int, *, negative: bool
+    smoothed: Convolution, threshold: Threshold, include_multiplier: float, min_pixels: int, *, negative: bool
 ) -> tuple[Footprints, Footprints]:
     """Find the footprints above and below the threshold, with their peaks.
 
@@ -26,7 +26,7 @@ def find_footprints(
     Parameters
     ----------
     smoothed
-        Planes to search.
+        The exposure to search.
     threshold
         A pixel is in when it reaches the level; NaN pixels and pixels of NaN or negative variance never are.
     include_multiplier
@@ -39,16 +39,17 @@ def find_footprints(
     Returns
     -------
     positive, negative
-        In the coordinates of the smoothed planes.
+        In the coordinates of what is smoothed.
     """
     found = detect(
-        smoothed.image,
+        smoothed.raw_image,
         smoothed.raw_variance if threshold.scaled else None,
         threshold.value,
         include_multiplier,
         min_pixels,
         negative,
         smoothed.variance_taps,
+        smoothed.image_taps,
     )
     above, below = (
         _with_peaks(smoothed, spans, is_pit) for spans, is_pit in zip(found, (False, True), strict=True)
@@ -58,7 +59,7 @@ def find_footprints(
 
 def flatten_peaks(
     footprints: Footprints,
-    smoothed: Smoothed,
+    smoothed: Convolution,
     level: NDArray[np.float32],
     threshold: Threshold,
     include_multiplier: float,
@@ -74,7 +75,7 @@ def flatten_peaks(
     footprints
         In the coordinates of ``smoothed``; their pixels stay as they are.
     smoothed
-        Planes they were found on.
+        What they were found on.
     level
         Local background of the whole exposure, float32, wider than the smoothed planes by their border.
     threshold, include_multiplier, min_pixels, negative
@@ -87,7 +88,7 @@ def flatten_peaks(
     The new peaks are listed part by part of the footprint, brightest first within each part only.
     """
     found = refresh_peaks(
-        smoothed.image,
+        smoothed.raw_image,
         smoothed.raw_variance if threshold.scaled else None,
         level,
         smoothed.border,
@@ -105,12 +106,13 @@ def flatten_peaks(
         footprints.peak_start,
         max_simple,
         smoothed.variance_taps,
+        smoothed.image_taps,
     )
     return footprints.with_peaks(*found)
 
 
 def with_significance(
-    footprints: Footprints, smoothed: Smoothed, threshold: Threshold, *, negative: bool
+    footprints: Footprints, smoothed: Convolution, threshold: Threshold, *, negative: bool
 ) -> Footprints:
     """Fill in the peaks' significances: value over standard deviation, positive for real pits too."""
     variance = smoothed.variance_at(footprints.peak_x, footprints.peak_y)
@@ -118,7 +120,6 @@ def with_significance(
     return replace(footprints, peak_significance=-significance if negative else significance)
 
 
-def _with_peaks(smoothed: Smoothed, spans: Spans, negative: bool) -> Footprints:
-    height, width = smoothed.image.shape
-    found = find_peaks(smoothed.image, *spans, negative)
-    return Footprints.empty((height, width)).with_spans(*spans).with_peaks(*found)
+def _with_peaks(smoothed: Convolution, spans: Spans, negative: bool) -> Footprints:
+    found = find_peaks(smoothed.raw_image, *spans, negative, smoothed.image_taps)
+    return Footprints.empty(smoothed.shape).with_spans(*spans).with_peaks(*found)

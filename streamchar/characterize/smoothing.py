@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,32 +24,8 @@ class SmoothingKernelError(CharacterizationError):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Smoothed:
-    """The smoothed image, on the pixels where the whole kernel fits, and what its variance is made from.
-
-    The smoothed variance is wanted row by row or at few pixels: it is computed there and never as a plane.
-
-    Attributes
-    ----------
-    image
-        float32 (height - 2 border, width - 2 border). Pixel [y, x] is exposure pixel [y + border, x + border].
-    border
-        Pixels left out on every side.
-    raw_variance
-        The exposure's variance under the kernels: a view, wider than ``image`` by len(variance_taps) - 1 on every side.
-    variance_taps
-        The right half of the squared kernel, from its centre, float32.
-    """
-
-    image: Plane
-    border: int
-    raw_variance: Plane
-    variance_taps: NDArray[np.float32]
-
-    def variance_at(self, x: NDArray[np.int32], y: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Variance of single pixels of ``image``: float32 of the positions' length."""
-        return _variance_at(self.raw_variance, self.variance_taps, x, y)
+_UNCHANGED = np.ones(1, np.float32)
+"""Taps of a kernel that changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +35,11 @@ class Convolution:
     Attributes
     ----------
     raw_image, raw_variance
-        The exposure's planes under the kernels: views, wider than the smoothed ones by the half width of the kernel.
+        The exposure's planes under the kernels: views, wider than the smoothed ones by len(taps) - 1 on every side.
     image_taps, variance_taps
         The right halves of the kernel and of the squared kernel, from their centres, float32.
     border
-        Pixels left out on every side.
+        Pixels left out on every side: smoothed pixel [y, x] is exposure pixel [y + border, x + border].
     """
 
     raw_image: Plane
@@ -77,6 +53,24 @@ class Convolution:
         """Height and width of the smoothed planes."""
         around = 2 * (len(self.image_taps) - 1)
         return self.raw_image.shape[0] - around, self.raw_image.shape[1] - around
+
+    @property
+    def image(self) -> Plane:
+        """The smoothed image, float32 of :attr:`shape`, once it is :meth:`in_memory`."""
+        assert len(self.image_taps) == 1
+        return self.raw_image
+
+    def in_memory(self, workspace: Workspace | None = None) -> Convolution:
+        """The same with the smoothed image made, which then lives in the workspace."""
+        if len(self.image_taps) == 1:
+            return self
+        plane = (workspace or Workspace()).plane("image", self.shape)
+        smooth(self.raw_image, self.image_taps, plane)
+        return self.of_image(plane)
+
+    def of_image(self, image: Plane) -> Convolution:
+        """The same of an image that is smoothed already, float32 of :attr:`shape`."""
+        return replace(self, raw_image=image, image_taps=_UNCHANGED)
 
     def variance_at(self, x: NDArray[np.int32], y: NDArray[np.int32]) -> NDArray[np.float32]:
         """Smoothed variance at single pixels: float32 of the positions' length."""
@@ -130,7 +124,7 @@ def convolution(
     sigma
         Of the Gaussian, pixels.
     width
-        Full width of the kernel in pixels, odd.
+        Full width of the kernel in pixels, odd; 1 takes the planes as they are.
     border
         Pixels to leave out on every side, at least the half width of the kernel, which is the default.
 
@@ -151,27 +145,6 @@ def convolution(
     return Convolution(
         image[inner], variance[inner], taps.astype(np.float32), (taps**2).astype(np.float32), border
     )
-
-
-def smooth_exposure(
-    image: Plane, variance: Plane, sigma: float, width: int, workspace: Workspace | None = None
-) -> Smoothed:
-    """Convolve the image now; parameters and errors as of :func:`convolution`.
-
-    Parameters
-    ----------
-    workspace
-        Where the result lives; new memory when omitted.
-    """
-    source = convolution(image, variance, sigma, width)
-    smoothed = (workspace or Workspace()).plane("image", source.shape)
-    smooth(source.raw_image, source.image_taps, smoothed)
-    return Smoothed(smoothed, source.border, source.raw_variance, source.variance_taps)
-
-
-def not_smoothed(image: Plane, variance: Plane) -> Smoothed:
-    """The planes as they are, where smoothed ones are asked for."""
-    return Smoothed(image, 0, variance, np.ones(1, np.float32))
 
 
 def smooth_at(

@@ -12,6 +12,9 @@ from streamchar.characterize.statistics import clipped
 
 ThresholdType = Literal["pixel_stdev", "stdev", "variance", "value"]
 
+STATISTICAL_THRESHOLDS = ("stdev", "variance")
+"""Types of threshold that need statistics of the whole smoothed image."""
+
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
@@ -52,7 +55,7 @@ class Threshold:
 
 
 def make_threshold(
-    kind: ThresholdType, value: float, image: NDArray[np.float32], ignored: NDArray[np.bool_] | None
+    kind: ThresholdType, value: float, image: NDArray[np.float32] | None, ignored: NDArray[np.bool_] | None
 ) -> Threshold:
     """Make the threshold of a smoothed image.
 
@@ -64,7 +67,7 @@ def make_threshold(
     value
         The multiple or level.
     image
-        Smoothed image, float32 (height, width).
+        Smoothed image, float32 (height, width); types without statistics need none.
     ignored
         Pixels left out of the ``stdev`` statistics, or ``None``.
     """
@@ -72,6 +75,7 @@ def make_threshold(
         return Threshold(value, scaled=True)
     if kind == "value":
         return Threshold(value, scaled=False)
+    assert image is not None
     if kind == "variance":
         return Threshold(value * clipped(image).variance, scaled=False)
     noise = clipped(image if ignored is None else image[~ignored]).standard_deviation

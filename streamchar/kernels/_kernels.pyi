@@ -49,9 +49,16 @@ def detect(
     min_pixels: int,
     both: bool,
     taps: _F32 | None = None,
+    image_taps: _F32 | None = None,
 ) -> tuple[tuple[_I32, _I32, _I32, _I64], tuple[_I32, _I32, _I32, _I64]]: ...
 def find_peaks(
-    image: _F32, y: _I32, x0: _I32, x1: _I32, start: _I64, negative: bool
+    image: _F32,
+    y: _I32,
+    x0: _I32,
+    x1: _I32,
+    start: _I64,
+    negative: bool,
+    taps: _F32 | None = None,
 ) -> tuple[_I32, _I32, _F32, _I64]: ...
 def refresh_peaks(
     image: _F32,
@@ -72,6 +79,7 @@ def refresh_peaks(
     peak_start: _I64,
     max_simple: int,
     taps: _F32 | None = None,
+    image_taps: _F32 | None = None,
 ) -> tuple[_I32, _I32, _F32, _I64]: ...
 def merge_peaks(
     peak_x: _I32, peak_y: _I32, peak_value: _F32, peak_start: _I64, owner: _I64, owners: int

@@ -69,13 +69,13 @@ std::int32_t find_root(std::vector<std::int32_t> &parent, std::int32_t i) {
   return i;
 }
 
-nb::tuple detect(Plane<const float> image, std::optional<Box> variance, float value, float include, std::int64_t min_pixels, bool both,
-                 std::optional<Vector<const float>> taps) {
-  const Convolved noise = convolved(variance, taps, image.shape(0), image.shape(1));
+nb::tuple detect(Box image, std::optional<Box> variance, float value, float include, std::int64_t min_pixels, bool both,
+                 std::optional<Vector<const float>> taps, std::optional<Vector<const float>> image_taps) {
+  const Convolved signal = convolved(image, image_taps), noise = convolved(variance, taps, signal.height(), signal.width());
   Components positive, negative;
   {
     nb::gil_scoped_release release;
-    find_components(view(image), noise, {value, include, min_pixels}, &positive, both ? &negative : nullptr);
+    find_components(signal, noise, {value, include, min_pixels}, &positive, both ? &negative : nullptr);
   }
   return nb::make_tuple(to_tuple(positive), to_tuple(negative));
 }
@@ -141,18 +141,21 @@ Components group_runs(const std::vector<Run> &runs, const std::vector<std::int32
   return result;
 }
 
-void find_components(View image, const Convolved &variance, Threshold threshold, Components *positive, Components *negative) {
-  std::vector<std::uint8_t> flags(std::size_t(image.width) + sizeof(std::uint64_t), 0);
+void find_components(const Convolved &image, const Convolved &variance, Threshold threshold, Components *positive, Components *negative) {
+  const std::int32_t width = image.width(), height = image.height();
+  std::vector<std::uint8_t> flags(std::size_t(width) + sizeof(std::uint64_t), 0);
   std::vector<Run> up, down;
-  std::optional<ConvolvedRows> noise;
-  if (variance.plane.data && image.height > 0) noise.emplace(variance);
-  for (std::int32_t y = 0; y < image.height; ++y) {
+  std::optional<ConvolvedRows> signal, noise;
+  if (height > 0) signal.emplace(image);
+  if (height > 0 && variance.plane.data) noise.emplace(variance);
+  for (std::int32_t y = 0; y < height; ++y) {
+    const float *row = signal->next();
     if (noise)
-      classify_scaled(image.row(y), noise->next(), image.width, threshold.value, threshold.include, flags.data());
+      classify_scaled(row, noise->next(), width, threshold.value, threshold.include, flags.data());
     else
-      classify_constant(image.row(y), image.width, threshold.value, threshold.include, flags.data());
-    if (positive) append_runs(flags.data(), image.width, y, above, far_above, up);
-    if (negative) append_runs(flags.data(), image.width, y, below, far_below, down);
+      classify_constant(row, width, threshold.value, threshold.include, flags.data());
+    if (positive) append_runs(flags.data(), width, y, above, far_above, up);
+    if (negative) append_runs(flags.data(), width, y, below, far_below, down);
   }
   if (positive) *positive = keep_components(up, threshold.min_pixels);
   if (negative) *negative = keep_components(down, threshold.min_pixels);
@@ -160,11 +163,12 @@ void find_components(View image, const Convolved &variance, Threshold threshold,
 
 void register_detect(nb::module_ &m) {
   m.def("detect", &detect, nb::arg("image"), nb::arg("variance").none(), nb::arg("value"), nb::arg("include"), nb::arg("min_pixels"),
-        nb::arg("both"), nb::arg("taps").none() = nb::none(),
+        nb::arg("both"), nb::arg("taps").none() = nb::none(), nb::arg("image_taps").none() = nb::none(),
         "Footprints of the pixels with image >= t, t = value x sqrt(variance) (value alone without variance), that hold a pixel with "
         "image >= include x t and at least min_pixels pixels; then, with both, those of -image. Each is a tuple of span y, x0, x1 "
         "(int32, inclusive) and the first span of each footprint (int64, one more than footprints). With taps the variance is wider than "
-        "image by len(taps) - 1 pixels on every side and convolved as by smooth.");
+        "image by len(taps) - 1 pixels on every side and convolved as by smooth; with image_taps so is the image itself, and what is left of it "
+        "is searched.");
 }
 
 } // namespace streamchar

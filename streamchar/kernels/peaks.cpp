@@ -33,15 +33,41 @@ void check_peaks(const I32 &x, const I32 &y, const F32 &value, const I64 &start,
     if (start(i + 1) < start(i)) throw std::invalid_argument("peak offsets decrease");
 }
 
-nb::tuple find_peaks(Plane<const float> image, I32 y, I32 x0, I32 x1, I64 start, bool negative) {
+// Pixels x0..x1, y0..y1 of an image that is convolved, addressed as in the whole of it.
+class ConvolvedBox {
+public:
+  View of(const Convolved &image, std::int32_t x0, std::int32_t y0, std::int32_t x1, std::int32_t y1) {
+    const std::int32_t width = x1 - x0 + 1, height = y1 - y0 + 1;
+    pixels_.resize(std::size_t(width) * height);
+    ConvolvedRows rows(image.box(x0, y0, width, height));
+    for (std::int32_t y = 0; y < height; ++y) std::copy_n(rows.next(), width, pixels_.data() + std::size_t(y) * width);
+    return {pixels_.data() - (std::ptrdiff_t(y0) * width + x0), std::size_t(width), image.height(), image.width()};
+  }
+
+private:
+  std::vector<float> pixels_;
+};
+
+nb::tuple find_peaks(Box image, I32 y, I32 x0, I32 x1, I64 start, bool negative, std::optional<Vector<const float>> taps) {
+  const Convolved source = convolved(image, taps);
   const Spans spans{y, x0, x1, start};
-  check_spans(spans, image.shape(0), image.shape(1));
+  check_spans(spans, source.height(), source.width());
   std::vector<Peak> peaks;
   std::vector<std::int64_t> peak_start{0};
   {
     nb::gil_scoped_release release;
+    ConvolvedBox box;
     for (std::size_t i = 0; i < spans.size(); ++i) {
-      find_component_peaks(view(image), y.data(), x0.data(), x1.data(), start(i), start(i + 1), negative, peaks);
+      const std::int64_t first = start(i), last = start(i + 1);
+      View pixels = source.plane;
+      if (!source.unchanged()) {
+        const std::int32_t left = *std::min_element(x0.data() + first, x0.data() + last);
+        const std::int32_t right = *std::max_element(x1.data() + first, x1.data() + last);
+        const auto [top, bottom] = std::minmax_element(y.data() + first, y.data() + last);
+        pixels = box.of(source, std::max(left - 1, 0), std::max(*top - 1, 0), std::min(right + 1, source.width() - 1),
+                        std::min(*bottom + 1, source.height() - 1));
+      }
+      find_component_peaks(pixels, y.data(), x0.data(), x1.data(), first, last, negative, peaks);
       peak_start.push_back(std::int64_t(peaks.size()));
     }
   }
@@ -60,14 +86,14 @@ bool contains(const Spans &spans, std::size_t footprint, std::int32_t x, std::in
 // The box around one footprint of image - level, and the peaks found anew in it.
 class Flattened {
 public:
-  Flattened(View image, const Convolved &variance, View level, Threshold threshold, bool negative)
-      : image_(image), level_(level), variance_(variance), threshold_(threshold), negative_(negative) {}
+  Flattened(const Convolved &image, const Convolved &variance, View level, Threshold threshold, bool negative)
+      : image_(image), variance_(variance), level_(level), threshold_(threshold), negative_(negative) {}
 
   // Append the peaks that lie inside the footprint, in exposure coordinates.
   void search(const Spans &spans, std::size_t footprint, std::vector<Peak> &peaks) {
     cut(spans, footprint);
     Components found;
-    find_components(box_, variance_.box(x0_, y0_, box_.width, box_.height), threshold_, negative_ ? nullptr : &found, negative_ ? &found : nullptr);
+    find_components(as_it_is(box_), variance_.box(x0_, y0_, box_.width, box_.height), threshold_, negative_ ? nullptr : &found, negative_ ? &found : nullptr);
     inside_.clear();
     for (std::size_t i = 0; i < found.size(); ++i)
       find_component_peaks(box_, found.y.data(), found.x0.data(), found.x1.data(), found.start[i], found.start[i + 1], negative_, inside_);
@@ -83,16 +109,17 @@ private:
     y0_ = spans.y(first);
     const std::int32_t height = spans.y(last - 1) - y0_ + 1, width = x1 - x0_ + 1;
     pixels_.resize(std::size_t(height) * width);
+    ConvolvedRows rows(image_.box(x0_, y0_, width, height));
     for (std::int32_t y = 0; y < height; ++y) {
-      const float *image = image_.row(y + y0_) + x0_, *level = level_.row(y + y0_) + x0_;
+      const float *image = rows.next(), *level = level_.row(y + y0_) + x0_;
       float *out = pixels_.data() + std::size_t(y) * width;
       for (std::int32_t x = 0; x < width; ++x) out[x] = image[x] - level[x];
     }
     box_ = {pixels_.data(), std::size_t(width), height, width};
   }
 
-  View image_, level_, box_{};
-  Convolved variance_;
+  Convolved image_, variance_;
+  View level_, box_{};
   Threshold threshold_;
   bool negative_;
   std::int32_t x0_ = 0, y0_ = 0;
@@ -100,24 +127,24 @@ private:
   std::vector<Peak> inside_;
 };
 
-nb::tuple refresh_peaks(Plane<const float> image, std::optional<Box> variance, Plane<const float> level,
+nb::tuple refresh_peaks(Box image, std::optional<Box> variance, Plane<const float> level,
                         std::int64_t border, float value, float include, std::int64_t min_pixels, bool negative, I32 y, I32 x0, I32 x1, I64 start, I32 peak_x, I32 peak_y,
-                        F32 peak_value, I64 peak_start, std::int64_t max_simple, std::optional<Vector<const float>> taps) {
-  const auto wider = [&image](const Plane<const float> &plane, std::int64_t by) {
-    return by >= 0 && plane.shape(0) == image.shape(0) + 2 * std::size_t(by) && plane.shape(1) == image.shape(1) + 2 * std::size_t(by);
-  };
-  const Convolved noise = convolved(variance, taps, image.shape(0), image.shape(1));
-  if (!wider(level, border)) throw std::invalid_argument("the planes differ in shape");
-  const View inner{level.data() + border * level.shape(1) + border, level.shape(1), std::int32_t(image.shape(0)),
-                   std::int32_t(image.shape(1))};
+                        F32 peak_value, I64 peak_start, std::int64_t max_simple, std::optional<Vector<const float>> taps,
+                        std::optional<Vector<const float>> image_taps) {
+  const Convolved signal = convolved(image, image_taps);
+  const std::int32_t height = signal.height(), width = signal.width();
+  const Convolved noise = convolved(variance, taps, height, width);
+  if (border < 0 || level.shape(0) != height + 2 * std::size_t(border) || level.shape(1) != width + 2 * std::size_t(border))
+    throw std::invalid_argument("the planes differ in shape");
+  const View inner{level.data() + border * level.shape(1) + border, level.shape(1), height, width};
   const Spans spans{y, x0, x1, start};
-  check_spans(spans, image.shape(0), image.shape(1));
+  check_spans(spans, height, width);
   check_peaks(peak_x, peak_y, peak_value, peak_start, spans.size());
   std::vector<Peak> peaks;
   std::vector<std::int64_t> new_start{0};
   {
     nb::gil_scoped_release release;
-    Flattened flattened(view(image), noise, inner, {value, include, min_pixels}, negative);
+    Flattened flattened(signal, noise, inner, {value, include, min_pixels}, negative);
     for (std::size_t i = 0; i < spans.size(); ++i) {
       const std::size_t before = peaks.size();
       const std::int64_t count = peak_start(i + 1) - peak_start(i);
@@ -203,16 +230,19 @@ void find_component_peaks(View image, const std::int32_t *y, const std::int32_t 
 
 void register_peaks(nb::module_ &m) {
   m.def("find_peaks", &find_peaks, nb::arg("image"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("start"), nb::arg("negative"),
+        nb::arg("taps").none() = nb::none(),
         "Peaks of each footprint: its pixels off the image's outermost ring without a strictly greater (negative: smaller) neighbour, or "
         "its first extreme pixel when there is none, by decreasing value, then increasing x, then y. Returns x, y (int32), value "
-        "(float32) and the first peak of each footprint (int64, one more than footprints).");
+        "(float32) and the first peak of each footprint (int64, one more than footprints). With taps they are those of the image convolved as "
+        "by smooth, and the footprints lie on what is left of it.");
   m.def("refresh_peaks", &refresh_peaks, nb::arg("image"), nb::arg("variance").none(), nb::arg("level"), nb::arg("border"),
         nb::arg("value"), nb::arg("include"), nb::arg("min_pixels"), nb::arg("negative"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("start"),
         nb::arg("peak_x"), nb::arg("peak_y"), nb::arg("peak_value"), nb::arg("peak_start"), nb::arg("max_simple"), nb::arg("taps").none() = nb::none(),
+        nb::arg("image_taps").none() = nb::none(),
         "Peaks found anew on image - level (level is wider than image by border pixels on every side) for every footprint with more than "
         "max_simple peaks: the footprint's bounding box is "
         "thresholded as by detect, and the peaks of what is found, as by find_peaks with the box's own ring left out, replace the old "
-        "ones where they lie inside the footprint; without any, the first old peak stays. The variance may be wider and have taps, as for detect. Returns as find_peaks.");
+        "ones where they lie inside the footprint; without any, the first old peak stays. Image and variance may be wider and have taps, as for detect. Returns as find_peaks.");
   m.def("merge_peaks", &merge_peaks, nb::arg("peak_x"), nb::arg("peak_y"), nb::arg("peak_value"), nb::arg("peak_start"),
         nb::arg("owner"), nb::arg("owners"),
         "Order in which the peaks of footprints merged into owner[i] (int64, 0 to owners - 1) are listed: the members' lists in turn, "

@@ -47,7 +47,7 @@ struct Convolved;
 
 // Components of the pixels at or above the threshold (below minus the threshold into `negative`, unless null).
 // NaN pixels and pixels of NaN or negative variance are never in.
-void find_components(View image, const Convolved &variance, Threshold threshold, Components *positive, Components *negative);
+void find_components(const Convolved &image, const Convolved &variance, Threshold threshold, Components *positive, Components *negative);
 
 struct Peak {
   std::int32_t x, y;

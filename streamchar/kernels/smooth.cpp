@@ -146,14 +146,25 @@ View view_of_box(const Box &box) {
   return {box.data(), std::size_t(box.stride(0)), std::int32_t(box.shape(0)), std::int32_t(box.shape(1))};
 }
 
-Convolved convolved(const std::optional<Box> &box, const std::optional<Vector<const float>> &taps, std::size_t height, std::size_t width) {
+Convolved as_it_is(View plane) {
   static constexpr float unit = 1.0f;
-  if (taps && taps->shape(0) == 0) throw std::invalid_argument("the kernel has no taps");
-  const int half = taps ? int(taps->shape(0)) - 1 : 0;
-  if (!box) return {{nullptr, 0, 0, 0}, &unit, 0};
-  if (box->shape(0) != height + 2 * half || box->shape(1) != width + 2 * half)
+  return {plane, &unit, 0};
+}
+
+Convolved convolved(const Box &box, const std::optional<Vector<const float>> &taps) {
+  if (!taps) return as_it_is(view_of_box(box));
+  if (taps->shape(0) == 0) throw std::invalid_argument("the kernel has no taps");
+  const Convolved result{view_of_box(box), taps->data(), int(taps->shape(0)) - 1};
+  if (result.width() < 0 || result.height() < 0) throw std::invalid_argument("the plane is smaller than the kernel");
+  return result;
+}
+
+Convolved convolved(const std::optional<Box> &box, const std::optional<Vector<const float>> &taps, std::size_t height, std::size_t width) {
+  if (!box) return as_it_is({nullptr, 0, 0, 0});
+  const Convolved result = convolved(*box, taps);
+  if (std::size_t(result.height()) != height || std::size_t(result.width()) != width)
     throw std::invalid_argument("image and variance differ in shape");
-  return {view_of_box(*box), taps ? taps->data() : &unit, half};
+  return result;
 }
 
 float Convolved::pixel(std::int32_t x, std::int32_t y) const {
@@ -169,7 +180,7 @@ float Convolved::pixel(std::int32_t x, std::int32_t y) const {
 }
 
 ConvolvedRows::ConvolvedRows(const Convolved &source)
-    : source_(source), width_(std::max(source.plane.width - 2 * source.half, 0)), height_(std::max(source.plane.height - 2 * source.half, 0)),
+    : source_(source), width_(std::max(source.width(), 0)), height_(std::max(source.height(), 0)),
       ring_((2 * source.half + together) * width_), made_(together * width_), rows_(2 * source.half + together) {}
 
 void ConvolvedRows::write(float *out, std::size_t stride, std::size_t count) {
@@ -182,7 +193,7 @@ void ConvolvedRows::write(float *out, std::size_t stride, std::size_t count) {
 }
 
 const float *ConvolvedRows::next() {
-  if (source_.half == 0 && source_.taps[0] == 1.0f) return source_.plane.row(std::int32_t(written_++));
+  if (source_.unchanged()) return source_.plane.row(std::int32_t(written_++));
   if (given_ == ready_) {
     given_ = 0;
     ready_ = std::min(together, height_ - written_);

@@ -23,6 +23,9 @@ struct Convolved {
   Convolved box(std::int32_t x0, std::int32_t y0, std::int32_t width, std::int32_t height) const {
     return {{plane.data ? plane.row(y0) + x0 : nullptr, plane.stride, height + 2 * half, width + 2 * half}, taps, half};
   }
+  std::int32_t width() const { return plane.width - 2 * half; }
+  std::int32_t height() const { return plane.height - 2 * half; }
+  bool unchanged() const { return half == 0 && taps[0] == 1.0f; }
   // A single pixel of the result, equal to that of the row or the plane.
   float pixel(std::int32_t x, std::int32_t y) const;
 };
@@ -30,6 +33,12 @@ struct Convolved {
 // A kernel's argument: the box, or nothing, for a result of height x width; without taps it is taken as it is.
 // Throws std::invalid_argument when the shapes do not fit.
 Convolved convolved(const std::optional<Box> &box, const std::optional<Vector<const float>> &taps, std::size_t height, std::size_t width);
+
+// The same of an argument that is not optional: whatever is left inside the kernel's borders.
+Convolved convolved(const Box &box, const std::optional<Vector<const float>> &taps);
+
+// A plane taken as it is.
+Convolved as_it_is(View plane);
 
 // The rows of the result from the first on.
 class ConvolvedRows {

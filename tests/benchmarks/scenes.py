@@ -12,7 +12,7 @@ import numpy as np
 
 from streamchar.characterize.background import BackgroundList, SubtractBackground
 from streamchar.characterize.peaks import find_footprints
-from streamchar.characterize.smoothing import kernel_width, smooth_exposure
+from streamchar.characterize.smoothing import convolution, kernel_width
 from streamchar.characterize.thresholds import make_threshold
 from streamchar.configuration import merge, validate
 from streamchar.image import Exposure
@@ -67,8 +67,8 @@ def prepare(name: str, width: int, height: int, stars: int | None = None) -> dic
 def count_footprints(exposure: Exposure, sigma: float) -> tuple[int, int]:
     """Footprints above 5 sigma on the smoothed exposure, and those that reach 50 sigma. Subtracts the background."""
     SubtractBackground().run(exposure, BackgroundList())
-    smoothed = smooth_exposure(exposure.image, exposure.variance, sigma, kernel_width(sigma, 7.0))
-    threshold = make_threshold("pixel_stdev", THRESHOLD, smoothed.image, None)
+    smoothed = convolution(exposure.image, exposure.variance, sigma, kernel_width(sigma, 7.0))
+    threshold = make_threshold("pixel_stdev", THRESHOLD, None, None)
     above, bright = (
         find_footprints(smoothed, threshold, multiple, 1, negative=False)[0] for multiple in (1.0, 10.0)
     )

@@ -9,9 +9,7 @@ from streamchar.characterize.smoothing import (
     Workspace,
     convolution,
     gaussian_taps,
-    not_smoothed,
     smooth_at,
-    smooth_exposure,
     spread,
 )
 
@@ -23,13 +21,13 @@ def planes(shape, seed=1):
 
 def variance_of(smoothed):
     """The smoothed variance as a plane."""
-    y, x = (index.ravel().astype(np.int32) for index in np.indices(smoothed.image.shape))
-    return smoothed.variance_at(x, y).reshape(smoothed.image.shape)
+    y, x = (index.ravel().astype(np.int32) for index in np.indices(smoothed.shape))
+    return smoothed.variance_at(x, y).reshape(smoothed.shape)
 
 
 def test_the_variance_is_smoothed_with_the_squared_kernel():
     image, variance = planes((40, 50))
-    smoothed = smooth_exposure(image, variance, 1.5, 11)
+    smoothed = convolution(image, variance, 1.5, 11).in_memory()
     taps = gaussian_taps(1.5, 11)
     kernel = np.concatenate([taps[:0:-1], taps])
     assert kernel.sum() == pytest.approx(1.0, abs=1e-15)
@@ -56,7 +54,7 @@ def test_a_wider_border_leaves_out_more_of_the_same():
 
 def test_single_pixels_are_smoothed_as_the_plane_is():
     image, variance = planes((30, 35))
-    smoothed = smooth_exposure(image, variance, 2.0, 15)
+    smoothed = convolution(image, variance, 2.0, 15).in_memory()
     y, x = np.array([7, 22, 15], np.int32), np.array([7, 27, 20], np.int32)
     np.testing.assert_array_equal(
         smooth_at(image, x, y, gaussian_taps(2.0, 15)), smoothed.image[y - 7, x - 7]
@@ -67,27 +65,28 @@ def test_single_pixels_are_smoothed_as_the_plane_is():
 def test_memory_is_kept_between_exposures():
     workspace = Workspace()
     image, variance = planes((40, 50))
-    first = smooth_exposure(image, variance, 1.5, 11, workspace)
+    first = convolution(image, variance, 1.5, 11).in_memory(workspace)
     image, variance = planes((32, 44), seed=2)
-    second = smooth_exposure(image, variance, 1.5, 11, workspace)
+    second = convolution(image, variance, 1.5, 11).in_memory(workspace)
     assert np.shares_memory(first.image, second.image)
-    np.testing.assert_array_equal(second.image, smooth_exposure(image, variance, 1.5, 11).image)
+    np.testing.assert_array_equal(second.image, convolution(image, variance, 1.5, 11).in_memory().image)
     image, variance = planes((60, 70), seed=3)
-    third = smooth_exposure(image, variance, 1.5, 11, workspace)
-    np.testing.assert_array_equal(third.image, smooth_exposure(image, variance, 1.5, 11).image)
+    third = convolution(image, variance, 1.5, 11).in_memory(workspace)
+    np.testing.assert_array_equal(third.image, convolution(image, variance, 1.5, 11).in_memory().image)
 
 
 def test_an_exposure_that_the_kernel_just_fits_in():
     image, variance = planes((11, 12))
-    assert smooth_exposure(image, variance, 1.5, 11).image.shape == (1, 2)
+    assert convolution(image, variance, 1.5, 11).shape == (1, 2)
     with pytest.raises(SmoothingKernelError, match="10 x 11"):
-        smooth_exposure(image[:, :10], variance[:, :10], 1.5, 11)
+        convolution(image[:, :10], variance[:, :10], 1.5, 11)
 
 
 def test_without_smoothing_the_planes_are_as_they_are():
     image, variance = planes((6, 7))
-    same = not_smoothed(image, variance)
+    same = convolution(image, variance, 2.0, 1)
     assert same.border == 0
+    assert same.in_memory() is same
     np.testing.assert_array_equal(same.image, image)
     np.testing.assert_array_equal(variance_of(same), variance)
 

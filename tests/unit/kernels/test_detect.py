@@ -141,8 +141,16 @@ def test_with_taps_the_variance_is_smoothed_under_way(half):
         detect(image, box, 1.5, 1.2, 1, True, taps), detect(image, plane, 1.5, 1.2, 1, True), strict=True
     ):
         assert as_lists(found) == as_lists(expected)
+    raw = rng.normal(0, 9, wide.shape).astype(np.float32)[2:-2, 3:-3]
+    smooth(raw, taps, image)
+    for found, expected in zip(
+        detect(raw, box, 3.0, 1.2, 1, True, taps, taps), detect(image, plane, 3.0, 1.2, 1, True), strict=True
+    ):
+        assert as_lists(found) == as_lists(expected)
     with pytest.raises(ValueError, match="differ in shape"):
         detect(image, box[1:], 1.5, 1.2, 1, True, taps)
+    with pytest.raises(ValueError, match="smaller than the kernel"):
+        detect(raw[: 2 * half], None, 1.5, 1.2, 1, True, None, np.ones(half + 2, np.float32))
     with pytest.raises(ValueError, match="no taps"):
         detect(image, image, 1.5, 1.2, 1, True, taps[:0])
 

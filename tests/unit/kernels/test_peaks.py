@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from streamchar.kernels import detect, find_peaks, merge_peaks, refresh_peaks
+from streamchar.kernels import detect, find_peaks, merge_peaks, refresh_peaks, smooth
 
 PIXELS = st.sampled_from([0, 1, 2, 3, 5, 6, 7, 8, -5, -6, -7, np.nan, np.inf])
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 12))
@@ -129,6 +129,26 @@ def test_refreshing_uses_the_variance_of_the_box():
     wide, centre_only = np.pad(variance, 2, constant_values=9.0), np.array([1, 0, 0], np.float32)
     again = refresh_peaks(image, wide, level, 0, 5.0, 1.0, 1, False, *found, *old, 1, centre_only)
     assert as_lists(again) == as_lists(fresh)
+
+
+@pytest.mark.parametrize("half", [0, 1, 4])
+@pytest.mark.parametrize("negative", [False, True])
+def test_with_taps_the_image_is_smoothed_around_the_footprints(half, negative):
+    rng = np.random.default_rng(half)
+    raw = rng.normal(0, 3, (40 + 2 * half, 60 + 2 * half)).astype(np.float32)
+    taps = (0.8 ** np.arange(half + 1)).astype(np.float32)
+    image = np.empty((40, 60), np.float32)
+    smooth(raw, taps, image)
+    level = float(np.abs(image).mean())
+    found = detect(image, None, level, 1.0, 1, True)[int(negative)]
+    assert len(found[3]) > 5
+    old = find_peaks(image, *found, negative)
+    for one, other in zip(find_peaks(raw, *found, negative, taps), old, strict=True):
+        np.testing.assert_array_equal(one, other)
+    arguments = (np.full((40, 60), 0.1 * level, np.float32), 0, level, 1.0, 1, negative, *found, *old, 1)
+    again = refresh_peaks(raw, None, *arguments, None, taps)
+    for one, other in zip(again, refresh_peaks(image, None, *arguments), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @given(
