@@ -46,6 +46,9 @@ private:
   }
 };
 
+// To the nearest integer, halves away from zero.
+inline std::int32_t rounded(double value) { return value < 0 ? -std::int32_t(0.5 - value) : std::int32_t(value + 0.5); }
+
 class Builder {
 public:
   Builder(const Planes &planes, const Options &options) : planes_(planes), options_(options) {}
@@ -151,8 +154,8 @@ private:
   // From the peak outward, ring by ring, no pixel in the shadow of another exceeds it.
   void make_monotonic() {
     before_ = t_;
-    const std::int32_t rings = std::max(t_.rx, t_.ry);
-    for (std::int32_t ring = 0; ring <= rings; ++ring) {
+    const std::int32_t last = last_ring();
+    for (std::int32_t ring = 0; ring <= last; ++ring) {
       if (ring % shadow == 0) before_ = t_;
       for (std::int32_t i = -ring; i <= ring; ++i) {
         cast(ring, i);
@@ -161,6 +164,15 @@ private:
         cast(i, -ring);
       }
     }
+  }
+
+  // The outermost ring with anything in it; shadows fall outward only.
+  std::int32_t last_ring() const {
+    std::int32_t last = 0;
+    for (std::int32_t y = -t_.ry; y <= t_.ry; ++y)
+      for (std::int32_t x = -t_.rx; x <= t_.rx; ++x)
+        if (t_.at(x, y) > 0.0f) last = std::max({last, std::abs(x), std::abs(y)});
+    return last;
   }
 
   void cast(std::int32_t x, std::int32_t y) {
@@ -178,8 +190,8 @@ private:
     const int sign = longer > 0 ? 1 : -1;
     const double low = (other - opening) / std::abs(longer), high = (other + opening) / std::abs(longer);
     for (int step = 1; step <= shadow; ++step)
-      for (long aside = std::lround(step * low); aside <= std::lround(step * high); ++aside) {
-        const std::int32_t far = longer + sign * step, beside = other + std::int32_t(aside);
+      for (std::int32_t aside = rounded(step * low); aside <= rounded(step * high); ++aside) {
+        const std::int32_t far = longer + sign * step, beside = other + aside;
         const std::int32_t sx = across ? far : beside, sy = across ? beside : far;
         if (t_.holds(sx, sy)) t_.at(sx, sy) = std::min(t_.at(sx, sy), value);
       }

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.characterize.deblend.assembly import select
 from streamchar.characterize.footprints import Footprints
 from streamchar.image import Exposure
+from streamchar.kernels import footprint_bits
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -48,12 +50,13 @@ def axis_ratios(footprints: Footprints) -> Array:
 def too_masked(exposure: Exposure, footprints: Footprints, limits: Mapping[str, float]) -> Flags:
     """Footprints of which a larger fraction than the limit has one of the planes, bool (n); planes the exposure does not have are ignored."""
     masked = np.zeros(len(footprints), np.bool_)
-    if not len(footprints):
-        return masked
-    bits = exposure.mask[footprints.pixels()]
-    number = np.repeat(np.arange(len(footprints)), footprints.area)
-    for plane, limit in limits.items():
-        if plane in exposure.planes:
-            count = np.bincount(number, (bits & exposure.bits(plane)) != 0, len(footprints))
-            masked |= count > limit * footprints.area
+    planes = [plane for plane in limits if plane in exposure.planes]
+    spans = (footprints.span_y, footprints.span_x0, footprints.span_x1, footprints.span_start)
+    touched = np.flatnonzero(footprint_bits(exposure.mask, *spans) & exposure.bits(*planes))
+    some = select(footprints, touched)
+    bits = exposure.mask[some.pixels()]
+    number = np.repeat(np.arange(len(some)), some.area)
+    for plane in planes:
+        count = np.bincount(number, (bits & exposure.bits(plane)) != 0, len(some))
+        masked[touched] |= count > limits[plane] * some.area
     return masked

@@ -172,24 +172,27 @@ def _extract(
 
 
 def _grow(labels: Labels, mosaic: _Mosaic) -> None:
-    """Give the pixels without a label that of a neighbour, until nothing changes."""
-    y, x = mosaic.y, mosaic.x
-    while True:
-        without = labels[y, x] == 0
-        y, x = y[without], x[without]
-        found = np.zeros(len(y), np.int32)
-        for dy in (-1, 0, 1):
-            for dx in (-1, 0, 1):
-                np.maximum(found, labels[y + dy, x + dx], out=found)
-        if not found.any():
-            return
-        labels[y, x] = found
+    """Give the pixels without a label that of a neighbour, ring after ring around those that have one."""
+    width = labels.shape[1]
+    flat, cells = labels.reshape(-1), mosaic.y * width + mosaic.x
+    open_cells = np.zeros(flat.size, np.bool_)
+    open_cells[cells] = flat[cells] == 0
+    rim = cells[~open_cells[cells]]
+    while len(rim):
+        reached = []
+        for step in (1, -1, width, -width, width + 1, width - 1, 1 - width, -1 - width):
+            here = open_cells[rim + step]
+            found = rim[here] + step
+            flat[found] = flat[rim[here]]
+            open_cells[found] = False
+            reached.append(found)
+        rim = np.concatenate(reached)
 
 
 def _with_spans(blends: Footprints, child: Numbers, children: int) -> Footprints:
     """Footprints of the pixels of each child."""
     rows, columns = blends.pixels()
-    order = np.lexsort((columns, rows, child))
+    order = np.argsort(child, kind="stable")
     child, rows, columns = child[order], rows[order], columns[order]
     begins = np.ones(len(child), np.bool_)
     begins[1:] = (np.diff(child) != 0) | (np.diff(rows) != 0) | (np.diff(columns) != 1)
