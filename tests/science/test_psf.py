@@ -227,3 +227,20 @@ def test_cosmic_rays_nobody_found_on_a_tenth_of_the_stars():
         before.append(errors(fit(clean).psf, field)[1])
         after.append(errors(fit(spoiled).psf, field)[1])
     assert np.mean(after) < 2.0 * np.mean(before)
+
+
+def test_a_bright_star_in_the_corner_that_is_a_little_wider_is_left_out():
+    # One of 1 % would bend the whole field: nothing else tells the size there.
+    field = PsfField(4.0, 2, seed=6)
+    scene, wide = (star_scene(PsfField(fwhm, 2, seed=6), 150, 4) for fwhm in (4.0, 4.05))
+    corner = np.argsort(np.hypot(*(scene.truth[:, :2] - 1000).T))
+    star = next(number for number in corner if scene.truth[number, 3] > 800)
+    column, row = (int(np.floor(scene.truth[star, k] + 0.5)) for k in (0, 1))
+    area = slice(max(row - 20, 0), row + 21), slice(max(column - 20, 0), column + 21)
+    before = fit(scene)
+    scene.exposure.image[area] = wide.exposure.image[area]
+    measure(scene.exposure, scene.catalog)
+    after = fit(scene)
+    assert star in before.used
+    assert star not in after.used
+    assert errors(after.psf, field)[1] < errors(before.psf, field)[1] + 0.05

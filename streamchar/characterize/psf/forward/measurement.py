@@ -23,9 +23,8 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 _MAX_SHIFT = 0.5
-_SHAPE_MARGIN = 0.003
-"""Departure in relative size or ellipticity that no star is dropped for."""
 _FIRST_MARGIN = 0.3
+"""Departure in relative size or ellipticity that no star is dropped for, in errors of the first model."""
 _TREND_DEGREE = 3
 
 
@@ -75,7 +74,7 @@ def _without_odd_shapes(
 ) -> MeasuredStars:
     """Drop stars whose shape does not follow from those of the others."""
     # Room for what the present model does not follow, or a handful of good stars would go in the first round.
-    margin = max(_SHAPE_MARGIN, _FIRST_MARGIN * accuracy) ** 2
+    margin = max(config.accuracy, _FIRST_MARGIN * accuracy) ** 2
     while True:
         limit = min(config.spatial_order, max_degree_for(len(samples), config.stars_per_term))
         choice = choose_degree(samples.x, samples.y, values, variance, limit, margin)

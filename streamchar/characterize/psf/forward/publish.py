@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamchar.characterize.psf.forward.config import PixelBasisConfig
+from streamchar.characterize.psf.forward.fine_structure import without_fine_noise
 from streamchar.characterize.psf.forward.state import State
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.psf.pixel_fit import Grid
@@ -18,9 +19,8 @@ def published(grid: Grid, state: State, config: PixelBasisConfig) -> PixelBasisP
     published = Grid.covering(grid.stamp, step, config.lanczos)
     fine = published.step / grid.step
     first = np.zeros(len(state.components))
-    components = psf_draw(
-        state.components, np.eye(len(first)), first, first, published.size, fine, grid.lanczos
-    )
+    components = without_fine_noise(grid, state.components, fwhm)
+    components = psf_draw(components, np.eye(len(first)), first, first, published.size, fine, grid.lanczos)
     radius, edge = published.radius(), 0.5 * published.size
     inner = edge - max(1.0, 0.1 * edge)
     taper = np.clip((edge**2 - radius**2) / (edge**2 - inner**2), 0.0, 1.0)
