@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from streamchar.errors import StreamcharError
+from streamchar.stream.heap import made_to_stay
 
 _COMMANDS = {
     "run": ("streamchar.cli.run", "run"),
@@ -33,7 +34,14 @@ _GROUPS = {
     "dlq": ("streamchar.cli.dlq", "app"),
 }
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_ENVIRONMENT = {
+    # Parallelism is by process; read when NumPy is imported, here and in the processes started from here.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # Pydantic would look for them in all installed packages.
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
+}
 
 
 def build(arguments: list[str]) -> typer.Typer:
@@ -79,11 +87,12 @@ def _print_version() -> None:
 
 def main() -> None:
     """Run the command line; expected failures become one sentence and exit code 2."""
-    for name in _THREADS:
-        # Parallelism is by process; read when NumPy is imported, here and in the processes started from here.
-        os.environ.setdefault(name, "1")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
-        build(sys.argv[1:])()
+        with made_to_stay():
+            app = build(sys.argv[1:])
+        app()
     except StreamcharError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False)
         sys.exit(2)

@@ -30,6 +30,7 @@ from streamchar.characterize.config import CharacterizeImageConfig, Preset
 from streamchar.configuration import Configuration, merge, parse_override, read_toml, validate
 from streamchar.errors import ConfigurationError
 from streamchar.monitor.grades import GradeLimits
+from streamchar.stream.heap import keep_freed_memory, made_to_stay
 from streamchar.tables import DescribedTable, FileFormat
 
 if TYPE_CHECKING:
@@ -245,9 +246,11 @@ def _attempts(plan: Plan, inputs: Sequence[Input], workers: int) -> Generator[At
 
         yield from characterize_all(plan, inputs, workers)
         return
-    from streamchar.cli.run_work import Desk
+    with made_to_stay():
+        from streamchar.cli.run_work import Desk
 
-    desk = Desk(plan)
+        desk = Desk(plan)
+    keep_freed_memory()
     for chosen in inputs:
         yield desk.attempt(chosen)
 

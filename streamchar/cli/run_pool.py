@@ -17,6 +17,7 @@ from typing import NoReturn
 from streamchar.cli.run_inputs import Input
 from streamchar.cli.run_work import Attempt, Desk, Plan, failed
 from streamchar.errors import StreamcharError
+from streamchar.stream.heap import Leftovers, keep_freed_memory, made_to_stay
 
 _STOP_SECONDS = 5.0
 
@@ -125,13 +126,17 @@ def _serve(pipe: Connection, plan: Plan) -> None:
     # Ctrl-C reaches every process of the terminal; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
-    desk = Desk(plan)
+    keep_freed_memory()
+    with made_to_stay():
+        desk = Desk(plan)
+    leftovers = Leftovers()
     while True:
         try:
             chosen = pipe.recv()
             pipe.send(desk.attempt(chosen))
         except (EOFError, ConnectionError):
             return
+        leftovers.collect()
 
 
 def _leave(number: int, _frame: object) -> NoReturn:

@@ -133,6 +133,8 @@ class Part(BaseModel):
         extra="ignore",
         allow_inf_nan=False,
         hide_input_in_errors=True,
+        # A worker does not need the messages that the coordinator writes.
+        defer_build=True,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamchar.stream.process import SINGLE_THREAD
+from streamchar.stream.process import WORKER_ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "bench"
@@ -41,7 +41,7 @@ class Usage:
 
 
 def run(command: Sequence[str], folder: Path = ROOT) -> Usage:
-    """Run a command with one thread; its CPU seconds are those of the whole process, from start to exit.
+    """Run a command in the environment of a worker; its CPU seconds are those of the whole process, from start to exit.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def run(command: Sequence[str], folder: Path = ROOT) -> Usage:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, **SINGLE_THREAD},
+            env={**os.environ, **WORKER_ENVIRONMENT},
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
