@@ -18,7 +18,7 @@ public:
   const float *row(std::size_t y) const { return image_.data() + y * width(); }
   const Plane<float> &image() const { return image_; }
 
-  void show(std::size_t i) { write(i, shares_.empty() ? originals_ : shares_); } // put the source's own light back
+  void show(std::size_t i); // put the source's own light back
   void hide(std::size_t i) { write(i, noise_); }     // replace them by their noise again
   void hide_all();
   void show_all();
@@ -42,7 +42,7 @@ private:
   std::vector<std::size_t> start_;
   std::vector<std::size_t> sources_;
   std::vector<float> originals_, noise_;
-  std::vector<float> shares_; // originals_ times the shares; empty when every source owns all of its pixels
+  std::optional<Vector<const float>> share_; // of originals_; none when every source owns all of its pixels
 };
 
 // Shows source i of those chosen for as long as it lives.
