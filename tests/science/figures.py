@@ -13,12 +13,15 @@ import numpy as np
 
 from streamchar.characterize import CharacterizationResult, CharacterizeImage, drawing
 from streamchar.characterize.config import CharacterizeImageConfig
+from streamchar.characterize.psf.pixel_basis import adaptive_moments
 from streamchar.image import Exposure
 from streamchar.telescope import SCENES, named_scene, simulate_exposure
 from streamchar.telescope.truth import Truth
 
 FOLDER = Path(__file__).parents[2] / ".cache" / "figures"
 CUTOUT = 320
+CELLS = 8
+"""Cells along each axis in whose centres PSFs are compared."""
 
 
 def main(words: list[str] | None = None) -> None:
@@ -61,19 +64,21 @@ def draw_scene(name: str, result: CharacterizationResult, truth: Truth, path: Pa
     if measurement is not None and catalog is not None:
         drawing.draw_psf_stars(image, measurement.stars)
         left = without_stars(exposure, result)
+        # Bad columns and saturated cores are no residuals.
+        left[(exposure.mask & exposure.bits("BAD", "SAT")) != 0] = np.nan
         drawing.draw_image(residual, left, pixel_scale=scale, unit=unit)
         residual.set_title("PSF stars subtracted", loc="left", fontsize=9)
         x0, y0 = _around_brightest(result)
         drawing.draw_difference(
             close,
-            left[y0 : y0 + CUTOUT, x0 : x0 + CUTOUT] / truth.sky_sigma,
+            (left / np.sqrt(exposure.variance))[y0 : y0 + CUTOUT, x0 : x0 + CUTOUT],
             origin=(x0, y0),
-            label="PSF stars subtracted (sky σ)",
-            limit=10.0,
+            label="PSF stars subtracted (σ of the pixel)",
+            limit=5.0,
         )
         drawing.draw_star_stamps(stamps, drawing.star_stamps(exposure, measurement))
         drawing.draw_whiskers(
-            whiskers, ellipticity_error(result, truth), label="measured − true", color=drawing.VERMILLION
+            whiskers, shape_errors(result, truth)[0], label="measured − true", color=drawing.VERMILLION
         )
     figure.savefig(path)
 
@@ -83,8 +88,7 @@ def figures(result: CharacterizationResult, truth: Truth) -> str:
     if result.psf_measurement is None:
         return f"no PSF: {result.error}"
     stars = result.psf_measurement.stars
-    error = ellipticity_error(result, truth)
-    size = size_error(result, truth)
+    error, size = shape_errors(result, truth)
     difference = (result.background.image() - truth.sky_image()) / truth.sky_sigma
     return (
         f"{int(stars.used.sum())} used and {int(stars.reserved.sum())} reserved stars, "
@@ -94,19 +98,18 @@ def figures(result: CharacterizationResult, truth: Truth) -> str:
     )
 
 
-def ellipticity_error(result: CharacterizationResult, truth: Truth) -> drawing.Whiskers:
-    """Ellipticity of the PSF model minus the true one, on the grid of the truth."""
-    grid = truth.psf_grid
-    x, y = grid["x"], grid["y"]
+def shape_errors(result: CharacterizationResult, truth: Truth) -> tuple[drawing.Whiskers, np.ndarray]:
+    """Ellipticity of the PSF model minus the true one, and its relative error of size, at the centres of cells.
+
+    Both PSFs are drawn centred on a pixel: moments of a sharp PSF depend on where between the pixels it is.
+    """
+    height, width = result.exposure.shape
+    step = (np.arange(CELLS) + 0.5) / CELLS
+    x, y = (axis.ravel() for axis in np.meshgrid(step * width - 0.5, step * height - 0.5))
     model = result.psf_measurement.psf.shapes(x, y)
-    return drawing.Whiskers(x, y, model.e1 - grid["e1"], model.e2 - grid["e2"], result.exposure.shape)
-
-
-def size_error(result: CharacterizationResult, truth: Truth) -> np.ndarray:
-    """Relative error of the determinant radius of the PSF model on the grid of the truth."""
-    grid = truth.psf_grid
-    model = result.psf_measurement.psf.shapes(grid["x"], grid["y"])
-    return model.determinant_radius / grid["sigma"] - 1.0
+    real = adaptive_moments(truth.psf.kernel_images(x, y))
+    whiskers = drawing.Whiskers(x, y, model.e1 - real.e1, model.e2 - real.e2, result.exposure.shape)
+    return whiskers, model.determinant_radius / real.determinant_radius - 1.0
 
 
 def without_stars(exposure: Exposure, result: CharacterizationResult) -> np.ndarray:

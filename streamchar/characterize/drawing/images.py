@@ -102,11 +102,11 @@ def draw_sources(axes: Axes, x: Array, y: Array, *, color: str = GREEN) -> None:
 
 
 def draw_psf_stars(axes: Axes, stars: PsfStars) -> None:
-    """Mark the PSF candidates: used ones, reserved ones, those the fit rejected; with a legend that counts them."""
+    """Mark the PSF candidates: used ones, reserved ones, those the fit left out; with a legend that counts them."""
     kinds = (
         (stars.used, "o", BLUE, "used"),
         (stars.reserved, "s", ORANGE, "reserved"),
-        (~stars.used & ~stars.reserved, "x", VERMILLION, "rejected"),
+        (~stars.used & ~stars.reserved, "x", VERMILLION, "not used"),
     )
 
     few = len(stars) <= _FEW_STARS
