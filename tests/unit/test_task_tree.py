@@ -54,10 +54,13 @@ def test_the_columns_are_known_before_any_pixel():
 
 
 def test_memory_grows_with_the_pixels():
-    small = CharacterizeImage.get_resource_config((1024, 1024))
-    large = CharacterizeImage.get_resource_config((4096, 4096))
+    task = CharacterizeImage()
+    small, large = (task.get_resource_config(shape) for shape in ((1024, 1024), (4096, 4096)))
     assert small.cores == large.cores == 1
-    assert (large.memory - small.memory) / (4096**2 - 1024**2) == pytest.approx(25)
+    assert 3 * 4 < (large.memory - small.memory) / (4096**2 - 1024**2) < 5 * 4
+    assert large.memory < 450e6
+    flattening = CharacterizeImage(CharacterizeImageConfig.preset("reference"))
+    assert flattening.get_resource_config((4096, 4096)).memory == large.memory + 4 * 4096**2
 
 
 def test_a_run_is_displayed_timed_and_described(exposure):
