@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from photutils.aperture import CircularAperture, aperture_photometry
 
 from streamchar.telescope import named_scene, simulate_exposure
 from streamchar.telescope.painter import Painter
 from streamchar.telescope.population import Sources
-from tests.science.truth.bounds import contamination
+from streamchar.telescope.transform import images
+from tests.science.truth.bounds import CALIBRATION_RADIUS, contamination, fraction_in_aperture
 from tests.science.truth.pooling import Sample, pooled
 from tests.science.truth.report import Run, summarize, verdicts
 
@@ -93,3 +95,19 @@ def test_contamination_is_what_a_neighbour_adds_to_a_psf_flux(distance):
     added = (psf * light).sum() / (psf**2).sum()
     # The profile is that in the middle of the detector along the axes; the PSF varies and is not round.
     assert contamination(truth, np.array([0]))[0] == pytest.approx(added, rel=0.2)
+
+
+def test_the_light_in_the_aperture_is_that_of_whole_and_partial_pixels():
+    psf = (truth := simulate_exposure(named_scene("poor", size=256), 1).truth).psf
+    grid, phases = psf.grid(256), np.linspace(-0.4, 0.4, 5)
+    dx, dy = (axis.ravel().astype(np.float32) for axis in np.meshgrid(phases, phases))
+    transform = psf.transform(psf.parameters(*psf.center), grid)
+    sums = []
+    for x, y in zip(dx, dy, strict=True):
+        star = images(transform.copy(), grid, x[None], y[None])[0]
+        aperture = CircularAperture((128 + x, 128 + y), CALIBRATION_RADIUS)
+        sums.append(aperture_photometry(star, aperture)["aperture_sum"][0])
+    found = fraction_in_aperture(truth, *np.array([psf.center]).T)[0]
+    assert found == pytest.approx(np.mean(sums), rel=2e-5)
+    # A sharp circle holds more.
+    assert psf.aperture_fluxes(*psf.center, CALIBRATION_RADIUS)[0] > found * (1 + 2e-4)

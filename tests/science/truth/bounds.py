@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from scipy.signal import fftconvolve
 from scipy.spatial import cKDTree
+from scipy.special import j1
 
 from streamchar.telescope.transform import images
 from streamchar.telescope.truth import Truth
@@ -82,9 +83,31 @@ def star_bounds(truth: Truth) -> StarBounds:
 
 
 def fraction_in_aperture(truth: Truth, x: Array, y: Array) -> Array:
-    """Part of a star's light in the calibration aperture, in batches."""
+    """Part of a star's light in the calibration aperture, in batches.
+
+    As the catalogue's aperture adds pixels by the part of them that lies inside, averaged over the star's place in its
+    pixel: a circle smeared with a pixel. A sharp one would hold 0.3 mmag more at 8 pixels per FWHM.
+    """
+    size = 2 * int(np.ceil(8.0 * truth.psf.fwhm + 4.0 * CALIBRATION_RADIUS))
+    grid = truth.psf.grid(size)
+    kx, ky = grid.kx.astype(np.float64), grid.ky[:, None].astype(np.float64)
+    k = np.hypot(kx, ky)
+    with np.errstate(invalid="ignore"):
+        circle = np.where(
+            k == 0,
+            np.pi * CALIBRATION_RADIUS**2,
+            2 * np.pi * CALIBRATION_RADIUS * j1(k * CALIBRATION_RADIUS) / k,
+        )
+    pixel = np.sinc(kx / (2 * np.pi)) * np.sinc(ky / (2 * np.pi))
+    weight = np.where(kx == 0, 1.0, 2.0) * circle * pixel / size**2
     parts = [
-        truth.psf.aperture_fluxes(x[start : start + BATCH], y[start : start + BATCH], CALIBRATION_RADIUS)
+        np.einsum(
+            "nij,ij->n",
+            truth.psf.transform(
+                truth.psf.parameters(x[start : start + BATCH], y[start : start + BATCH]), grid
+            ).real,
+            weight,
+        )
         for start in range(0, len(x), BATCH)
     ]
     return np.concatenate(parts) if parts else np.empty(0)
@@ -204,7 +227,7 @@ def _bounds(truth: Truth, row: NDArray[np.int64]) -> tuple[Array, ...]:
         np.sqrt(np.diagonal(np.linalg.inv(matrix), axis1=1, axis2=2))
         for matrix in (fisher[:, :3, :3], fisher)
     )
-    aperture = truth.psf.aperture_fluxes(table["x"], table["y"], CALIBRATION_RADIUS)
+    aperture = fraction_in_aperture(truth, table["x"], table["y"])
     square = (image**2).sum(axis=(1, 2))
     plain = np.sqrt((image**2 * variance).sum(axis=(1, 2))) / square
     return known[:, 0], known[:, 1], known[:, 2], plain, unknown[:, 3], unknown[:, 4], aperture
