@@ -30,10 +30,9 @@ def field(kind, signal_to_noise, seed=1):
     return exposure, footprints
 
 
-def measured(exposure, footprints, names=None, calculation=None, settings=None):
+def measured(exposure, footprints, calculation=None, settings=None, **others):
     config = MeasurementConfig.model_validate(
-        {"plugins": {BROADENING: {"min_flux_ratio": 0.0, **(settings or {})}}}
-        | ({"names": names} if names else {})
+        {"plugins": {BROADENING: {"min_flux_ratio": 0.0, **(settings or {})}}, **others}
     )
     task, calculation = SingleFrameMeasurement(config), CatalogCalculation(calculation)
     schema = Schema((*task.columns, *calculation.columns), task.aliases)
@@ -84,6 +83,14 @@ def test_only_sources_that_their_fluxes_suggest_are_fitted():
     assert 10 < fainter.sum() < COUNT - 10
     assert (np.isnan(catalog[VALUE]) == fainter).all()
     assert not catalog[f"{BROADENING}_flag"].any()
+
+
+def test_without_slots_of_fluxes_all_sources_are_fitted():
+    exposure, footprints = field("stars", 60.0)
+    task = SingleFrameMeasurement(MeasurementConfig.model_validate({"slots": {"model_flux": ""}}))
+    catalog = SourceCatalog(Schema(task.columns, task.aliases), len(footprints), footprints)
+    task.run(catalog, exposure)
+    assert np.isfinite(catalog[VALUE]).all()
 
 
 def test_too_little_of_the_psf_is_flagged_and_leaves_the_decision_to_the_fluxes():

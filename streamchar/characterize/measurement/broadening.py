@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from streamchar.characterize.catalog import Column, flag
-from streamchar.characterize.measurement.context import MeasurementContext
+from streamchar.characterize.measurement.context import Flags, MeasurementContext
 from streamchar.characterize.measurement.plugin import Plugin
 from streamchar.characterize.measurement.psf_fit import UNUSABLE_PLANES, present_bits
 from streamchar.configuration import Configuration
@@ -25,7 +25,7 @@ class BroadeningConfig(Configuration):
     """Pixels with one of these planes are left out."""
     min_flux_ratio: float = Field(default=1.0, ge=0)
     """Sources are fitted whose model flux reaches this many times their PSF flux, both before aperture corrections. Below 1
-    they are points: a Gaussian misses the wings of a star that its PSF has."""
+    they are points: a Gaussian misses the wings of a star that its PSF has. Without slots for both fluxes all are fitted."""
     reach: float = Field(default=3.5, gt=0)
     """Half width of the fitted square, over the PSF's width: beyond it the broadening is within the noise."""
     nearest: float = Field(default=1.4, gt=0)
@@ -73,13 +73,9 @@ class Broadening(Plugin[BroadeningConfig]):
     def measure(self, context: MeasurementContext) -> None:
         """Fill the columns of the sources whose fluxes suggest that they are extended."""
         stamps, centres = context.psf_stamps, context.centres()
-        model, point = (
-            context.catalog[f"{slot}_instFlux"] for slot in (self.slots.model_flux, self.slots.psf_flux)
+        rows = np.flatnonzero(
+            self._may_be_extended(context) & np.isfinite(centres.x) & np.isfinite(centres.y)
         )
-        # Fluxes that are not finite tell nothing, so these sources are fitted too.
-        wanted = ~(model < self.config.min_flux_ratio * point)
-        wanted &= np.isfinite(centres.x) & np.isfinite(centres.y)
-        rows = np.flatnonzero(wanted)
         width = np.asarray(context.psf_shapes.determinant_radius, np.float64)[rows]
         found = psf_broadening(
             context.scene,
@@ -103,3 +99,11 @@ class Broadening(Plugin[BroadeningConfig]):
         failed = np.zeros(len(context), np.bool_)
         failed[rows] = ~measured
         context.catalog[f"{self.name}_flag"] |= failed
+
+    def _may_be_extended(self, context: MeasurementContext) -> Flags:
+        slots = (self.slots.model_flux, self.slots.psf_flux)
+        if not all(slots):
+            return np.ones(len(context), np.bool_)
+        model, point = (context.catalog[f"{slot}_instFlux"] for slot in slots)
+        # Fluxes that are not finite tell nothing, so these sources are fitted too.
+        return np.asarray(~(model < self.config.min_flux_ratio * point), np.bool_)
