@@ -10,6 +10,7 @@ from pydantic import Field
 
 from streamchar.characterize import statistics
 from streamchar.characterize.background import BackgroundConfig, fit_background
+from streamchar.characterize.bright_peaks import BrightPeaks, find_bright_peaks
 from streamchar.characterize.cosmic_spots import SpotLimits, find_spots
 from streamchar.characterize.errors import TooManyCosmicRaysError
 from streamchar.characterize.psf.gaussian import GaussianPsf
@@ -290,6 +291,7 @@ class _Search:
     image: NDArray[np.float32]
     level: float
     kernel: NDArray[np.float64]
+    bright: BrightPeaks
     peaks: PointLikePeaks
     pairs: PairRatios
     width: float
@@ -300,22 +302,23 @@ class _Search:
         assert psf is not None
         image, level = _flattened(exposure, config.background)
         kernel = psf.kernel_images(*psf.average_position)[0]
-        peaks = PointLikePeaks.none()
+        bright, peaks = BrightPeaks.none(), PointLikePeaks.none()
         if config.max_star_loss is not None or config.min_width > 0:
+            faintest = min(config.spot_sigma, config.star_loss_min_significance)
+            bright = find_bright_peaks(image, exposure.variance, background=level, min_significance=faintest)
             peaks = find_point_like(
                 image,
                 exposure.mask,
-                exposure.variance,
+                bright.above(config.star_loss_min_significance),
                 background=level,
                 psf_sigma=float(psf.shapes(*psf.average_position).determinant_radius[0]),
-                min_significance=config.star_loss_min_significance,
                 bad_bits=_bits(exposure, BAD_PLANES),
             )
         width = _narrowest(psf, kernel, peaks, config)
         pairs = PairRatios.none()
         if np.isfinite(width):
             pairs = PairRatios.of(psf, exposure.shape, config.pair_reach)
-        return cls(exposure, config, image, level, kernel, peaks, pairs, width)
+        return cls(exposure, config, image, level, kernel, bright, peaks, pairs, width)
 
     @property
     def bit(self) -> int:
@@ -373,10 +376,10 @@ class _Search:
             exposure.mask,
             exposure.variance,
             exposure.psf,
+            self.bright.above(config.spot_sigma),
             level=self.level,
             excluded=_bits(exposure, BAD_PLANES) | self.bit,
             limits=SpotLimits(
-                height=config.spot_sigma,
                 improvement=config.spot_improvement,
                 width=found.min_width,
                 growth=config.growth_sigma,

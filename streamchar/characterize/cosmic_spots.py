@@ -12,8 +12,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.characterize.bright_peaks import BrightPeaks
 from streamchar.image import Psf
-from streamchar.kernels import bright_maxima
+from streamchar.kernels import cut_windows, window_bits
 
 Array = NDArray[np.float64]
 Pixels = NDArray[np.int64]
@@ -43,9 +44,6 @@ FINE = 5
 ADVANTAGE = 0.02
 """Least relative advantage of the spot in what it explains of the pixels' chi-square: an error of the PSF has less."""
 
-LATTICE = 61
-"""Rows and columns between the pixels whose median variance is taken as that of the sky."""
-
 
 @dataclass(frozen=True, slots=True)
 class SpotLimits:
@@ -53,8 +51,6 @@ class SpotLimits:
 
     Attributes
     ----------
-    height
-        Least height of the peak above the sky, standard deviations of the sky.
     improvement
         Least difference of chi-square between the best star and the best spot.
     width
@@ -65,7 +61,6 @@ class SpotLimits:
         Least sum of a spot's pixels above the sky, image units.
     """
 
-    height: float
     improvement: float
     width: float
     growth: float
@@ -77,6 +72,7 @@ def find_spots(
     mask: NDArray[np.int32],
     variance: NDArray[np.float32],
     psf: Psf,
+    peaks: BrightPeaks,
     *,
     level: float,
     excluded: int,
@@ -90,6 +86,8 @@ def find_spots(
         Planes (height, width) of one exposure; not modified.
     psf
         Of the stars.
+    peaks
+        Peaks of the image that may be spots.
     level
         Sky level.
     excluded
@@ -102,26 +100,26 @@ def find_spots(
     list of ndarray of int64
         Pixels (y * width + x, ascending) of each spot; they do not touch excluded pixels.
     """
-    y, x, data, weight = _peaks(image, mask, variance, level, excluded, limits.height)
+    y, x = peaks.y.astype(np.int64), peaks.x.astype(np.int64)
     if not len(y):
         return []
     height, width = image.shape
-    part = (y * PARTS // height) * PARTS + x * PARTS // width
-    spots, long_spots = _spots(ROUND_WIDTHS), _spots(LONG_WIDTHS)
-    chosen = np.zeros(len(y), np.bool_)
-    numbers = np.unique(part)
+    data = cut_windows(image, x, y, REACH).astype(np.float64) - level
+    numbers, part = np.unique((y * PARTS // height) * PARTS + x * PARTS // width, return_inverse=True)
     row, column = np.divmod(numbers, PARTS)
     centre_x, centre_y = (column + 0.5) * width / PARTS - 0.5, (row + 0.5) * height / PARTS - 0.5
-    for number, stars in zip(numbers, _stars(psf, centre_x, centre_y, limits.width), strict=True):
+    stars = _stars(psf, centre_x, centre_y, limits.width)
+    # Bright stars need no comparison: their light is spread as the PSF says.
+    sharpest = np.array([_surroundings(models[: len(PLACES) ** 2]).min() for models in stars])
+    compact = np.flatnonzero(_surroundings(data) < sharpest[part])
+    weight = _inverse_variance(mask, variance, x[compact], y[compact], excluded)
+    usable = ((weight >= 0) & np.isfinite(data[compact])).all(axis=1)
+    compact, weight = compact[usable], weight[usable]
+    y, x, part, data = y[compact], x[compact], part[compact], data[compact]
+    chosen = np.zeros(len(y), np.bool_)
+    for number in np.unique(part):
         inside = part == number
-        compact = inside.copy()
-        # Bright stars need no comparison: their light is spread as the PSF says.
-        compact[inside] = _surroundings(data[inside]) < _surroundings(stars[: len(PLACES) ** 2]).min()
-        star, spot = (_explained(data[compact], weight[compact], models) for models in (stars, spots))
-        nearly = spot > star - LONG_GAIN
-        long = np.flatnonzero(compact)[nearly]
-        spot[nearly] = np.maximum(spot[nearly], _explained(data[long], weight[long], long_spots))
-        chosen[compact] = (spot - star > limits.improvement) & (spot > (1.0 + ADVANTAGE) * star)
+        chosen[inside] = _sharper(data[inside], weight[inside], stars[number], limits.improvement)
     found = (
         _footprint(*peak, width=width, limits=limits)
         for peak in zip(y[chosen].tolist(), x[chosen].tolist(), data[chosen], weight[chosen], strict=True)
@@ -129,35 +127,22 @@ def find_spots(
     return [pixels for pixels in found if len(pixels)]
 
 
-def _peaks(
-    image: NDArray[np.float32],
-    mask: NDArray[np.int32],
-    variance: NDArray[np.float32],
-    level: float,
-    excluded: int,
-    height: float,
-) -> tuple[Pixels, Pixels, Array, Array]:
-    """Places of peaks (n), and the pixels around them above the level with their inverse variance: (n, pixels)."""
-    side = 2 * REACH + 1
-    nothing = np.empty(0, np.int64)
-    sample = variance[::LATTICE, ::LATTICE]
-    sample = sample[sample > 0]
-    if sample.size == 0 or min(image.shape) <= side:
-        return nothing, nothing, np.empty((0, side * side)), np.empty((0, side * side))
-    rows, columns = bright_maxima(image, level + height * float(np.sqrt(np.median(sample))))
-    y, x = rows.astype(np.int64), columns.astype(np.int64)
-    far = (np.minimum(y, image.shape[0] - 1 - y) >= REACH) & (np.minimum(x, image.shape[1] - 1 - x) >= REACH)
-    y, x = y[far], x[far]
-    offset = np.arange(-REACH, REACH + 1)
-    around = (
-        y[:, None, None] + offset[:, None],
-        x[:, None, None] + offset,
-    )
-    data = image[around].reshape(len(y), side * side).astype(np.float64) - level
-    spread = variance[around].reshape(len(y), side * side).astype(np.float64)
-    usable = ((mask[around].reshape(len(y), side * side) & excluded) == 0) & np.isfinite(data) & (spread > 0)
-    good = usable.all(axis=1)
-    return y[good], x[good], data[good], 1.0 / spread[good]
+def _inverse_variance(
+    mask: NDArray[np.int32], variance: NDArray[np.float32], x: Pixels, y: Pixels, excluded: int
+) -> Array:
+    """Of the pixels around peaks, (n, pixels); NaN where it is not known, and all around those near an excluded pixel."""
+    spread = cut_windows(variance, x, y, REACH).astype(np.float64)
+    near, _ = window_bits(mask, x, y, REACH)
+    known = (spread > 0) & ((near & excluded) == 0)[:, None]
+    return np.divide(1.0, spread, out=np.full_like(spread, np.nan), where=known)
+
+
+def _sharper(data: Array, weight: Array, stars: Array, improvement: float) -> NDArray[np.bool_]:
+    """Whether the best spot explains pixels so much better than the best star: bool (n)."""
+    star, spot = (_explained(data, weight, models) for models in (stars, _spots(ROUND_WIDTHS)))
+    nearly = spot > star - LONG_GAIN
+    spot[nearly] = np.maximum(spot[nearly], _explained(data[nearly], weight[nearly], _spots(LONG_WIDTHS)))
+    return np.asarray((spot - star > improvement) & (spot > (1.0 + ADVANTAGE) * star))
 
 
 def _stars(psf: Psf, x: Array, y: Array, width: float) -> Array:
@@ -196,9 +181,9 @@ def _spots(widths: tuple[tuple[float, float], ...]) -> Array:
 def _surroundings(images: Array) -> Array:
     """Light of the outermost pixels over that of the inner ones."""
     side = 2 * REACH + 1
-    square = images.reshape(-1, side, side)
-    inner = square[:, 1:-1, 1:-1].sum(axis=(1, 2))
-    return np.asarray((square.sum(axis=(1, 2)) - inner) / np.maximum(inner, 1e-30))
+    inner = images.reshape(-1, side, side)[:, 1:-1, 1:-1].sum(axis=(1, 2))
+    with np.errstate(invalid="ignore"):
+        return np.asarray((images.sum(axis=1) - inner) / np.maximum(inner, 1e-30))
 
 
 def _explained(data: Array, weight: Array, models: Array) -> Array:

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamchar.kernels import bright_maxima
-
-_LATTICE = 61
-"""Rows and columns between the pixels whose median variance is taken as that of the sky."""
+from streamchar.characterize.bright_peaks import BrightPeaks
+from streamchar.kernels import cut_windows, window_bits
 
 _NEIGHBOUR_SIGNIFICANCE = 3.0
 """Every neighbour of a star's peak is at least this bright in sky standard deviations."""
@@ -29,7 +27,8 @@ _WIDTH_WINDOW = 0.15
 _SIGMA_RANGE = (0.4, 1.5)
 """Widths considered, as fractions of the given point-spread function's."""
 
-_NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
+_NEIGHBOURS = np.array([0, 1, 2, 3, 5, 6, 7, 8])
+"""Pixels around the middle one of nine, row by row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +99,13 @@ class PointLikePeaks:
 def find_point_like(
     image: NDArray[np.float32],
     mask: NDArray[np.int32],
-    variance: NDArray[np.float32],
+    bright: BrightPeaks,
     *,
     background: float,
     psf_sigma: float,
-    min_significance: float,
     bad_bits: int,
 ) -> PointLikePeaks:
-    """Find bright local maxima that look like stars of any width near that of the PSF.
+    """Choose the bright local maxima that look like stars of any width near that of the PSF.
 
     On a sampled Gaussian ln(p₀²/(p₋₁ p₊₁)) = 1/σ² along any line of pixels through the peak, wherever the
     centre lies within the peak's pixel. Curvatures along x and y must agree, and those along the diagonals
@@ -115,27 +113,22 @@ def find_point_like(
 
     Parameters
     ----------
-    image, mask, variance
-        Planes of one exposure; not modified. NaN pixels and their neighbours are no peaks.
+    image, mask
+        Planes of one exposure; not modified.
+    bright
+        Its bright peaks.
     background
         Sky level.
     psf_sigma
         Width of the PSF in pixels.
-    min_significance
-        Least height above the background in standard deviations of the sky.
     bad_bits
         Peaks whose 3 × 3 pixels have any of these bits are left out.
     """
-    sample = variance[::_LATTICE, ::_LATTICE]
-    sample = sample[sample > 0]
-    if sample.size == 0:
-        return PointLikePeaks.none()
-    noise = float(np.sqrt(np.median(sample)))
-    y, x = bright_maxima(image, background + min_significance * noise)
-    peak = image[y, x].astype(np.float64) - background
-    around = np.stack([image[y + dy, x + dx].astype(np.float64) - background for dy, dx in _NEIGHBOURS])
-    planes = np.bitwise_or.reduce([mask[y, x], *(mask[y + dy, x + dx] for dy, dx in _NEIGHBOURS)])
-    good = (around > _NEIGHBOUR_SIGNIFICANCE * noise).all(axis=0) & ((planes & bad_bits) == 0)
+    y, x, peak = bright.y, bright.x, bright.height
+    places = x.astype(np.int64), y.astype(np.int64)
+    around = cut_windows(image, *places, 1)[:, _NEIGHBOURS].T.astype(np.float64) - background
+    planes, _ = window_bits(mask, *places, 1)
+    good = (around > _NEIGHBOUR_SIGNIFICANCE * bright.noise).all(axis=0) & ((planes & bad_bits) == 0)
     y, x, peak, around = y[good], x[good], peak[good], around[:, good]
     # Opposite neighbours stand at opposite ends of the list.
     swne, ns, nwse, we = (np.log(peak**2 / (around[k] * around[-1 - k])) for k in range(4))

@@ -5,6 +5,7 @@ import pytest
 from scipy.special import erf
 
 from streamchar.characterize import cosmic_rays
+from streamchar.characterize.bright_peaks import find_bright_peaks
 from streamchar.characterize.config import CharacterizeImageConfig
 from streamchar.characterize.cosmic_rays import CosmicRayConfig
 from streamchar.characterize.cosmic_spots import SpotLimits, find_spots
@@ -100,7 +101,7 @@ def test_noise_alone_has_none():
 
 
 def limits(**changes):
-    values = {"height": 5.5, "improvement": 12.0, "width": 0.9, "growth": 3.5, "counts": 100.0} | changes
+    values = {"improvement": 12.0, "width": 0.9, "growth": 3.5, "counts": 100.0} | changes
     return SpotLimits(**values)
 
 
@@ -115,8 +116,13 @@ def one_hit(x=20.5, y=30.5, shape=(60, 50)):
     )
 
 
+def spots_of(image, mask, variance, psf, height=5.5, **changes):
+    bright = find_bright_peaks(image, variance, background=0.0, min_significance=height)
+    return find_spots(image, mask, variance, psf, bright, level=0.0, excluded=1, limits=limits(**changes))
+
+
 def test_pixels_of_a_hit():
-    (pixels,) = find_spots(*one_hit(), level=0.0, excluded=1, limits=limits())
+    (pixels,) = spots_of(*one_hit())
     y, x = np.divmod(pixels, 50)
     assert {(30, 20), (30, 21), (31, 20), (31, 21)} <= set(zip(y.tolist(), x.tolist(), strict=True))
     assert np.all(np.diff(pixels) > 0)
@@ -125,32 +131,45 @@ def test_pixels_of_a_hit():
 
 @pytest.mark.parametrize("changes", [{"height": 40.0}, {"improvement": 1e4}, {"counts": 1e4}])
 def test_limits(changes):
-    assert find_spots(*one_hit(), level=0.0, excluded=1, limits=limits(**changes)) == []
+    assert spots_of(*one_hit(), **changes) == []
 
 
 def test_what_is_beside_bad_pixels_or_the_border_is_not_judged():
     image, mask, variance, psf = one_hit()
     mask[29, 19] = 1
-    assert find_spots(image, mask, variance, psf, level=0.0, excluded=1, limits=limits()) == []
+    assert spots_of(image, mask, variance, psf) == []
     image[29, 19] = np.nan
-    assert find_spots(image, mask * 0, variance, psf, level=0.0, excluded=1, limits=limits()) == []
+    assert spots_of(image, mask * 0, variance, psf) == []
     border = one_hit(x=0.5, y=30.5)
-    assert find_spots(*border, level=0.0, excluded=1, limits=limits()) == []
+    assert spots_of(*border) == []
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 60), (5, 5), (0, 0)])
 def test_small_images(shape):
     image = np.zeros(shape, np.float32)
-    found = find_spots(
-        image,
-        np.zeros(shape, np.int32),
-        np.ones(shape, np.float32),
-        GaussianPsf(1.0, 21),
-        level=0.0,
-        excluded=1,
-        limits=limits(),
+    planes = np.zeros(shape, np.int32), np.ones(shape, np.float32)
+    assert spots_of(image, *planes, GaussianPsf(1.0, 21)) == []
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("place", [(30, 20), (29, 18), (32, 22)])
+def test_what_is_not_finite_makes_no_spot(value, place):
+    image, *rest = one_hit()
+    image[place] = value
+    assert spots_of(image, *rest) == []
+
+
+def test_peaks_are_found_once_and_chosen_by_height():
+    image, _, variance, _ = one_hit()
+    low, high = (
+        find_bright_peaks(image, variance, background=2.0, min_significance=level) for level in (1.0, 3.0)
     )
-    assert found == []
+    chosen = low.above(3.0)
+    assert 0 < len(high.y) < len(low.y)
+    for name in ("y", "x", "height"):
+        np.testing.assert_array_equal(getattr(chosen, name), getattr(high, name))
+    assert low.noise == pytest.approx(10.0)
+    assert len(find_bright_peaks(image, 0 * variance, background=0.0, min_significance=1.0).y) == 0
 
 
 def test_too_many_are_an_error_and_leave_the_mask_clear():

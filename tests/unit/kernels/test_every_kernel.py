@@ -17,6 +17,7 @@ DEFINED_BY = {
     "footprint_bits": "test_bits_of_footprints",
     "footprints_contain": "test_footprints_contain",
     "window_bits": "test_bits_of_windows",
+    "cut_windows": "test_windows",
     "grow_merging": "element",
     "grow_each": "element",
     "find_cosmic_rays": "scan",
@@ -149,6 +150,7 @@ MEASURING = {
     "sinc_aperture": lambda p, x, y: kernels.sinc_aperture(
         bare_scene(p.image), p.variance, x, y, GAUSSIAN.astype(np.float32), 2.0
     ),
+    "cut_windows": lambda p, x, y: kernels.cut_windows(p.image, *stamps(x, y)[1:], 2),
     "window_bits": lambda p, x, y: kernels.window_bits(p.mask, *stamps(x, y)[1:], 2),
 }
 """Kernels that measure sources at (x, y), one row of each result a source."""

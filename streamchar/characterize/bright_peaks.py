@@ -1,0 +1,67 @@
+"""Bright local maxima of an image: where stars and compact hits have their peaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamchar.kernels import bright_maxima
+
+LATTICE = 61
+"""Rows and columns between the pixels whose median variance is taken as that of the sky."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BrightPeaks:
+    """Local maxima above a level.
+
+    Attributes
+    ----------
+    y, x
+        int32 (n): pixel of each, off the border, in reading order.
+    height
+        float64 (n): above the sky.
+    noise
+        Standard deviation of the sky; NaN when no variance is positive, and there are then no peaks.
+    """
+
+    y: NDArray[np.int32]
+    x: NDArray[np.int32]
+    height: NDArray[np.float64]
+    noise: float
+
+    @classmethod
+    def none(cls) -> BrightPeaks:
+        """No peak."""
+        none = np.empty(0, np.int32)
+        return cls(none, none, np.empty(0), float("nan"))
+
+    def above(self, significance: float) -> BrightPeaks:
+        """Those higher than ``significance`` standard deviations of the sky."""
+        chosen = self.height > significance * self.noise
+        return BrightPeaks(self.y[chosen], self.x[chosen], self.height[chosen], self.noise)
+
+
+def find_bright_peaks(
+    image: NDArray[np.float32], variance: NDArray[np.float32], *, background: float, min_significance: float
+) -> BrightPeaks:
+    """Find pixels that no neighbour exceeds; NaN pixels and their neighbours are none.
+
+    Parameters
+    ----------
+    image, variance
+        Planes (height, width) of one exposure; not modified.
+    background
+        Sky level.
+    min_significance
+        Least height above it in standard deviations of the sky.
+    """
+    sample = variance[::LATTICE, ::LATTICE]
+    sample = sample[sample > 0]
+    if sample.size == 0:
+        return BrightPeaks.none()
+    noise = float(np.sqrt(np.median(sample)))
+    y, x = bright_maxima(image, background + min_significance * noise)
+    return BrightPeaks(y, x, image[y, x].astype(np.float64) - background, noise)
