@@ -8,10 +8,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from tests.benchmarks.report import slope
+from tests.benchmarks.report import Cost, slope
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,25 +72,38 @@ def draw_peers(axes: Axes, peers: Found) -> None:
 def draw_sizes(axes: Axes, sizes: Found) -> None:
     """Cost against pixels."""
     pixels = [float(size) ** 2 for size in sizes]
-    for key, label in (
-        ("cpu", "total"),
-        ("pixels", "pixels' stages"),
-        ("sources", "sources' stages"),
-        ("measure_psf", "PSF"),
-    ):
-        seconds = [found[key] for found in sizes.values()]
-        axes.loglog(pixels, seconds, "o-", label=f"{label}, slope {slope(pixels, seconds):.2f}")
+    labels = {
+        "cpu": "total",
+        "pixels": "pixels' stages",
+        "sources": "sources' stages",
+        "measure_psf": "PSF",
+    }
+    _draw_costs(axes, pixels, sizes, labels, fitted=("cpu", "pixels"))
     axes.set_xlabel("pixels")
-    axes.set_ylabel("CPU seconds an exposure")
-    axes.legend(fontsize=8)
 
 
 def draw_counts(axes: Axes, counts: Found) -> None:
     """Cost against sources."""
     rows = [float(found["rows"]) for found in counts.values()]
-    for key, label in (("sources", "sources' stages"), ("measure_psf", "PSF"), ("cpu", "total")):
-        seconds = [found[key] for found in counts.values()]
-        axes.loglog(rows, seconds, "o-", label=f"{label}, slope {slope(rows, seconds):.2f}")
+    labels = {"sources": "sources' stages", "measure_psf": "PSF", "cpu": "total"}
+    _draw_costs(axes, rows, counts, labels, fitted=("sources",))
     axes.set_xlabel("measured sources")
+
+
+def _draw_costs(
+    axes: Axes, numbers: list[float], found: Found, labels: Mapping[str, str], fitted: tuple[str, ...]
+) -> None:
+    """Points of each kind of cost; those that are ``fitted`` with a fixed part and a cost for each."""
+    smooth = np.geomspace(min(numbers), max(numbers), 100)
+    for number, (key, label) in enumerate(labels.items()):
+        seconds = [each[key] for each in found.values()]
+        text = f"{label}: slope {slope(numbers, seconds):.2f}"
+        if key in fitted:
+            cost = Cost.of(numbers, seconds)
+            text += (
+                f"; {1e3 * cost.fixed:.0f} ms + {1e6 * cost.each:.3g} µs each, above that {cost.slope:.2f}"
+            )
+            axes.plot(smooth, [cost.at(each) for each in smooth], "--", color=f"C{number}", linewidth=0.8)
+        axes.loglog(numbers, seconds, "o-" if key not in fitted else "o", color=f"C{number}", label=text)
     axes.set_ylabel("CPU seconds an exposure")
     axes.legend(fontsize=8)

@@ -171,41 +171,84 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
     return float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """How seconds grow with a number of things: ``fixed + each * number``.
+
+    Attributes
+    ----------
+    fixed
+        Seconds that every exposure costs, however small.
+    each
+        Seconds that one more thing costs.
+    slope
+        Of the logarithms of what is above the fixed part: 1 where that is proportional to the number.
+    """
+
+    fixed: float
+    each: float
+    slope: float
+
+    @classmethod
+    def of(cls, numbers: Sequence[float], seconds: Sequence[float]) -> Cost:
+        """Fit with the least relative deviations, so that small exposures count as much as large ones; NaN with two points."""
+        if len(numbers) < 3:
+            return cls(math.nan, math.nan, math.nan)
+        x, y = np.array(numbers), np.array(seconds)
+        (fixed, each), *_ = np.linalg.lstsq(np.stack([1.0 / y, x / y], axis=1), np.ones(len(y)), rcond=None)
+        if fixed < 0.0:
+            fixed, each = 0.0, float(np.sum(x / y) / np.sum((x / y) ** 2))
+        return cls(float(fixed), float(each), slope(numbers, [second - fixed for second in seconds]))
+
+    def at(self, number: float) -> float:
+        """Seconds for a number of things."""
+        return self.fixed + self.each * number
+
+
+def cost_rows(
+    section: str, label: str, numbers: Sequence[float], seconds: Sequence[float], scale: float, unit: str
+) -> Iterator[Row]:
+    """Slopes over the whole range, and without what every exposure costs; the cost of one more in ``unit``."""
+    cost = Cost.of(numbers, seconds)
+    limits = {"low": 0.9, "high": 1.1}
+    whole = "log-log, over the whole range: below 1 where small exposures pay the fixed part"
+    yield Row(section, f"slope, {label}", slope(numbers, seconds), "", whole, **limits)
+    fixed = f"of {max(seconds):.2f} s for the largest; what an exposure costs however small it is"
+    yield Row(section, f"fixed part, {label}", cost.fixed, "s", fixed)
+    yield Row(section, f"marginal cost, {label}", cost.each * scale, unit, "what more of them cost each")
+    above = "log-log, of the cost above the fixed part: 1 is proportional"
+    yield Row(section, f"slope without fixed part, {label}", cost.slope, "", above, **limits)
+
+
 def size_rows(sizes: Found) -> Iterator[Row]:
     """Cost against pixels."""
+    section = "scaling with pixels"
     for size, found in sizes.items():
         note = (
             f"pixels' stages {found['pixels']:.3f}, sources' {found['sources']:.3f}, PSF {found['measure_psf']:.3f}; "
             f"{found['rows']} sources; {found['peak_bytes'] / MB:.0f} MB; {found['outcome']}"
         )
-        yield Row("scaling with pixels", f"{size}x{size}", found["cpu"], "s", note)
+        yield Row(section, f"{size}x{size}", found["cpu"], "s", note)
     pixels = [float(size) ** 2 for size in sizes]
-    for label, key, limited in (
-        ("total", "cpu", True),
-        ("pixels' stages", "pixels", True),
-        ("PSF", "measure_psf", False),
-    ):
-        value = slope(pixels, [found[key] for found in sizes.values()])
-        low, high = (0.9, 1.1) if limited else (None, None)
-        yield Row("scaling with pixels", f"slope, {label}", value, "", low=low, high=high)
+    for label, key in (("total", "cpu"), ("pixels' stages", "pixels")):
+        seconds = [found[key] for found in sizes.values()]
+        yield from cost_rows(section, label, pixels, seconds, 1e9, "ns a pixel")
+    value = slope(pixels, [found["measure_psf"] for found in sizes.values()])
+    yield Row(section, "slope, PSF", value, "", "at most 600 stars are fitted")
 
 
 def count_rows(counts: Found) -> Iterator[Row]:
     """Cost against sources."""
+    section = "scaling with sources"
     for count, found in counts.items():
         each = 1e6 * found["sources"] / max(found["rows"], 1)
         note = f"{found['rows']} measured; total {found['cpu']:.2f} s; {each:.0f} µs a source; PSF {found['measure_psf']:.2f} s; {found['outcome']}"
-        yield Row("scaling with sources", f"{count} stars: sources' stages", found["sources"], "s", note)
+        yield Row(section, f"{count} stars: sources' stages", found["sources"], "s", note)
     rows_ = [float(found["rows"]) for found in counts.values()]
-    value = slope(rows_, [found["sources"] for found in counts.values()])
-    yield Row("scaling with sources", "slope, sources' stages", value, "", low=0.9, high=1.1)
-    yield Row(
-        "scaling with sources",
-        "slope, total",
-        slope(rows_, [f["cpu"] for f in counts.values()]),
-        "",
-        "pixels included",
-    )
+    seconds = [found["sources"] for found in counts.values()]
+    yield from cost_rows(section, "sources' stages", rows_, seconds, 1e6, "µs a source")
+    whole = slope(rows_, [found["cpu"] for found in counts.values()])
+    yield Row(section, "slope, total", whole, "", "pixels included")
 
 
 def encoding_rows(encodings: Found) -> Iterator[Row]:
