@@ -12,7 +12,8 @@ import numpy as np
 
 from streamchar.characterize import CharacterizationResult, CharacterizeImage
 from streamchar.characterize.config import CharacterizeImageConfig
-from streamchar.characterize.display import Display, PictureDisplay, Point, no_display
+from streamchar.characterize.debug_pictures import PictureDisplay
+from streamchar.characterize.display import Display, Point, no_display
 from streamchar.characterize.reasons import Reason
 from streamchar.characterize.summary import Summary
 from streamchar.cli.run_inputs import Input

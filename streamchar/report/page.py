@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamchar import __version__
 from streamchar.characterize import CharacterizationResult
-from streamchar.characterize.display import fullest
+from streamchar.characterize.debug_pictures import fullest
 from streamchar.characterize.panels import Panel
 from streamchar.image import Exposure
 from streamchar.image.fits import replacing

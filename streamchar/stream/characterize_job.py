@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamchar.characterize.config import CharacterizeImageConfig
 from streamchar.characterize.task import CharacterizationResult, CharacterizeImage
@@ -19,11 +19,13 @@ from streamchar.messages.catalog_chunks import MAX_CHUNK_BYTES
 from streamchar.monitor.grades import GradeLimits, Limits
 from streamchar.monitor.nonsense import PlausibleRange, Ranges
 from streamchar.stream.errors import ConfigurationMismatchError
-from streamchar.stream.exposure_store import ExposureStore
 from streamchar.stream.fetch import ExposureReader, FetchSettings
 from streamchar.stream.job import Assignment, Job, JobResult
 from streamchar.stream.products import Publisher
 from streamchar.stream.store_settings import StoreSettings
+
+if TYPE_CHECKING:
+    from streamchar.stream.exposure_store import ExposureStore
 
 PRESETS = ("best", "reference")
 
@@ -50,7 +52,6 @@ def characterize(settings: Mapping[str, Any]) -> Job:
         name: {quantity: PlausibleRange.model_validate(limit) for quantity, limit in group.items()}
         for name, group in settings.get("plausible", {}).items()
     }
-    store = StoreSettings.model_validate(settings.get("store", {}))
     return CharacterizeJob(
         CharacterizeImage(load_config(settings["characterize"])),
         config_digest=settings["config_digest"],
@@ -58,12 +59,20 @@ def characterize(settings: Mapping[str, Any]) -> Job:
             FetchSettings.model_validate(settings["fetch"]),
             ReadOptions.model_validate(settings.get("read", {})),
         ),
-        store=None if store.uri is None else ExposureStore(store, settings["config_digest"]),
+        store=_store(StoreSettings.model_validate(settings.get("store", {})), settings["config_digest"]),
         limits=limits,
         plausible=plausible,
         source=settings.get("source", "streamchar"),
         max_value_bytes=settings.get("max_value_bytes", MAX_CHUNK_BYTES),
     )
+
+
+def _store(settings: StoreSettings, config_digest: str) -> ExposureStore | None:
+    if settings.uri is None:
+        return None
+    from streamchar.stream.exposure_store import ExposureStore
+
+    return ExposureStore(settings, config_digest)
 
 
 class CharacterizeJob:

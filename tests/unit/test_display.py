@@ -14,15 +14,8 @@ from streamchar.characterize.aperture_correction import CORRECTED
 from streamchar.characterize.background import BackgroundConfig, BackgroundList, fit_background
 from streamchar.characterize.base import Timing
 from streamchar.characterize.chebyshev import ChebyshevField
-from streamchar.characterize.display import (
-    POINTS,
-    REPEATED,
-    PictureDisplay,
-    no_display,
-    parse_points,
-    picture_of_psf,
-    picture_of_sources,
-)
+from streamchar.characterize.debug_pictures import PictureDisplay, picture_of_psf, picture_of_sources
+from streamchar.characterize.display import POINTS, REPEATED, no_display, parse_points
 from streamchar.characterize.drawing.canvas import MAX_SIDE, any_in_blocks, blocks, nice
 from streamchar.characterize.drawing.charts import MAX_WHISKERS
 from streamchar.characterize.drawing.images import outlines
