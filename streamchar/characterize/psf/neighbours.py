@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.characterize.psf.parts import parts
+
 Array = NDArray[np.float64]
 
 NEAREST = 0.5
@@ -51,10 +53,13 @@ def point_significance(residual: Array, weights: Array, fwhm: float) -> Array:
     offset = np.arange(residual.shape[1], dtype=np.float64)
     gaussian = np.exp(-4.0 * np.log(2.0) * ((offset[:, None] - offset) / fwhm) ** 2)
     square = gaussian * gaussian
-    signal = gaussian @ (weights * residual) @ gaussian
-    noise = square @ weights @ square
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(noise > 0, signal / np.sqrt(noise), 0.0))
+    result = np.zeros(residual.shape)
+    for part in parts(len(residual)):
+        weight = weights[part]
+        signal = gaussian @ (weight * residual[part]) @ gaussian
+        noise = square @ weight @ square
+        np.divide(signal, np.sqrt(noise), out=result[part], where=noise > 0)
+    return result
 
 
 def find_neighbours(

@@ -59,8 +59,8 @@ class Samples:
         """Width of the stamps in pixels."""
         return int(self.pixels.shape[1])
 
-    def take(self, which: NDArray[np.generic]) -> Self:
-        """Samples of some stars, by mask or by numbers."""
+    def take(self, which: NDArray[np.generic] | slice) -> Self:
+        """Samples of some stars, by mask, by numbers or as a slice."""
         return replace(self, **{name: getattr(self, name)[which] for name in self.__slots__})
 
     def cropped(self, size: int) -> Self:

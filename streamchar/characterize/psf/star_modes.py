@@ -8,6 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.characterize.psf.parts import parts
+
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -21,7 +23,6 @@ _DIFFERENCES = (
     (5 / 6, -5 / 21, 5 / 84, -5 / 504, 1 / 1260),
 )
 """Central differences of second to tenth order: a PSF of 2 pixels FWHM needs the highest."""
-_CHUNK = 64
 _SMALLEST_PIVOT = 1e-10
 
 
@@ -87,19 +88,17 @@ def fit_star_modes(pixels: Array, model: Array, weights: Array, dx: Array, dy: A
     -----
     A star without enough weight gives NaN.
     """
-    parts = [
-        _fit_chunk(*(values[i : i + _CHUNK] for values in (pixels, model, weights, dx, dy)))
-        for i in range(0, len(pixels), _CHUNK)
+    fits = [
+        _fit_part(*(values[part] for values in (pixels, model, weights, dx, dy)))
+        for part in parts(len(pixels))
     ]
-    if not parts:
+    if not fits:
         none, shapes = np.empty(0), np.empty((0, SHAPE_MODES))
         return StarModes(none, none, none, shapes, shapes, none, np.empty(pixels.shape))
-    return StarModes(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in StarModes.__slots__)
-    )
+    return StarModes(*(np.concatenate([getattr(fit, name) for fit in fits]) for name in StarModes.__slots__))
 
 
-def _fit_chunk(pixels: Array, model: Array, weights: Array, dx: Array, dy: Array) -> StarModes:
+def _fit_part(pixels: Array, model: Array, weights: Array, dx: Array, dy: Array) -> StarModes:
     count = len(pixels)
     templates = _templates(model, dx, dy).reshape(count, -1, pixels[0].size)
     weight, data = weights.reshape(count, 1, -1), pixels.reshape(count, 1, -1)

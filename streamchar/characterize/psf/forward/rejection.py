@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from streamchar.characterize.psf.forward.config import PixelBasisConfig
 from streamchar.characterize.psf.forward.state import State
+from streamchar.characterize.psf.parts import parts
 from streamchar.characterize.psf.pixel_fit import Grid
 from streamchar.characterize.psf.samples import Samples
 
@@ -47,11 +48,13 @@ def without_far_pixels(samples: Samples, square: Array, config: PixelBasisConfig
 
 def normalised_square(grid: Grid, state: State, accuracy: float) -> Array:
     """Squared residual of each pixel over its variance: float64 (n, V, V)."""
-    samples = state.samples
-    light = samples.flux[:, None, None] * state.draw(grid)
-    square = (samples.pixels - light) ** 2
-    square /= samples.variance(light, accuracy)
-    return np.asarray(square)
+    result = state.draw(grid)
+    for part in parts(len(result)):
+        some = state.samples.take(part)
+        light = some.flux[:, None, None] * result[part]
+        square = (some.pixels - light) ** 2
+        np.divide(square, some.variance(light, accuracy), out=result[part])
+    return result
 
 
 def reduced_chi2(samples: Samples, square: Array) -> Array:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.characterize.psf.parts import parts
 from streamchar.characterize.psf.pixel_fit import Grid
 from streamchar.characterize.psf.polynomial import SpatialBasis
 from streamchar.characterize.psf.samples import Samples
@@ -43,5 +44,9 @@ class State:
 
 def inverse_variance(samples: Samples, model: Array, accuracy: float) -> Array:
     """Weights of the pixels given the model of unit flux, zero where not usable: float64 (n, V, V)."""
-    variance = samples.variance(samples.flux[:, None, None] * model, accuracy)
-    return np.asarray(samples.usable / variance)
+    result = np.empty(model.shape)
+    for part in parts(len(samples)):
+        some = samples.take(part)
+        variance = some.variance(some.flux[:, None, None] * model[part], accuracy)
+        np.divide(some.usable, variance, out=result[part])
+    return result
