@@ -9,17 +9,23 @@ namespace {
 constexpr double SINGULAR = 1e-10; // what is left of a term's square beside the terms before it: none
 constexpr std::size_t COLUMNS = 5;
 
+// Images of point sources; a single one stands for all.
 struct Stamps {
   const double *images;
+  std::size_t count;
   std::int32_t height, width;
-  const std::int64_t *x0, *y0;
 
-  // The value of stamp k at a pixel of the image, 0 beside it.
-  double at(std::size_t k, std::int64_t x, std::int64_t y) const {
-    const std::int64_t column = x - x0[k], row = y - y0[k];
+  // The value of image i, its first pixel at (x0, y0), at a pixel of the exposure; 0 beside it.
+  double at(std::size_t i, std::int64_t x0, std::int64_t y0, std::int64_t x, std::int64_t y) const {
+    const std::int64_t column = x - x0, row = y - y0;
     if (column < 0 || row < 0 || column >= width || row >= height) return 0.0;
-    return images[(k * std::size_t(height) + std::size_t(row)) * std::size_t(width) + std::size_t(column)];
+    if (count == 1) i = 0;
+    return images[(i * std::size_t(height) + std::size_t(row)) * std::size_t(width) + std::size_t(column)];
   }
+};
+
+struct Corners {
+  const std::int64_t *x0, *y0;
 };
 
 // Weighted least squares with a triangular decomposition; terms that depend on those before them stay 0.
@@ -101,8 +107,8 @@ struct Planes {
 
 class Tester {
 public:
-  Tester(const Planes &planes, const Stamps &own, const Stamps &others, double inner, double outer, bool shift)
-      : planes_(planes), own_(own), others_(others), inner_(inner), outer_(outer), shift_(shift) {}
+  Tester(const Planes &planes, const Stamps &own, const Stamps &others, const Corners &corners, double inner, double outer, bool shift)
+      : planes_(planes), own_(own), others_(others), corners_(corners), inner_(inner), outer_(outer), shift_(shift) {}
 
   void take(const Spans &spans, std::size_t i, std::size_t first, std::size_t end) {
     box_.take(spans, i);
@@ -110,8 +116,10 @@ public:
     end_ = end;
   }
 
-  // Amplitude, chi-squared, degrees of freedom, shift in x and y of source k at (x, y); NaN without enough pixels.
-  void test(std::size_t k, double x, double y, double *out) {
+  // Amplitude, chi-squared, degrees of freedom, shift in x and y of source k at (x, y), its own image being the i-th at
+  // (x0, y0); NaN without enough pixels.
+  void test(std::size_t k, std::size_t i, std::int64_t x0, std::int64_t y0, double x, double y, double *out) {
+    const auto own = [&](std::int64_t px, std::int64_t py) { return own_.at(i, x0, y0, px, py); };
     std::fill(out, out + COLUMNS, std::numeric_limits<double>::quiet_NaN());
     if (!std::isfinite(x) || !std::isfinite(y)) return;
     choose_neighbours(k, x, y);
@@ -127,14 +135,14 @@ public:
         const double share = radius <= inner_ ? 1.0 : (outer_ - radius) / (outer_ - inner_);
         pixels += share;
         double *row = squares_.add(planes_.image.row(py)[px], share / planes_.variance.row(py)[px]);
-        *row++ = own_.at(k, px, py);
+        *row++ = own(px, py);
         *row++ = 1.0;
         *row++ = px - x;
         *row++ = py - y;
-        for (const std::size_t other : neighbours_) *row++ = others_.at(other, px, py);
+        for (const std::size_t other : neighbours_) *row++ = others_.at(other, corners_.x0[other], corners_.y0[other], px, py);
         if (!shift_) continue;
-        *row++ = 0.5 * (own_.at(k, px - 1, py) - own_.at(k, px + 1, py));
-        *row++ = 0.5 * (own_.at(k, px, py - 1) - own_.at(k, px, py + 1));
+        *row++ = 0.5 * (own(px - 1, py) - own(px + 1, py));
+        *row++ = 0.5 * (own(px, py - 1) - own(px, py + 1));
       }
     const double freedom = pixels - double(terms);
     if (!(freedom > 0.0)) return;
@@ -158,7 +166,7 @@ private:
     neighbours_.clear();
     for (std::size_t other = first_; other < end_; ++other) {
       if (other == k) continue;
-      const double left = double(others_.x0[other]), top = double(others_.y0[other]);
+      const double left = double(corners_.x0[other]), top = double(corners_.y0[other]);
       const double dx = std::max({left - x, x - (left + others_.width - 1), 0.0});
       const double dy = std::max({top - y, y - (top + others_.height - 1), 0.0});
       if (std::hypot(dx, dy) < outer_) neighbours_.push_back(other);
@@ -167,6 +175,7 @@ private:
 
   Planes planes_;
   Stamps own_, others_;
+  Corners corners_;
   double inner_, outer_;
   bool shift_;
   BlendBox box_;
@@ -189,23 +198,28 @@ nb::object fit_point_sources(Plane<const float> image, Plane<const float> varian
     throw std::invalid_argument("peak offsets do not cover the peaks");
   for (std::size_t i = 0; i < spans.size(); ++i)
     if (peak_start(i + 1) < peak_start(i)) throw std::invalid_argument("peak offsets decrease");
-  for (const std::size_t length : {y_centre.shape(0), wanted.shape(0), own.shape(0), own_x0.shape(0), own_y0.shape(0), others.shape(0),
-                                   others_x0.shape(0), others_y0.shape(0)})
-    if (length != n) throw std::invalid_argument("one position, choice and stamp for each peak is needed");
+  for (const std::size_t length : {y_centre.shape(0), wanted.shape(0), others_x0.shape(0), others_y0.shape(0)})
+    if (length != n) throw std::invalid_argument("one position, choice and corner for each peak is needed");
+  const std::size_t chosen = std::size_t(std::count(wanted.data(), wanted.data() + n, true));
+  if (own_x0.shape(0) != chosen || own_y0.shape(0) != chosen || (own.shape(0) != chosen && own.shape(0) != 1) ||
+      (others.shape(0) != n && others.shape(0) != 1))
+    throw std::invalid_argument("one stamp for each wanted and for each other peak is needed, or one for all");
   if (!(inner >= 0 && outer > inner && std::isfinite(outer))) throw std::invalid_argument("the radii must ascend");
   Rows<double> result(n, COLUMNS);
   {
     nb::gil_scoped_release release;
-    const Stamps first{own.data(), std::int32_t(own.shape(1)), std::int32_t(own.shape(2)), own_x0.data(), own_y0.data()};
-    const Stamps second{others.data(), std::int32_t(others.shape(1)), std::int32_t(others.shape(2)), others_x0.data(), others_y0.data()};
-    Tester tester({view(image), view(variance), mask.data(), bad}, first, second, inner, outer, shift);
+    const Stamps first{own.data(), own.shape(0), std::int32_t(own.shape(1)), std::int32_t(own.shape(2))};
+    const Stamps second{others.data(), others.shape(0), std::int32_t(others.shape(1)), std::int32_t(others.shape(2))};
+    Tester tester({view(image), view(variance), mask.data(), bad}, first, second, {others_x0.data(), others_y0.data()}, inner, outer, shift);
+    std::size_t number = 0;
     for (std::size_t i = 0; i < spans.size(); ++i) {
       const std::size_t begin = std::size_t(peak_start(i)), end = std::size_t(peak_start(i + 1));
       if (begin < end) tester.take(spans, i, begin, end);
       for (std::size_t k = begin; k < end; ++k) {
-        if (wanted(k))
-          tester.test(k, x(k), y_centre(k), result.row(k));
-        else
+        if (wanted(k)) {
+          tester.test(k, number, own_x0(number), own_y0(number), x(k), y_centre(k), result.row(k));
+          ++number;
+        } else
           std::fill(result.row(k), result.row(k) + COLUMNS, std::numeric_limits<double>::quiet_NaN());
       }
     }
@@ -221,7 +235,7 @@ void register_point_sources(nb::module_ &m) {
         nb::arg("own_y0"), nb::arg("others"), nb::arg("others_x0"), nb::arg("others_y0"), nb::arg("inner"), nb::arg("outer"), nb::arg("shift"),
         "Fit every wanted (bool) source of blended footprints as a point source. Weighted least squares over the usable pixels of the footprint (finite, of finite positive variance, "
         "without the mask bits `bad`) nearer to (x, y_centre) than `outer`; weights 1/variance, falling linearly to 0 from `inner` to `outer`. The terms are the source's own stamp "
-        "(float64 (n, h, w), first pixel at own_x0, own_y0), a constant, slopes along x and y, and the stamp (of `others`) of every other source of the footprint that reaches "
+        "(float64 (wanted, h, w), or (1, h, w) for all; first pixels at own_x0, own_y0, of the wanted ones), a constant, slopes along x and y, and the stamp (of `others`, (n, h, w) or (1, h, w)) of every other source of the footprint that reaches "
         "into the disk; with `shift` also the own stamp's derivatives, by central differences. A term that depends on those before it is left out. "
         "Returns float64 (n, 5): amplitude of the own stamp, chi-squared, degrees of freedom (sum of the ramp minus the number of terms), and shift (x, y) in pixels (0 without "
         "`shift`); NaN when not wanted or without a degree of freedom.");

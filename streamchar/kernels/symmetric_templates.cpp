@@ -73,6 +73,7 @@ public:
     if (cut) treated = options_.edge == ramp ? add_ramp() : patch();
     if (options_.smooth) smooth();
     make_monotonic();
+    crop(last_ring());
     return t_;
   }
 
@@ -164,6 +165,14 @@ private:
         cast(i, -ring);
       }
     }
+  }
+
+  void crop(std::int32_t ring) {
+    if (t_.rx <= ring && t_.ry <= ring) return;
+    before_ = t_;
+    t_.resize(std::min(t_.rx, ring), std::min(t_.ry, ring));
+    for (std::int32_t y = -t_.ry; y <= t_.ry; ++y)
+      for (std::int32_t x = -t_.rx; x <= t_.rx; ++x) t_.at(x, y) = before_.at(x, y);
   }
 
   // The outermost ring with anything in it; shadows fall outward only.
@@ -263,7 +272,7 @@ void register_symmetric_templates(nb::module_ &m) {
         "that casts its shadow on it: 5 pixels along the longer axis of its distance (X, Y) from the peak, between the slopes (Y - 0.3)/|X| and (Y + 0.3)/|X| rounded "
         "to pixels, with its value before the last multiple of 5 rings (the peak: on its 8 neighbours). Pixels that are not finite count as 0. "
         "The rectangle reaches equally far from the peak on both sides: as far as the footprint's box on the nearer side or, where a mirror image lies beyond the edge, "
-        "on the farther one. Returns the values row by row (float32), the first of each peak (int64), the rectangles x0, y0, x1, y1 (int32 (peaks, 4); without area when not "
+        "on the farther one; what is returned of it ends with the last square ring that has a positive value. Returns the values row by row (float32), the first of each peak (int64), the rectangles x0, y0, x1, y1 (int32 (peaks, 4); without area when not "
         "wanted) and what was done at the edge (int32: 0, 1 ramped, 2 patched).");
 }
 

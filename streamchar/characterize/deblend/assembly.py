@@ -13,6 +13,9 @@ from streamchar.characterize.footprints import Footprints
 
 Numbers = NDArray[np.int64]
 
+BLOCK = 512
+"""Footprints of which the pixels are numbered at a time."""
+
 
 def select(footprints: Footprints, chosen: Numbers) -> Footprints:
     """Footprints of the given numbers, in that order, with their peaks and shares."""
@@ -20,7 +23,7 @@ def select(footprints: Footprints, chosen: Numbers) -> Footprints:
     peaks, peak_start = members(footprints.peak_start, chosen)
     share = footprints.share
     if share is not None:
-        share = share[members(offsets(footprints.area), chosen)[0]]
+        share = _shares(share, offsets(footprints.area), chosen)
     return replace(
         footprints,
         span_y=footprints.span_y[spans],
@@ -34,6 +37,12 @@ def select(footprints: Footprints, chosen: Numbers) -> Footprints:
         peak_start=peak_start,
         share=share,
     )
+
+
+def _shares(share: NDArray[np.float32], start: Numbers, chosen: Numbers) -> NDArray[np.float32]:
+    """Shares of the chosen footprints' pixels, some footprints at a time: the numbers of all pixels would take more memory."""
+    parts = np.array_split(chosen, 1 + len(chosen) // BLOCK)
+    return np.concatenate([share[members(start, part)[0]] for part in parts])
 
 
 def joined(sets: Sequence[Footprints]) -> Footprints:

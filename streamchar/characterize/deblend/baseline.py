@@ -11,14 +11,16 @@ from pydantic import Field
 
 from streamchar.characterize.deblend.assembly import offsets
 from streamchar.characterize.deblend.point_sources import (
+    DRAWN,
     PointSourceConfig,
     PointSources,
+    draw,
     find_point_sources,
     psf_of,
 )
 from streamchar.characterize.deblend.result import Children
 from streamchar.characterize.footprints import Footprints
-from streamchar.image import Exposure
+from streamchar.image import Exposure, Psf
 from streamchar.kernels import apportion, symmetric_templates
 
 EDGE_HANDLING = ("clip", "ramp", "noclip")
@@ -117,7 +119,7 @@ def _divide(exposure: Exposure, blends: Footprints, number: int, config: Baselin
         np.ascontiguousarray(psf.kernel_images(*psf.average_position)[0], np.float64),
         EDGE_SIGNIFICANCE,
     )
-    values, start, boxes = _with_point_sources(values, start, boxes, points)
+    values, start, boxes = _with_point_sources(values, start, boxes, points, psf)
     rule = config.stray_flux_rule if config.assign_stray_flux else "trim"
     y, x0, x1, span_start, share, has_stray = apportion(
         exposure.shape[0],
@@ -165,19 +167,21 @@ def _divide(exposure: Exposure, blends: Footprints, number: int, config: Baselin
 
 
 def _with_point_sources(
-    values: NDArray[np.float32], start: Numbers, boxes: NDArray[np.int32], points: PointSources
+    values: NDArray[np.float32], start: Numbers, boxes: NDArray[np.int32], points: PointSources, psf: Psf
 ) -> tuple[NDArray[np.float32], Numbers, NDArray[np.int32]]:
     """Put the fitted PSFs in the places that the templates of point sources left empty."""
-    good, stamps = points.good, points.stamps
-    if not good.any():
+    if not points.good.any():
         return values, start, boxes
-    height, width = stamps.images.shape[1:]
-    length = np.where(good, height * width, np.diff(start))
-    filled = np.empty(int(length.sum()), np.float32)
-    of_points = np.repeat(good, length)
+    height, width = psf.size
+    area, boxes = height * width, boxes.copy()
+    start = offsets(np.where(points.good, area, np.diff(start)))
+    filled, of_points = np.empty(start[-1], np.float32), np.repeat(points.good, np.diff(start))
     filled[~of_points] = values
-    filled[of_points] = (points.flux[good, None, None] * stamps.images).ravel()
-    corners = np.stack([stamps.x0, stamps.y0, stamps.x0 + width - 1, stamps.y0 + height - 1], axis=1)
-    boxes = boxes.copy()
-    boxes[good] = corners
-    return filled, offsets(length), boxes
+    rows = np.flatnonzero(points.good)
+    for some in np.array_split(rows, 1 + len(rows) // DRAWN):
+        stamps = draw(psf, points.x[some], points.y[some])
+        pixels = start[some, None] + np.arange(area)
+        filled[pixels] = (points.flux[some, None, None] * stamps.images).reshape(len(some), area)
+        corners = (stamps.x0, stamps.y0, stamps.x0 + width - 1, stamps.y0 + height - 1)
+        boxes[some] = np.stack(corners, axis=1)
+    return filled, start, boxes

@@ -25,6 +25,8 @@ INNER, OUTER = 1.0, 1.5
 """Radii of the fitted disk in FWHM, rounded up to pixels: full weight up to the first, none from the second on."""
 MAX_SHIFT = 1.0
 """Pixels along an axis; the fit is linear in the shift, and another pixel would have been the peak."""
+DRAWN = 512
+"""Peaks at which the PSF is drawn at a time."""
 AMPLITUDE, CHI2, FREEDOM, SHIFT_X, SHIFT_Y = range(5)
 """Columns of the kernel."""
 
@@ -59,15 +61,12 @@ class PointSources:
         bool (n): the peak is one.
     x, y, flux
         float64 (n): position in pixels and flux in image units; NaN where it is not.
-    stamps
-        The PSF there, unit flux, for the good ones one after the other.
     """
 
     good: Flags
     x: Array
     y: Array
     flux: Array
-    stamps: PsfStamps
 
 
 def psf_of(exposure: Exposure) -> Psf:
@@ -103,38 +102,29 @@ def find_point_sources(exposure: Exposure, blends: Footprints, config: PointSour
     MissingPsfError
         When the exposure has no PSF.
     """
-    psf = psf_of(exposure)
-    peaks = np.stack([blends.peak_x, blends.peak_y]).astype(np.float64)
-    if not len(blends.peak_x) or not config.is_on:
-        return _nowhere(peaks.shape[1], psf)
-    at_peaks = _draw(psf, peaks)
+    psf, n = psf_of(exposure), len(blends.peak_x)
+    if not n or not config.is_on:
+        unknown = np.full(n, np.nan)
+        return PointSources(np.zeros(n, np.bool_), unknown, unknown, unknown)
+    fits = _Fits(exposure, blends, present_bits(exposure, config.mask_planes))
     wanted = _is_wide_enough(blends, psf, config.tiny_footprint_size)
-    here = _fit(exposure, blends, config, wanted, peaks, at_peaks, at_peaks)
-    moving = _fit(exposure, blends, config, wanted, peaks, at_peaks, at_peaks, shift=True)
+    here, moving = fits.at_peaks(wanted), fits.at_peaks(wanted, shift=True)
     shift = moving[:, [SHIFT_X, SHIFT_Y]].T
     movable = (_reduced(moving) < config.psf_chisq2) & (np.abs(shift) < MAX_SHIFT).all(axis=0)
-    places = peaks + np.where(movable, shift, 0.0)
-    at_places = _draw(psf, places)
-    there = _fit(exposure, blends, config, movable, places, at_places, at_peaks)
+    places = fits.peaks + np.where(movable, shift, 0.0)
+    there = fits.at_places(movable, places)
     first = (_reduced(here) < config.psf_chisq1) & (here[:, AMPLITUDE] > 0)
     second = (_reduced(there) < config.psf_chisq2b) & (there[:, AMPLITUDE] > 0)
     second &= ~first | (_reduced(there) < _reduced(here))
     good = first | second
-    x, y = np.where(good, np.where(second, places, peaks), np.nan)
+    x, y = np.where(good, np.where(second, places, fits.peaks), np.nan)
     flux = np.where(good, np.where(second, there[:, AMPLITUDE], here[:, AMPLITUDE]), np.nan)
-    chosen = [np.where(second, b, a) for a, b in ((at_peaks.x0, at_places.x0), (at_peaks.y0, at_places.y0))]
-    images = np.where(second[good, None, None], at_places.images[good], at_peaks.images[good])
-    return PointSources(good, x, y, flux, PsfStamps(images, *(corner[good] for corner in chosen)))
+    return PointSources(good, x, y, flux)
 
 
-def _nowhere(n: int, psf: Psf) -> PointSources:
-    unknown, none = np.full(n, np.nan), np.zeros(0, np.int64)
-    stamps = PsfStamps(np.zeros((0, *psf.size)), none, none)
-    return PointSources(np.zeros(n, np.bool_), unknown, unknown, unknown, stamps)
-
-
-def _draw(psf: Psf, places: Array) -> PsfStamps:
-    stamps = psf.images(*places)
+def draw(psf: Psf, x: Array, y: Array) -> PsfStamps:
+    """PSF images at positions as kernels take them."""
+    stamps = psf.images(x, y)
     images = np.ascontiguousarray(stamps.images, np.float64)
     return PsfStamps(images, stamps.x0.astype(np.int64), stamps.y0.astype(np.int64))
 
@@ -153,41 +143,64 @@ def _is_wide_enough(blends: Footprints, psf: Psf, smallest: int) -> Flags:
     return np.asarray((width >= smallest) & (height >= smallest))
 
 
-def _fit(
-    exposure: Exposure,
-    blends: Footprints,
-    config: PointSourceConfig,
-    wanted: Flags,
-    places: Array,
-    own: PsfStamps,
-    others: PsfStamps,
-    *,
-    shift: bool = False,
-) -> Array:
-    inner, outer = _radii(psf_of(exposure))
-    return fit_point_sources(
-        exposure.image,
-        exposure.variance,
-        exposure.mask,
-        present_bits(exposure, config.mask_planes),
-        blends.span_y,
-        blends.span_x0,
-        blends.span_x1,
-        blends.span_start,
-        blends.peak_start,
-        wanted,
-        places[0],
-        places[1],
-        own.images,
-        own.x0,
-        own.y0,
-        others.images,
-        others.x0,
-        others.y0,
-        inner,
-        outer,
-        shift,
-    )
+class _Fits:
+    """Fits of the peaks of blends, the PSFs of their neighbours being held at the neighbours' pixels."""
+
+    def __init__(self, exposure: Exposure, blends: Footprints, bad: int) -> None:
+        self.exposure, self.blends, self.bad = exposure, blends, bad
+        self.psf = psf_of(exposure)
+        self.peaks = np.stack([blends.peak_x, blends.peak_y]).astype(np.float64)
+        images = self.psf.kernel_images(*self.peaks)
+        # One image stands for all where the PSF is the same everywhere.
+        images = np.ascontiguousarray(images[:1] if images.strides[0] == 0 else images, np.float64)
+        height, width = self.psf.size
+        corners = (blends.peak_x.astype(np.int64) - width // 2, blends.peak_y.astype(np.int64) - height // 2)
+        self.stamps = PsfStamps(images, *corners)
+
+    def at_peaks(self, wanted: Flags, *, shift: bool = False) -> Array:
+        """Columns of the kernel for the wanted peaks, each at its pixel."""
+        images = self.stamps.images
+        own = PsfStamps(
+            images if len(images) == 1 else images[wanted], self.stamps.x0[wanted], self.stamps.y0[wanted]
+        )
+        return self._fit(wanted, self.peaks, own, shift=shift)
+
+    def at_places(self, wanted: Flags, places: Array) -> Array:
+        """The same at positions of their own, the PSF being drawn for some peaks at a time."""
+        result = np.full((len(wanted), SHIFT_Y + 1), np.nan)
+        rows = np.flatnonzero(wanted)
+        for some in np.array_split(rows, 1 + len(rows) // DRAWN):
+            chosen = np.zeros(len(wanted), np.bool_)
+            chosen[some] = True
+            result[some] = self._fit(chosen, places, draw(self.psf, *places[:, some]))[some]
+        return result
+
+    def _fit(self, wanted: Flags, places: Array, own: PsfStamps, *, shift: bool = False) -> Array:
+        exposure, blends = self.exposure, self.blends
+        inner, outer = _radii(self.psf)
+        return fit_point_sources(
+            exposure.image,
+            exposure.variance,
+            exposure.mask,
+            self.bad,
+            blends.span_y,
+            blends.span_x0,
+            blends.span_x1,
+            blends.span_start,
+            blends.peak_start,
+            wanted,
+            places[0],
+            places[1],
+            own.images,
+            own.x0,
+            own.y0,
+            self.stamps.images,
+            self.stamps.x0,
+            self.stamps.y0,
+            inner,
+            outer,
+            shift,
+        )
 
 
 def _reduced(fits: Array) -> Array:

@@ -65,7 +65,9 @@ def twin(image, variance, mask, inside, k, x, y, own, others, inner, outer, shif
     return np.array([solution[0], chi2, freedom, dx, dy]), determined
 
 
-def compare(seed, shape, density, shift, spoiled, masked, most=3, size=7, radii=(2.0, 3.0)):
+def compare(
+    seed, shape, density, shift, spoiled, masked, most=3, size=7, radii=(2.0, 3.0), one_for_all=False
+):
     rng = np.random.default_rng(seed)
     blends = random_blends(rng, shape, density, most)
     n = len(blends.peak_x)
@@ -79,9 +81,13 @@ def compare(seed, shape, density, shift, spoiled, masked, most=3, size=7, radii=
     others = stamps(rng, n, size, blends.peak_x, blends.peak_y)
     own = stamps(rng, n, size, blends.peak_x + rng.integers(-1, 2, n), blends.peak_y)
     wanted = rng.random(n) < 0.9
+    if one_for_all:
+        for which in (own, others):
+            which[0][:] = which[0][:1]
+    kept = slice(0, 1) if one_for_all and n else slice(None)
     found = fit_point_sources(
         *(image, variance, mask, BAD, *blends.spans, blends.peak_start, wanted, x, y),
-        *(*own, *others, *radii, shift),
+        *(own[0][wanted][kept], own[1][wanted], own[2][wanted], others[0][kept], *others[1:], *radii, shift),
     )
     assert found.shape == (n, 5)
     start = 0
@@ -117,9 +123,10 @@ def compare(seed, shape, density, shift, spoiled, masked, most=3, size=7, radii=
     shift=st.booleans(),
     spoiled=st.sampled_from([0.0, 0.1, 1.0]),
     masked=st.sampled_from([0.0, 0.2, 1.0]),
+    one_for_all=st.booleans(),
 )
-def test_equals_twin(seed, shape, density, shift, spoiled, masked):
-    compare(seed, shape, density, shift, spoiled, masked)
+def test_equals_twin(seed, shape, density, shift, spoiled, masked, one_for_all):
+    compare(seed, shape, density, shift, spoiled, masked, one_for_all=one_for_all)
 
 
 def test_many_peaks():
@@ -167,6 +174,7 @@ def test_wrong_input_is_refused():
         "cover": {"start": (0, 2)},
         "each peak": {"wanted": 2},
         "stamp": {"own": (np.ones((2, 3, 3)), zero, zero)},
+        "one for all": {"own": (np.ones((1, 3, 3)), np.zeros(2, np.int64), zero)},
         "ascend": {"radii": (2.0, 2.0)},
     }.items():
         with pytest.raises(ValueError, match=text):

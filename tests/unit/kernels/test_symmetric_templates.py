@@ -72,7 +72,12 @@ def twin(image, variance, mask, inside, peak, smooth, reach, edge, profile, sign
                     t[v + ry, u + rx] = max(data[cy + v, cx + u], 0) * np.float32(max(slopes, default=0))
     if smooth and min(t.shape) >= 5:
         t[2:-2, 2:-2] = ndimage.generic_filter(t, np.median, 5)[2:-2, 2:-2]
-    return fall_outward(t, rx, ry), (cx - rx, cy - ry, cx + rx, cy + ry), treated
+    t = fall_outward(t, rx, ry)
+    rows, columns = np.nonzero(t > 0)
+    ring = max([0, *abs(rows - ry), *abs(columns - rx)])
+    t = t[max(ry - ring, 0) : ry + ring + 1, max(rx - ring, 0) : rx + ring + 1]
+    rx, ry = min(rx, ring), min(ry, ring)
+    return t, (cx - rx, cy - ry, cx + rx, cy + ry), treated
 
 
 def fall_outward(t, rx, ry):
