@@ -62,6 +62,7 @@ class Schema:
 
     columns: tuple[Column, ...]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    _resolved: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -73,7 +74,8 @@ class Schema:
         return iter(self.columns)
 
     def __contains__(self, name: str) -> bool:
-        return any(column.name == self.resolve(name) for column in self.columns)
+        resolved = self.resolve(name)
+        return any(column.name == resolved for column in self.columns)
 
     def __getitem__(self, name: str) -> Column:
         resolved = self.resolve(name)
@@ -84,6 +86,12 @@ class Schema:
 
     def resolve(self, name: str) -> str:
         """Follow the longest alias that is a prefix of ``name``, repeatedly."""
+        found = self._resolved.get(name)
+        if found is None:
+            found = self._resolved[name] = self._follow(name)
+        return found
+
+    def _follow(self, name: str) -> str:
         for _ in range(len(self.aliases) + 1):
             matches = [alias for alias in self.aliases if name == alias or name.startswith(alias + "_")]
             if not matches:

@@ -43,6 +43,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         super().__init__(config, **place)
         self.plugins = self.config.make_plugins()
         self.undeblended = self.config.make_undeblended()
+        self._schema = Schema((), self.aliases)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -107,8 +108,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         with self.timer("run"):
             templates = self._templates(exposure, len(sources))
             plugins, undeblended = (
-                [plugin for plugin in group if self._is_needed(plugin, columns)]
-                for group in (self.plugins, self.undeblended)
+                self._needed(group, columns) for group in (self.plugins, self.undeblended)
             )
             calls = [plugin.measure for plugin in plugins]
             with self._scene(exposure, footprints, exposure_id) as scene:
@@ -145,13 +145,19 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
                     measure(context)
             sources[INVALID_PSF] |= context.invalid_psf
 
-    def _is_needed(self, plugin: Plugin[Any], columns: Collection[str] | None) -> bool:
+    def _needed(
+        self, plugins: Sequence[Plugin[Any]], columns: Collection[str] | None
+    ) -> Sequence[Plugin[Any]]:
+        """Those of the plugins that fill the columns, the centroid or the shape."""
         if columns is None:
-            return True
+            return plugins
         slots = self.config.slots
-        schema = Schema((), self.aliases)
-        names = {slots.centroid, slots.shape, *map(schema.resolve, columns)}
-        return any(name == plugin.name or name.startswith(f"{plugin.name}_") for name in names)
+        names = {slots.centroid, slots.shape, *map(self._schema.resolve, columns)}
+        return [
+            plugin
+            for plugin in plugins
+            if any(name == plugin.name or name.startswith(f"{plugin.name}_") for name in names)
+        ]
 
     def _templates(self, exposure: Exposure, sources: int) -> PsfTemplates | None:
         if exposure.psf is None:
