@@ -54,7 +54,7 @@ def run(command: Sequence[str], folder: Path = ROOT) -> Usage:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, **WORKER_ENVIRONMENT},
+            env={**_inherited(), **WORKER_ENVIRONMENT},
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
@@ -70,6 +70,11 @@ def run(command: Sequence[str], folder: Path = ROOT) -> Usage:
     if process.returncode:
         raise ProcessError(f"{' '.join(command)[:200]}: status {process.returncode}\n{said[-3000:]}")
     return Usage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
+
+
+def _inherited() -> dict[str, str]:
+    """Environment in which Python keeps what it compiled, as it is with an installed package."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def run_module(module: str, /, **arguments: Any) -> tuple[dict[str, Any], Usage]:
