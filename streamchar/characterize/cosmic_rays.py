@@ -31,7 +31,7 @@ _PARTS = 8
 """Parts of the exposure along either axis for which the PSF is evaluated anew."""
 
 
-LEVEL_SAMPLE = 4_000_000
+LEVEL_SAMPLE = 1_000_000
 """Pixels from which the sky level is taken."""
 _STEPS_BY_PAIRS = 2
 """Steps back after which pairs, whose thresholds heed the width of the stars from the start, are left out, too."""

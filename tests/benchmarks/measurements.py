@@ -26,6 +26,9 @@ GAIN, SATURATION = 1.7, 60000.0
 STARTS = 5
 """How often a worker is started."""
 
+TURNS = 10
+"""Exposures that one worker characterizes when its memory is measured: normal and sharp in turn, measuring all."""
+
 CROWDED = 50_000
 """Stars on 4096 x 4096 beyond which their profiles overlap."""
 
@@ -119,7 +122,8 @@ def measure_workers(size: int, each: int, say: Say) -> Found:
     cores = len(os.sched_getaffinity(0))
     counts = sorted({1, *(2**power for power in range(8) if 2**power <= cores), cores})
     settings = settings_of(path, {})
-    say(f"starts, then {', '.join(map(str, counts))} workers")
+    turns = [path, Path(prepare("sharp", size, size)["path"])]
+    say(f"starts, then {', '.join(map(str, counts))} workers, then {TURNS} exposures in one")
     found, _ = run_module(
         "workers",
         settings=settings,
@@ -127,6 +131,9 @@ def measure_workers(size: int, each: int, say: Say) -> Found:
         counts=counts,
         each=each,
         starts=STARTS,
+        all_settings=settings_of(path, MEASURE_ALL),
+        turns=[announcement(file).value.decode() for file in turns],
+        exposures=TURNS,
     )
     module, _, function = JOB.partition(":")
     build = (

@@ -160,6 +160,11 @@ def worker_rows(workers: Found) -> Iterator[Row]:
             low = 1.9 if count == "2" else None
             note = f"elapsed: needs free cores; by CPU seconds {int(count) * one['cpu'] / found['cpu']:.2f}"
             yield Row("workers", f"{label} / one", found["rate"] / one["rate"], "x", note, low=low)
+    if "turns" in workers:
+        turns = workers["turns"]
+        name = f"1 worker: peak memory over {turns['exposures']} exposures"
+        note = "normal and sharp in turn, measure all"
+        yield Row("workers", name, turns["peak_bytes"] / MB, "MB", note, high=450.0)
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:

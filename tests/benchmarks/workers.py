@@ -65,6 +65,17 @@ async def measure_throughput(
     return {"rate": len(outcomes) / elapsed, "cpu": cpu[len(cpu) // 2], "peak_bytes": max(observer.peaks)}
 
 
+async def measure_turns(settings: Mapping[str, Any], events: list[Assignment], count: int) -> int:
+    """Largest size of one worker that characterizes ``count`` exposures, of the events in turn, bytes."""
+    observer = Observer()
+    pool = WorkerPool(PoolOptions(JOB, settings, count=1), observer)
+    await pool.start()
+    for number in range(count):
+        _cpu(await pool.submit(events[number % len(events)]).outcome)
+    await pool.close()
+    return max(observer.peaks)
+
+
 def _cpu(outcome: object) -> float:
     assert isinstance(outcome, JobResult), outcome
     seconds = {stage: cpu for stage, cpu, _ in outcome.timings}
@@ -72,16 +83,31 @@ def _cpu(outcome: object) -> float:
 
 
 async def measure(
-    settings: Mapping[str, Any], event: str, counts: list[int], each: int, starts: int
+    settings: Mapping[str, Any],
+    event: str,
+    counts: list[int],
+    each: int,
+    starts: int,
+    all_settings: Mapping[str, Any],
+    turns: list[str],
+    exposures: int,
 ) -> dict[str, Any]:
-    """Measure starts, then each number of workers."""
-    assignment = Assignment(event.encode(), (("content-type", b"application/json"),))
+    """Measure starts, then each number of workers, then one worker's size over events in turn with other settings."""
+    assignment = _assignment(event)
     return {
         "starts": await measure_starts(settings, starts),
         "workers": {
             str(count): await measure_throughput(settings, assignment, count, each) for count in counts
         },
+        "turns": {
+            "exposures": exposures,
+            "peak_bytes": await measure_turns(all_settings, [*map(_assignment, turns)], exposures),
+        },
     }
+
+
+def _assignment(event: str) -> Assignment:
+    return Assignment(event.encode(), (("content-type", b"application/json"),))
 
 
 if __name__ == "__main__":
