@@ -9,7 +9,7 @@ namespace streamchar {
 
 Scene::Scene(Plane<float> image, Vector<const std::int32_t> y, Vector<const std::int32_t> x0, Vector<const std::int32_t> x1,
              Vector<const std::int64_t> start, Vector<const float> noise, std::optional<Vector<const float>> share)
-    : image_(image) {
+    : image_(image), noise_(noise) {
   const std::size_t spans = y.shape(0), sources = start.shape(0) ? start.shape(0) - 1 : 0;
   if (x0.shape(0) != spans || x1.shape(0) != spans) throw std::invalid_argument("span arrays differ in length");
   if (start.shape(0) == 0 || start(0) != 0 || std::size_t(start(sources)) != spans)
@@ -25,7 +25,6 @@ Scene::Scene(Plane<float> image, Vector<const std::int32_t> y, Vector<const std:
     pixels += std::size_t(x1(s) - x0(s) + 1);
   }
   if (noise.shape(0) != pixels) throw std::invalid_argument("noise needs one value for each pixel of the spans");
-  noise_.assign(noise.data(), noise.data() + pixels);
   originals_.resize(pixels);
   for (const Span &span : spans_) {
     const float *source = row(std::size_t(span.y));
@@ -40,7 +39,7 @@ Scene::Scene(Plane<float> image, Vector<const std::int32_t> y, Vector<const std:
 }
 
 void Scene::show(std::size_t i) {
-  if (!share_) return write(i, originals_);
+  if (!share_) return write(i, originals_.data());
   for (std::size_t s = start_[i]; s < start_[i + 1]; ++s) {
     const Span &span = spans_[s];
     const float *light = originals_.data() + span.offset, *share = share_->data() + span.offset;
@@ -49,10 +48,10 @@ void Scene::show(std::size_t i) {
   }
 }
 
-void Scene::write(std::size_t i, const std::vector<float> &values) {
+void Scene::write(std::size_t i, const float *values) {
   for (std::size_t s = start_[i]; s < start_[i + 1]; ++s) {
     const Span &span = spans_[s];
-    const float *first = values.data() + span.offset;
+    const float *first = values + span.offset;
     std::copy(first, first + (span.x1 - span.x0 + 1), image_.data() + std::size_t(span.y) * width() + std::size_t(span.x0));
   }
 }
@@ -62,7 +61,7 @@ void Scene::hide_all() {
 }
 
 void Scene::show_all() {
-  for (std::size_t i = 0; i < footprints(); ++i) write(i, originals_);
+  for (std::size_t i = 0; i < footprints(); ++i) write(i, originals_.data());
 }
 
 void Scene::require_sources(std::size_t n) const {
@@ -87,7 +86,7 @@ std::size_t checked(const Scene &scene, std::size_t i) {
 void register_scene(nb::module_ &m) {
   nb::class_<Scene>(m, "Scene",
                     "An image (float32, modified in place) whose footprints can be hidden by noise. Spans as in Footprints: rows y, "
-                    "columns x0..x1 inclusive, source i owning spans start[i]:start[i + 1]; noise holds one float32 per span pixel, and share, "
+                    "columns x0..x1 inclusive, source i owning spans start[i]:start[i + 1]; noise holds one float32 per span pixel (kept, not copied), and share, "
                     "when given, the fraction of the pixel's light that is shown as the source's (kept, not copied). "
                     "Measuring kernels show one source at a time: their source i is the i-th footprint of sources. Restore the image with show_all.")
       .def(nb::init<Plane<float>, Vector<const std::int32_t>, Vector<const std::int32_t>, Vector<const std::int32_t>,

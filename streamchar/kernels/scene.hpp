@@ -6,7 +6,7 @@
 
 namespace streamchar {
 
-// Owns nothing but the footprints' original pixels; writes into the image plane it was given.
+// Owns nothing but the footprints' original pixels; writes into the image plane it was given, and keeps the other arrays alive.
 class Scene {
 public:
   Scene(Plane<float> image, Vector<const std::int32_t> y, Vector<const std::int32_t> x0, Vector<const std::int32_t> x1,
@@ -19,7 +19,7 @@ public:
   const Plane<float> &image() const { return image_; }
 
   void show(std::size_t i); // put the source's own light back
-  void hide(std::size_t i) { write(i, noise_); }     // replace them by their noise again
+  void hide(std::size_t i) { write(i, noise_.data()); } // replace them by their noise again
   void hide_all();
   void show_all();
 
@@ -35,13 +35,14 @@ private:
     std::int32_t y, x0, x1;
     std::size_t offset; // of its first pixel in originals_ and noise_
   };
-  void write(std::size_t i, const std::vector<float> &values);
+  void write(std::size_t i, const float *values);
 
   Plane<float> image_;
   std::vector<Span> spans_;
   std::vector<std::size_t> start_;
   std::vector<std::size_t> sources_;
-  std::vector<float> originals_, noise_;
+  std::vector<float> originals_;
+  Vector<const float> noise_;
   std::optional<Vector<const float>> share_; // of originals_; none when every source owns all of its pixels
 };
 

@@ -21,9 +21,6 @@ def select(footprints: Footprints, chosen: Numbers) -> Footprints:
     """Footprints of the given numbers, in that order, with their peaks and shares."""
     spans, span_start = members(footprints.span_start, chosen)
     peaks, peak_start = members(footprints.peak_start, chosen)
-    share = footprints.share
-    if share is not None:
-        share = _shares(share, offsets(footprints.area), chosen)
     return replace(
         footprints,
         span_y=footprints.span_y[spans],
@@ -35,18 +32,20 @@ def select(footprints: Footprints, chosen: Numbers) -> Footprints:
         peak_value=footprints.peak_value[peaks],
         peak_significance=footprints.peak_significance[peaks],
         peak_start=peak_start,
-        share=share,
+        share=None if footprints.share is None else _shares([footprints], chosen),
     )
 
 
-def _shares(share: NDArray[np.float32], start: Numbers, chosen: Numbers) -> NDArray[np.float32]:
-    """Shares of the chosen footprints' pixels, some footprints at a time: the numbers of all pixels would take more memory."""
-    parts = np.array_split(chosen, 1 + len(chosen) // BLOCK)
-    return np.concatenate([share[members(start, part)[0]] for part in parts])
+def joined(sets: Sequence[Footprints], order: Numbers | None = None) -> Footprints:
+    """Footprints of several sets; when some divide their pixels, those of the other sets own theirs whole.
 
-
-def joined(sets: Sequence[Footprints]) -> Footprints:
-    """Footprints of at least one set, set after set; when some divide their pixels, those of the other sets own theirs whole."""
+    Parameters
+    ----------
+    sets
+        At least one.
+    order
+        int64 (n): the footprints by their number when the sets are counted one after the other; in that order when omitted.
+    """
 
     def all_of(name: str) -> NDArray[Any]:
         return np.concatenate([getattr(each, name) for each in sets])
@@ -54,12 +53,7 @@ def joined(sets: Sequence[Footprints]) -> Footprints:
     def starts(name: str) -> Numbers:
         return offsets(np.concatenate([np.diff(getattr(each, name)) for each in sets]))
 
-    share = None
-    if any(each.share is not None for each in sets):
-        share = np.concatenate(
-            [np.ones(int(each.area.sum()), np.float32) if each.share is None else each.share for each in sets]
-        )
-    return Footprints(
+    together = Footprints(
         sets[0].shape,
         all_of("span_y"),
         all_of("span_x0"),
@@ -70,8 +64,30 @@ def joined(sets: Sequence[Footprints]) -> Footprints:
         all_of("peak_value"),
         all_of("peak_significance"),
         starts("peak_start"),
-        share,
     )
+    if order is None:
+        order = np.arange(len(together))
+    else:
+        together = select(together, order)
+    if all(each.share is None for each in sets):
+        return together
+    return replace(together, share=_shares(sets, order))
+
+
+def _shares(sets: Sequence[Footprints], order: Numbers) -> NDArray[np.float32]:
+    """Shares of the footprints in that order, written in place: lists of all pixels' numbers or values would take more memory."""
+    area = np.concatenate([each.area for each in sets])
+    result = np.ones(int(area[order].sum()), np.float32)
+    into, first = offsets(area[order]), 0
+    for each in sets:
+        own = np.flatnonzero((order >= first) & (order < first + len(each)))
+        start, share = offsets(each.area), each.share
+        first += len(each)
+        if share is None:
+            continue
+        for some in np.array_split(own, 1 + len(own) // BLOCK):
+            result[members(into, some)[0]] = share[members(start, order[some] - first + len(each))[0]]
+    return result
 
 
 def offsets(lengths: NDArray[np.integer[Any]]) -> Numbers:

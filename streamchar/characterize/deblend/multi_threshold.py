@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamchar.characterize.deblend.assembly import offsets
+from streamchar.characterize.deblend.assembly import offsets, select
 from streamchar.characterize.deblend.result import Children
 from streamchar.characterize.errors import DeblendingError
 from streamchar.characterize.footprints import Footprints
@@ -108,7 +108,8 @@ def divide(exposure: Exposure, blends: Footprints, config: MultiThresholdConfig)
         _replaced(column[peaks], missing, new) for column, new in zip(own, found, strict=True)
     )
     children = children.with_peaks(x, y, value, np.arange(len(keys) + 1, dtype=np.int64), significance)
-    return Children.plain(children, parent).take(np.lexsort((-value, parent)))
+    order = np.lexsort((-value, parent))
+    return Children.plain(select(children, order), parent[order])
 
 
 def _replaced(values: NDArray[Any], where: Numbers, by: NDArray[Any]) -> NDArray[Any]:

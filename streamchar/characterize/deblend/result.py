@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.catalog import Column, flag
-from streamchar.characterize.deblend.assembly import joined, select
+from streamchar.characterize.deblend.assembly import joined
 from streamchar.characterize.footprints import Footprints
 
 Numbers = NDArray[np.int64]
@@ -80,20 +80,14 @@ class Children:
         return cls(footprints, parent, no, unknown, unknown, unknown, no, no, no)
 
     @classmethod
-    def of(cls, sets: Sequence[Children]) -> Children:
-        """Join at least one set."""
+    def of(cls, sets: Sequence[Children], order: Numbers | None = None) -> Children:
+        """Join at least one set, in the given order of all their sources if there is one."""
+        chosen = slice(None) if order is None else order
         rest = (item.name for item in fields(cls) if item.name != "footprints")
         return cls(
-            joined([each.footprints for each in sets]),
-            *(np.concatenate([getattr(each, name) for each in sets]) for name in rest),
+            joined([each.footprints for each in sets], order),
+            *(np.concatenate([getattr(each, name) for each in sets])[chosen] for name in rest),
         )
-
-    def take(self, order: Numbers) -> Children:
-        """Return the sources of the given numbers, in that order."""
-        rest = {
-            item.name: getattr(self, item.name)[order] for item in fields(self) if item.name != "footprints"
-        }
-        return replace(self, footprints=select(self.footprints, order), **rest)
 
 
 @dataclass(frozen=True, slots=True)

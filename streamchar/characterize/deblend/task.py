@@ -151,8 +151,9 @@ def _joined(base: Footprints, origin: Numbers, divided: Numbers, found: Children
     """The children of the divided footprints among the others, in the order of the footprints."""
     kept = ~np.isin(origin, divided)
     others = Children.plain(base.take(kept), origin[kept])
-    both = Children.of([others, replace(found, parent=divided[found.parent])])
-    return both.take(np.argsort(both.parent, kind="stable"))
+    parent = np.concatenate([others.parent, divided[found.parent]])
+    children = replace(found, parent=divided[found.parent])
+    return Children.of([others, children], np.argsort(parent, kind="stable"))
 
 
 def _origin(footprints: Footprints, base: Footprints) -> Numbers:
