@@ -27,9 +27,8 @@ STEPPED_BACK = "cosmic_ray_finder_stepped_back"
 """Reason code: star cores were taken for cosmic rays, and the finder was made less sensitive."""
 
 
-_PARTS = 8
-"""Parts of the exposure along either axis for which the PSF is evaluated anew."""
-
+_PART = 512
+"""Pixels, about, along the side of the parts of the exposure for which the PSF is evaluated anew."""
 
 LEVEL_SAMPLE = 1_000_000
 """Pixels from which the sky level is taken."""
@@ -231,14 +230,18 @@ class PairRatios:
         rows, columns = np.mgrid[0 : far + 1, -far : far + 1]
         chosen = ((rows > 0) | (columns > 0)) & (np.hypot(rows, columns) <= reach)
         offsets = np.stack([rows[chosen], columns[chosen]], axis=-1).astype(np.int32)
-        y, x = ((np.arange(_PARTS) + 0.5) * length / _PARTS - 0.5 for length in shape)
+        parts = [max(round(length / _PART), 1) for length in shape]
+        y, x = (
+            (np.arange(count) + 0.5) * length / count - 0.5
+            for count, length in zip(parts, shape, strict=True)
+        )
         x, y = (axis.ravel() for axis in np.meshgrid(x, y))
         kernels = np.pad(psf.kernel_images(x, y), ((0, 0), (far, far), (far, far)))
         dy, dx = offsets.T
         row, column = kernels.shape[1] // 2, kernels.shape[2] // 2
         pairs = 0.5 * (kernels[:, row + dy, column + dx] + kernels[:, row - dy, column - dx])
         ratios = np.maximum(pairs / kernels[:, row, column, None], 0.0)
-        return cls(offsets, ratios.reshape(_PARTS, _PARTS, len(offsets)))
+        return cls(offsets, ratios.reshape(*parts, len(offsets)))
 
     @classmethod
     def none(cls) -> PairRatios:

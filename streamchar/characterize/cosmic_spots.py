@@ -22,8 +22,8 @@ Pixels = NDArray[np.int64]
 REACH = 2
 """Pixels on either side of a peak that are compared."""
 
-PARTS = 4
-"""Parts of the exposure along either axis for which the PSF is evaluated anew."""
+PART = 1024
+"""Pixels, about, along the side of the parts of the exposure for which the PSF is evaluated anew."""
 
 PLACES = np.linspace(-0.5, 0.5, 5)
 """Places of the centre in the peak's pixel along either axis."""
@@ -105,9 +105,10 @@ def find_spots(
         return []
     height, width = image.shape
     data = cut_windows(image, x, y, REACH).astype(np.float64) - level
-    numbers, part = np.unique((y * PARTS // height) * PARTS + x * PARTS // width, return_inverse=True)
-    row, column = np.divmod(numbers, PARTS)
-    centre_x, centre_y = (column + 0.5) * width / PARTS - 0.5, (row + 0.5) * height / PARTS - 0.5
+    rows, columns = (max(round(length / PART), 1) for length in image.shape)
+    numbers, part = np.unique((y * rows // height) * columns + x * columns // width, return_inverse=True)
+    row, column = np.divmod(numbers, columns)
+    centre_x, centre_y = (column + 0.5) * width / columns - 0.5, (row + 0.5) * height / rows - 0.5
     stars = _stars(psf, centre_x, centre_y, limits.width)
     # Bright stars need no comparison: their light is spread as the PSF says.
     sharpest = np.array([_surroundings(models[: len(PLACES) ** 2]).min() for models in stars])

@@ -249,17 +249,19 @@ def test_thresholds_are_neighbour_ratios():
 def test_pair_ratios_are_those_of_the_psf_at_each_place():
     class Widening(GaussianPsf):
         def kernel_images(self, x, y):
-            widths = 1.0 + 0.001 * np.atleast_1d(x) + 0.0005 * np.atleast_1d(y)
+            widths = 1.0 + 0.0001 * np.atleast_1d(x) + 0.00005 * np.atleast_1d(y)
             return np.concatenate([GaussianPsf(s, 15).kernel_images(0, 0) for s in widths])
 
-    pairs = PairRatios.of(Widening(1.0, 15), (400, 800), 3.2)
+    pairs = PairRatios.of(Widening(1.0, 15), (1500, 3900), 3.2)
     assert len({tuple(np.abs(o) * np.sign(o[0] * o[1] or 1)) for o in pairs.offsets}) == len(pairs.offsets)
     assert ((pairs.offsets**2).sum(axis=1) <= 3.2**2).all()
     assert (
         len(pairs.offsets)
         == (sum(1 for a in range(-3, 4) for b in range(-3, 4) if a * a + b * b <= 10) - 1) / 2
     )
-    sigma = 1.0 + 0.001 * (np.arange(8) * 100 + 49.5)[None, :] + 0.0005 * (np.arange(8) * 50 + 24.5)[:, None]
+    # Parts of about 512 pixels: 3 rows of 500 and 8 columns of 487.5.
+    middle_y, middle_x = np.arange(3) * 500 + 249.5, np.arange(8) * 487.5 + 243.25
+    sigma = 1.0 + 0.0001 * middle_x + 0.00005 * middle_y[:, None]
     expected = np.exp(-0.5 * (pairs.offsets**2).sum(axis=1) / sigma[..., None] ** 2)
     np.testing.assert_allclose(pairs.ratios, expected, rtol=1e-12)
     narrower = np.exp(-0.5 * (pairs.offsets**2).sum(axis=1) / (0.8 * sigma[..., None]) ** 2)
