@@ -84,6 +84,7 @@ REFERENCE_PRESET: Tree = {
     "compute_summary_stats": {"psf_grid_sampling": 96, "psf_distance_sampling": 8},
     "require_cr_for_psf": True,
     "do_subtract_streaks": False,
+    "do_deblend": False,
     "deblend": {
         "max_footprint_area": 10000,
         "baseline": {"median_smooth_template": True, "max_template_radius": 1000},
@@ -122,7 +123,7 @@ class CharacterizeImageConfig(Configuration):
     """Fail when the cosmic-ray finder overflows; otherwise go on with a reason code."""
     do_subtract_streaks: bool = True
     """Find and subtract satellite streaks before anything is detected."""
-    do_deblend: bool = False
+    do_deblend: bool = True
     """Divide the light of blended sources among them."""
     do_mask_streaks: bool = False
     """Mask what is left of streaks after the final repair."""
