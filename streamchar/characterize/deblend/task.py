@@ -119,8 +119,10 @@ class SourceDeblend(Task[SourceDeblendConfig]):
         )
         masked[blended] = too_masked(exposure, blends, config.mask_limits) & ~big[blended]
         if config.not_deblended_mask:
-            exposure.planes = exposure.planes.including(config.not_deblended_mask)
-            exposure.clear_planes(config.not_deblended_mask)
+            if config.not_deblended_mask in exposure.planes:
+                exposure.clear_planes(config.not_deblended_mask)
+            else:
+                exposure.planes = exposure.planes.including(config.not_deblended_mask)
             bits = exposure.bits(config.not_deblended_mask)
             footprints.take(big | masked).set_bits(exposure.mask, bits)
         return big, masked
