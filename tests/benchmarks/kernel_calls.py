@@ -110,6 +110,7 @@ def plane_calls(inputs: Inputs) -> Calls:
     edges = np.linspace(0, SIZE, 5).astype(np.int64)
     yield "bin_statistics", lambda: kernels.bin_statistics(image, mask, 1, edges, edges, False, 3, 3.0)
     yield "detect", lambda: kernels.detect(image, variance, 5.0, 1.0, 1, False)
+    yield "detect smoothed", lambda: kernels.detect(image, variance, 5.0, 1.0, 1, False, taps**2, taps)
     plane, side = image.copy(), np.linspace(1, 2, 6 * SIZE).reshape(6, SIZE)
     left = np.ascontiguousarray(side.T)
     yield "add_separable", lambda: kernels.add_separable(plane, left, side, -1.0)
