@@ -167,15 +167,18 @@ Convolved convolved(const std::optional<Box> &box, const std::optional<Vector<co
   return result;
 }
 
+float Convolved::along_row(std::int32_t x, std::int32_t row) const {
+  const float *centre = plane.row(row) + x + half;
+  float sum = taps[0] * centre[0];
+  for (int k = 1; k <= half; ++k) sum += taps[k] * (centre[-k] + centre[k]);
+  return sum;
+}
+
+float Convolved::middle(std::int32_t x, std::int32_t y) const { return taps[0] * along_row(x, y + half); }
+
 float Convolved::pixel(std::int32_t x, std::int32_t y) const {
-  const auto along_row = [this, x](std::int32_t row) {
-    const float *centre = plane.row(row) + x + half;
-    float sum = taps[0] * centre[0];
-    for (int k = 1; k <= half; ++k) sum += taps[k] * (centre[-k] + centre[k]);
-    return sum;
-  };
-  float sum = taps[0] * along_row(y + half);
-  for (int k = 1; k <= half; ++k) sum += taps[k] * (along_row(y + half - k) + along_row(y + half + k));
+  float sum = middle(x, y);
+  for (int k = 1; k <= half; ++k) sum += taps[k] * (along_row(x, y + half - k) + along_row(x, y + half + k));
   return sum;
 }
 
@@ -213,6 +216,7 @@ void ConvolvedSpans::fetch(std::int32_t y, std::int32_t x0, std::int32_t x1, boo
 }
 
 const float *ConvolvedSpans::values(std::int32_t y, std::int32_t x0, std::int32_t x1) {
+  if (source_.is_plane()) return source_.plane.row(y) + x0;
   const std::size_t n = x1 - x0 + 1, wide = whole_vectors(n + 2 * source_.half), room = source_.plane.width - x0;
   for (std::size_t k = 0; k < rows_.size(); ++k) rows_[k] = source_.plane.row(y + std::int32_t(k)) + x0;
   filter_span(rows_.data(), column_.data(), std::min(wide, room), row_.data(), whole_vectors(n), source_.taps, source_.half);

@@ -26,8 +26,15 @@ struct Convolved {
   std::int32_t width() const { return plane.width - 2 * half; }
   std::int32_t height() const { return plane.height - 2 * half; }
   bool unchanged() const { return half == 0 && taps[0] == 1.0f; }
+  // Whether the result is the plane itself.
+  bool is_plane() const { return half == 0 && taps[0] == 1.0f; }
   // A single pixel of the result, equal to that of the row or the plane.
   float pixel(std::int32_t x, std::int32_t y) const;
+  // The part of it that the middle row of the kernel gives: no more than all of it where nothing is negative.
+  float middle(std::int32_t x, std::int32_t y) const;
+
+private:
+  float along_row(std::int32_t x, std::int32_t row) const;
 };
 
 // A kernel's argument: the box, or nothing, for a result of height x width; without taps it is taken as it is.

@@ -52,7 +52,14 @@ public:
     }
   }
 
-  float noise(std::int32_t x, std::int32_t y) const { return std::sqrt(variance_.pixel(clamp(x, width_), clamp(y, height_))); }
+  // Whether `passes`, which the smaller noise passes more easily, is true of the noise of a pixel.
+  template <typename F> bool bears_noise(std::int32_t x, std::int32_t y, F passes) const {
+    const std::int32_t column = clamp(x, width_), row = clamp(y, height_);
+    // A part of the noise, which costs little, decides of most summits.
+    const float least = std::sqrt(variance_.middle(column, row));
+    if (least == least && !passes(least)) return false;
+    return passes(std::sqrt(variance_.pixel(column, row)));
+  }
 
 private:
   std::int32_t clamp(std::int32_t i, std::int32_t length) const { return std::clamp(i - border_, 0, length - 1); }
@@ -80,6 +87,13 @@ STREAMCHAR_MULTIVERSION void lead_uphill(const float *height, std::int32_t cell,
     }
     to[i] = cell + i + step;
   }
+}
+
+// Whether any of n adjacent cells each differs from its right neighbour or the three in the row below.
+STREAMCHAR_MULTIVERSION void flag_edges(const std::int32_t *basin, std::int32_t n, std::int32_t width, std::uint8_t *__restrict flags) {
+  const std::int32_t *below = basin + width;
+  for (std::int32_t i = 0; i < n; ++i)
+    flags[i] = (basin[i] != basin[i + 1]) | (basin[i] != below[i - 1]) | (basin[i] != below[i]) | (basin[i] != below[i + 1]);
 }
 
 struct Parts {
@@ -136,17 +150,25 @@ private:
     }
   }
 
-  std::int32_t uphill(std::int32_t cell) const {
-    std::int32_t to;
-    lead_uphill(height_.data() + cell, cell, 1, width_, &to);
-    return to;
-  }
-
   bool above(std::int32_t a, std::int32_t b) const { return height_[a] != height_[b] ? height_[a] > height_[b] : a < b; }
 
   Peak peak(std::int32_t cell) const { return {cell % width_ + left_, cell / width_ + top_, height_[cell]}; }
 
-  float noise(std::int32_t cell) const { return surface_.noise(cell % width_ + left_, cell / width_ + top_); }
+  template <typename F> bool bears_noise(std::int32_t cell, F passes) const {
+    return surface_.bears_noise(cell % width_ + left_, cell / width_ + top_, passes);
+  }
+
+  // Whether lead_uphill leads the cell to itself.
+  bool is_summit(std::int32_t cell) const {
+    const float *h = height_.data() + cell, *up = h - width_, *down = h + width_;
+    const float here = *h;
+    const bool beside = (here > h[-1]) & (here >= h[1]);
+    return beside && ((here > up[-1]) & (here > up[0]) & (here > up[1]) & (here >= down[-1]) & (here >= down[0]) & (here >= down[1]));
+  }
+
+  bool is_significant(std::int32_t cell) const {
+    return bears_noise(cell, [&](float noise) { return height_[cell] >= prominent_.significance * noise; });
+  }
 
   // Whether no summit besides the greatest is significant: then there is nothing to part.
   bool is_single() {
@@ -156,9 +178,7 @@ private:
         if (height_[cell] > height_[greatest_]) greatest_ = cell;
     for (const Row &row : rows_)
       for (std::int32_t cell = row.first; cell <= row.last; ++cell)
-        if (height_[cell] >= height_[cell - 1] && height_[cell] >= height_[cell + 1] && uphill(cell) == cell && cell != greatest_ &&
-            height_[cell] >= prominent_.significance * noise(cell))
-          return false;
+        if (is_summit(cell) && cell != greatest_ && is_significant(cell)) return false;
     return true;
   }
 
@@ -177,42 +197,56 @@ private:
     }
     for (const Row &row : rows_)
       for (std::int32_t cell = row.first; cell <= row.last; ++cell) {
-        path_.clear();
-        std::int32_t at = cell;
-        for (; basin_[at] < 0; at = up_[at]) path_.push_back(at);
-        for (const std::int32_t below : path_) basin_[below] = basin_[at];
+        std::int32_t at = up_[cell];
+        while (basin_[at] < 0) at = up_[at];
+        basin_[cell] = basin_[at];
       }
   }
 
   // List the highest place where each pair of basins touches, highest first; where they are equal, in reading order.
   void list_saddles() {
-    const std::int32_t steps[4] = {1, width_ - 1, width_, width_ + 1};
     saddles_.clear();
     latest_.assign(summits_.size(), -1);
-    std::uint32_t place = 0;
-    for (const Row &row : rows_)
-      for (std::int32_t cell = row.first; cell <= row.last; ++cell)
-        for (const std::int32_t step : steps) {
-          const std::int32_t near = cell + step, here = basin_[cell], other = basin_[near];
-          if (other == here || other < 0) continue;
-          touch(std::min(here, other), std::max(here, other), std::min(height_[cell], height_[near]), place++);
+    place_ = 0;
+    for (const Row &row : rows_) {
+      const std::size_t n = row.last - row.first + 1;
+      on_edge_.assign(n + sizeof(std::uint64_t), 0);
+      flag_edges(basin_.data() + row.first, std::int32_t(n), width_, on_edge_.data());
+      for (std::size_t i = 0; i < n; ++i) {
+        if (on_edge_[i]) {
+          touch_neighbours(row.first + std::int32_t(i));
+          continue;
         }
+        std::uint64_t next;
+        std::memcpy(&next, on_edge_.data() + i, sizeof next);
+        if (next == 0) i += sizeof next - 1;
+      }
+    }
     std::sort(saddles_.begin(), saddles_.end(), [](const Saddle &a, const Saddle &b) { return a.order < b.order; });
   }
 
+  void touch_neighbours(std::int32_t cell) {
+    for (const std::int32_t step : {1, width_ - 1, width_, width_ + 1}) {
+      const std::int32_t near = cell + step, here = basin_[cell], other = basin_[near];
+      if (other == here || other < 0) continue;
+      touch(std::min(here, other), std::max(here, other), std::min(height_[cell], height_[near]), place_++);
+    }
+  }
+
   void touch(std::int32_t a, std::int32_t b, float height, std::uint32_t place) {
-    const std::uint64_t order = std::uint64_t(~ascending(height)) << 32 | place;
     for (std::int32_t i = latest_[a]; i >= 0; i = saddles_[i].before)
       if (saddles_[i].b == b) {
         if (height > saddles_[i].height) {
           saddles_[i].height = height;
-          saddles_[i].order = order;
+          saddles_[i].order = order_of(height, place);
         }
         return;
       }
-    saddles_.push_back({order, height, a, b, latest_[a]});
+    saddles_.push_back({order_of(height, place), height, a, b, latest_[a]});
     latest_[a] = std::int32_t(saddles_.size()) - 1;
   }
+
+  static std::uint64_t order_of(float height, std::uint32_t place) { return std::uint64_t(~ascending(height)) << 32 | place; }
 
   // An unsigned integer that increases with the number.
   static std::uint32_t ascending(float value) {
@@ -222,9 +256,10 @@ private:
   }
 
   bool stands_alone(std::int32_t summit, float saddle) const {
-    const float value = height_[summits_[summit]], stdev = noise(summits_[summit]), rise = value - saddle;
-    return value >= prominent_.significance * stdev && rise >= prominent_.prominence * stdev &&
-           rise >= prominent_.contrast * std::max(saddle, 0.0f);
+    const float value = height_[summits_[summit]], rise = value - saddle;
+    return rise >= prominent_.contrast * std::max(saddle, 0.0f) && bears_noise(summits_[summit], [&](float noise) {
+             return value >= prominent_.significance * noise && rise >= prominent_.prominence * noise;
+           });
   }
 
   // Lower the water: where two regions first touch, the fainter one's summit has its key saddle. A summit that does
@@ -298,8 +333,10 @@ private:
   std::int32_t left_ = 0, top_ = 0, width_ = 0, greatest_ = 0;
   std::vector<float> height_;
   std::vector<Row> rows_;
-  std::vector<std::int32_t> up_, basin_, summits_, path_, region_, group_, latest_;
+  std::vector<std::int32_t> up_, basin_, summits_, region_, group_, latest_;
   std::vector<Saddle> saddles_;
+  std::vector<std::uint8_t> on_edge_;
+  std::uint32_t place_ = 0;
 };
 
 nb::tuple split_footprints(Box image, Box variance, std::int64_t border, I32 y, I32 x0, I32 x1, I64 start, float significance, float prominence,
