@@ -86,9 +86,9 @@ class CosmicRayConfig(Configuration):
     seed_reach: float = Field(2.3, ge=1)
     """The same where no cosmic ray is known to be near: further pairs find no more, and cost time."""
 
-    pair_significance: float = Field(4.5, ge=0)
+    pair_significance: float = Field(5.0, ge=0)
     """How much too high a pixel is above a pair to be taken for a cosmic ray, in standard deviations of that
-    difference."""
+    difference: a crowded exposure holds a million pairs, and chance must not make a star of them a cosmic ray."""
 
     growth_sigma: float = Field(3.5, ge=0)
     """Height above the background of the pixels by which cosmic rays grow, in standard deviations."""
