@@ -85,6 +85,17 @@ def test_only_sources_that_their_fluxes_suggest_are_fitted():
     assert not catalog[f"{BROADENING}_flag"].any()
 
 
+def test_faint_sources_are_not_fitted_whose_broadening_the_noise_hides():
+    galaxies = field("galaxies", 12.0)
+    assert np.isnan(measured(*galaxies)[VALUE]).mean() > 0.95
+    assert np.isfinite(measured(*galaxies, settings={"min_significance": 5.0})[VALUE]).mean() > 0.95
+
+
+def test_the_error_is_no_less_than_the_inverse_of_the_significance():
+    stars = measured(*field("stars", 25.0), settings={"min_significance": 0.0})
+    assert 1 / 25 < np.nanstd(stars[VALUE]) < 3 / 25
+
+
 def test_without_slots_of_fluxes_all_sources_are_fitted():
     exposure, footprints = field("stars", 60.0)
     task = SingleFrameMeasurement(MeasurementConfig.model_validate({"slots": {"model_flux": ""}}))

@@ -26,6 +26,9 @@ class BroadeningConfig(Configuration):
     min_flux_ratio: float = Field(default=1.0, ge=0)
     """Sources are fitted whose model flux reaches this many times their PSF flux, both before aperture corrections. Below 1
     they are points: a Gaussian misses the wings of a star that its PSF has. Without slots for both fluxes all are fitted."""
+    min_significance: float = Field(default=20.0, ge=0)
+    """Sources are fitted whose PSF flux is this many times its error. The broadening's error is at best the inverse of that
+    (for a Gaussian PSF in flat noise, without a companion): of fainter sources it reaches what galaxies are told by."""
     reach: float = Field(default=3.5, gt=0)
     """Half width of the fitted square, over the PSF's width: beyond it the broadening is within the noise."""
     nearest: float = Field(default=1.4, gt=0)
@@ -64,14 +67,14 @@ class Broadening(Plugin[BroadeningConfig]):
                 f"{name}_value",
                 "<f4",
                 "",
-                "half the relative excess of the squared width over the PSF's, to first order; NaN where the fluxes tell a point",
+                "half the relative excess of the squared width over the PSF's, to first order; NaN where the fluxes tell a point, or too little",
             ),
             Column(f"{name}_companion", "<f4", "", "flux of a companion over the source's, 0 for none"),
             flag(f"{name}_flag", "the broadening could not be measured"),
         )
 
     def measure(self, context: MeasurementContext) -> None:
-        """Fill the columns of the sources whose fluxes suggest that they are extended."""
+        """Fill the columns of the sources whose fluxes suggest that they are extended, and are known well enough."""
         stamps, centres = context.psf_stamps, context.centres()
         rows = np.flatnonzero(
             self._may_be_extended(context) & np.isfinite(centres.x) & np.isfinite(centres.y)
@@ -105,5 +108,6 @@ class Broadening(Plugin[BroadeningConfig]):
         if not all(slots):
             return np.ones(len(context), np.bool_)
         model, point = (context.catalog[f"{slot}_instFlux"] for slot in slots)
+        faint = point < self.config.min_significance * context.catalog[f"{self.slots.psf_flux}_instFluxErr"]
         # Fluxes that are not finite tell nothing, so these sources are fitted too.
-        return np.asarray(~(model < self.config.min_flux_ratio * point), np.bool_)
+        return np.asarray(~(faint | (model < self.config.min_flux_ratio * point)), np.bool_)
