@@ -35,6 +35,7 @@ CROWDED = 50_000
 PIXEL_STAGES = ("read", "background", "subtract_streaks", "repair", "detection", "compute_summary_stats")
 """Stages whose cost goes with the number of pixels."""
 SOURCE_STAGES = (
+    "deblend",
     "measurement",
     "normalized_calibration_flux",
     "measure_ap_corr",
