@@ -3,7 +3,6 @@
 from itertools import pairwise
 
 import numpy as np
-from scipy.special import erf
 
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.psf.gaussian import GaussianPsf
@@ -81,18 +80,6 @@ def add_gaussian(image, x, y, flux, xx, yy, xy=0.0, *, reach=40):
     det = xx * yy - xy * xy
     q = (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / det
     values = flux * np.exp(-0.5 * q) / (2 * np.pi * np.sqrt(det))
-    image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += values.astype(image.dtype)
-
-
-def add_integrated_star(image, x, y, flux, sigma, *, reach=40):
-    """Add a circular Gaussian integrated over the pixels."""
-    cx, cy = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
-    rows, columns = np.arange(cy - reach, cy + reach + 1), np.arange(cx - reach, cx + reach + 1)
-
-    def profile(offset):
-        return 0.5 * (erf((offset + 0.5) / (sigma * np.sqrt(2))) - erf((offset - 0.5) / (sigma * np.sqrt(2))))
-
-    values = flux * profile(rows - y)[:, None] * profile(columns - x)[None, :]
     image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += values.astype(image.dtype)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -294,15 +294,6 @@ def quantiles(values: ArrayLike, fractions: Sequence[float], digits: int) -> lis
     above = np.minimum(below + 1, len(finite) - 1)
     found = finite[below] + (places - below) * (finite[above] - finite[below])
     return [_number(value, digits) for value in found.tolist()]
-
-
-def detectors_of(visits: Iterable[Visit], instrument: str) -> Collection[int]:
-    """Return all detectors of an instrument that were heard of."""
-    found: set[int] = set()
-    for visit in visits:
-        if visit.key[0] == instrument:
-            found.update(visit.frames["detector"].tolist())
-    return found
 
 
 def _explanation(detail: Detail | None) -> dict[str, Any]:

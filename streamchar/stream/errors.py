@@ -17,20 +17,7 @@ class StreamError(StreamcharError):
     code = "stream"
 
 
-class RetryableError(StreamError):
-    """An event failed for a reason that may go away by itself."""
-
-    code = "retryable"
-    retryable = True
-
-
-class PermanentError(StreamError):
-    """An event failed for a reason that another attempt will not mend."""
-
-    code = "permanent"
-
-
-class ConfigurationMismatchError(PermanentError):
+class ConfigurationMismatchError(StreamError):
     """The announcer expects another configuration than the one in force."""
 
     code = "configuration_mismatch"

@@ -150,8 +150,3 @@ class FrameReader:
             raise FrameError(detail="the header of a frame is not a map")
         self.frames.append(Frame(content, tuple(buffers)))
         self._begin_frame()
-
-
-def total_size(buffers: Sequence[Buffer]) -> int:
-    """Bytes in all buffers together."""
-    return sum(memoryview(buffer).nbytes for buffer in buffers)

@@ -133,9 +133,6 @@ class JobFailure:
 Job = Callable[[Assignment], JobResult]
 """What a worker runs for each event."""
 
-JobFactory = Callable[[Mapping[str, Any]], Job]
-"""What the import path names: called once in each worker with the job's settings."""
-
 
 def assignment_frame(assignment: Assignment) -> Frame:
     """Frame for an assignment."""
