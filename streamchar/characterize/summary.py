@@ -324,9 +324,10 @@ class ComputeSummary(Task[SummaryConfig]):
 
 def largest_distance(places: Array, others: Array) -> float:
     """Largest distance of any of some places, float64 (n, 2), from the nearest of others, float64 (2, m); n and m positive."""
-    norms = np.square(others).sum(axis=0)
+    # The square of a distance but for that of the place itself is a plain product.
+    lifted = np.vstack([-2.0 * others, np.square(others).sum(axis=0)])
     nearest = [
-        np.square(part).sum(axis=1) + (norms - 2.0 * (part @ others)).min(axis=1)
+        np.square(part).sum(axis=1) + (np.column_stack([part, np.ones(len(part))]) @ lifted).min(axis=1)
         for part in np.array_split(places, 1 + len(places) // 1024)
     ]
     return float(np.sqrt(max(np.concatenate(nearest).max(), 0.0)))

@@ -73,7 +73,7 @@ class TestTemplates:
         templates = PsfTemplates.of(self.varying(), interpolation)
         x, y = np.array([3.0, 400.0, 1020.0, np.nan]), np.array([1000.0, 0.0, 512.0, 5.0])
         np.testing.assert_allclose(
-            templates.kernels(x, y), templates.centred.kernel_images(x, y), rtol=1e-12, atol=1e-15
+            templates.kernels(x, y), templates.centred.images(x, y).images, rtol=1e-12, atol=1e-15
         )
 
     def test_tabulated_widths_are_those_of_the_model(self):

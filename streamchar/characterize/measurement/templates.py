@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
-from streamchar.characterize.psf.polynomial import SpatialBasis
 from streamchar.image import Moments, Psf
-from streamchar.kernels import psf_draw
 
 Array = NDArray[np.float64]
 
@@ -91,43 +89,6 @@ def _between(values: Array, nodes: Array) -> tuple[NDArray[np.int64], Array]:
 
 
 @dataclass(frozen=True, slots=True)
-class CentredImages:
-    """Kernel images of a pixel-basis PSF: as these are linear in its components, each of them is drawn once.
-
-    Attributes
-    ----------
-    spatial
-        The functions that combine the components.
-    drawn
-        float64 (K, h w): the components' own kernel images, not normalised.
-    size
-        Height and width h, w.
-    average_position
-        Stands for positions that are not finite.
-    """
-
-    spatial: SpatialBasis
-    drawn: Array
-    size: tuple[int, int]
-    average_position: tuple[float, float]
-
-    @classmethod
-    def of(cls, psf: PixelBasisPsf) -> Self:
-        """Draw the components."""
-        count, zero = len(psf.components), np.zeros(len(psf.components))
-        drawn = psf_draw(psf.components, np.eye(count), zero, zero, psf.width, 1.0 / psf.step, psf.lanczos)
-        return cls(psf.spatial, drawn.reshape(count, -1), psf.size, psf.average_position)
-
-    def __call__(self, x: Array, y: Array) -> Array:
-        """Images at n positions, unit sum: float64 (n, h, w)."""
-        finite = np.isfinite(x) & np.isfinite(y)
-        mean_x, mean_y = self.average_position
-        images = self.spatial(np.where(finite, x, mean_x), np.where(finite, y, mean_y)) @ self.drawn
-        images /= images.sum(axis=1, keepdims=True)
-        return np.asarray(images.reshape(-1, *self.size))
-
-
-@dataclass(frozen=True, slots=True)
 class PsfTemplates:
     """What measurement fits to sources.
 
@@ -175,7 +136,7 @@ class PsfTemplates:
             psf = psf if psf.lanczos == SPLINE else by_splines(psf)
             centred = _cropped(_symmetric(psf))
         shapes = centred.shapes if shape is None else ShapeTable.over(centred, shape)
-        return cls(psf, centred, shapes, CentredImages.of(centred))
+        return cls(psf, centred, shapes, _kernels_of(centred))
 
 
 def _kernels_of(psf: Psf) -> Callable[[Array, Array], Array]:

@@ -76,16 +76,15 @@ class PixelBasisPsf:
 
     def kernel_images(self, x: ArrayLike, y: ArrayLike) -> Array:
         """Images centred on the middle pixel, unit sum: float64 (n, width, width)."""
-        x, y = self._positions(x, y)
-        zero = np.zeros(len(x))
-        return self._draw(x, y, zero, zero)
+        return self._combined(self._centred(), *self._positions(x, y))
 
     def images(self, x: ArrayLike, y: ArrayLike) -> PsfStamps:
         """Images at the sub-pixel offset of each position from the nearest pixel centre, unit sum."""
         x, y = self._positions(x, y)
         column, row = np.floor(x + 0.5), np.floor(y + 0.5)
         half = self.width // 2
-        stamps = self._draw(x, y, x - column, y - row)
+        stamps = self._draw(self.spatial(x, y), x - column, y - row)
+        stamps /= stamps.sum(axis=(1, 2), keepdims=True)
         return PsfStamps(stamps, column.astype(np.int64) - half, row.astype(np.int64) - half)
 
     def shapes(self, x: ArrayLike, y: ArrayLike) -> Moments:
@@ -100,9 +99,21 @@ class PixelBasisPsf:
         )
 
     def _kernel_chunks(self, x: Array, y: Array) -> Iterator[Array]:
+        centred = self._centred()
         for start in range(0, len(x), _CHUNK):
             part = slice(start, start + _CHUNK)
-            yield self.kernel_images(x[part], y[part])
+            yield self._combined(centred, x[part], y[part])
+
+    def _centred(self) -> Array:
+        """Kernel images of the components, not normalised: as the model is linear in them, each is drawn once."""
+        count = len(self.components)
+        zero = np.zeros(count)
+        return self._draw(np.eye(count), zero, zero).reshape(count, -1)
+
+    def _combined(self, centred: Array, x: Array, y: Array) -> Array:
+        images = self.spatial(x, y) @ centred
+        images /= images.sum(axis=1, keepdims=True)
+        return np.asarray(images.reshape(-1, *self.size))
 
     def _positions(self, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         x, y = np.broadcast_arrays(
@@ -112,10 +123,8 @@ class PixelBasisPsf:
         mean_x, mean_y = self.average_position
         return np.where(finite, x, mean_x), np.where(finite, y, mean_y)
 
-    def _draw(self, x: Array, y: Array, dx: Array, dy: Array) -> Array:
-        basis = self.spatial(x, y)
-        stamps = psf_draw(self.components, basis, dx, dy, self.width, 1.0 / self.step, self.lanczos)
-        return np.asarray(stamps / stamps.sum(axis=(1, 2), keepdims=True))
+    def _draw(self, basis: Array, dx: Array, dy: Array) -> Array:
+        return psf_draw(self.components, basis, dx, dy, self.width, 1.0 / self.step, self.lanczos)
 
 
 def adaptive_moments(images: Array) -> Moments:
