@@ -100,6 +100,7 @@ def psf_draw_transposed(
 def psf_normal_product(
     components: _F64, basis: _F64, dx: _F64, dy: _F64, weights: _F64, scale: float, order: int
 ) -> _F64: ...
+def star_modes(pixels: _F64, model: _F64, weights: _F64, dx: _F64, dy: _F64) -> tuple[_F64, _F64]: ...
 def bin_statistics(
     image: _F32,
     mask: _I32,

@@ -33,6 +33,7 @@ void register_sinc_apertures(nb::module_ &m);
 void register_smooth(nb::module_ &m);
 void register_spans(nb::module_ &m);
 void register_split(nb::module_ &m);
+void register_star_modes(nb::module_ &m);
 void register_windows(nb::module_ &m);
 void register_symmetric_templates(nb::module_ &m);
 void register_cosmic_rays(nb::module_ &m);
@@ -71,6 +72,7 @@ NB_MODULE(_kernels, m) {
   streamchar::register_smooth(m);
   streamchar::register_spans(m);
   streamchar::register_split(m);
+  streamchar::register_star_modes(m);
   streamchar::register_windows(m);
   streamchar::register_symmetric_templates(m);
   streamchar::register_cosmic_rays(m);
