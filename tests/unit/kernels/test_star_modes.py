@@ -106,5 +106,5 @@ def test_shapes_must_agree():
         (stamps, stamps, np.zeros((2, 4, 4)), zero, zero),
         (stamps, stamps, stamps, zero[:1].copy(), zero),
     ):
-        with pytest.raises(ValueError, match="stamps|shape|length"):
+        with pytest.raises(ValueError, match=r"stamps|shape|length"):
             star_modes(*wrong)
