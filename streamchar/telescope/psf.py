@@ -163,10 +163,25 @@ class TruePsf:
         ky = (frequencies * np.sin(angle)).astype(np.float32)[None, None, :]
         return np.asarray(self._evaluate(self.parameters(*self.center), kx, ky)[0, 0].real, np.float64)
 
-    def radial_brightness(self, radius: float) -> float:
-        """Surface brightness of the wings at a radius in pixels, per unit flux and pixel."""
+    def radial_brightness(self, radius: ArrayLike) -> Array:
+        """Surface brightness of the wings at radii in pixels, per unit flux and pixel: float64 of their shape."""
         fwhm = float(self.parameters(*self.center).fwhm[0])
-        return profiles.atmosphere(self.config.profile, self.config.beta)[1](radius / fwhm) / fwhm**2
+        brightness = np.vectorize(
+            profiles.atmosphere(self.config.profile, self.config.beta)[1], otypes=[float]
+        )
+        return np.asarray(brightness(np.asarray(radius, np.float64) / fwhm) / fwhm**2)
+
+    def wing_strength(self, x: ArrayLike, y: ArrayLike) -> Array:
+        """Brightness of the far wings at pixel positions over that in the middle of the detector: float64 (n).
+
+        At radius r they fall as fwhm^(5/3) r^(-11/3) (Kolmogorov), or as fwhm^(2 beta - 2) r^(-2 beta) (Moffat).
+        Beyond the edges of the detector, where the polynomials need not hold, they are those at the edge.
+        """
+        x = np.clip(x, -0.5, self.geometry.width - 0.5)
+        y = np.clip(y, -0.5, self.geometry.height - 0.5)
+        power = 5.0 / 3.0 if self.config.profile == "kolmogorov" else 2.0 * self.config.beta - 2.0
+        middle = self.parameters(*self.center).fwhm[0]
+        return np.asarray((self.parameters(x, y).fwhm / middle) ** power)
 
     @property
     def size(self) -> tuple[int, int]:

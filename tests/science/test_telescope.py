@@ -1,12 +1,17 @@
 """The simulated camera as a source of truth: what is measured on its pixels is what its truth says."""
 
 import time
+from dataclasses import fields
 
 import galsim
 import numpy as np
 import pytest
 
 from streamchar.telescope import SceneConfig, SimulatedExposure, TruePsf, named_scene, simulate_exposure
+from streamchar.telescope.geometry import DetectorGeometry
+from streamchar.telescope.painter import Painter
+from streamchar.telescope.population import Sources
+from streamchar.telescope.transform import sampled
 
 TARGETS = {"sharp": 2.3, "normal": 4.0, "sparse": 4.0, "dense": 4.0, "crowded": 4.0, "poor": 8.0}
 
@@ -38,6 +43,14 @@ def isolated_stars(made: SimulatedExposure, reach: float, snr: float) -> np.ndar
         if not np.any((distance < 2.5 * reach) & (table["flux"] > 0.002 * table["flux"][index])):
             indices.append(index)
     return table[indices]
+
+
+def star(x: float | np.ndarray, y: float | np.ndarray) -> Sources:
+    """Stars of unit flux."""
+    values = {"x": np.atleast_1d(x), "y": np.atleast_1d(y)}
+    rest = np.ones(len(values["x"]))
+    values |= {field.name: rest for field in fields(Sources) if field.name not in values}
+    return Sources(**values | {"galaxy": rest == 0})
 
 
 def image_fraction(psf: TruePsf) -> float:
@@ -92,6 +105,49 @@ def test_true_psf_and_flux_leave_only_noise(name: str) -> None:
     assert chi.std() == pytest.approx(1.0, abs=0.03)
     assert np.average(pull) == pytest.approx(0.0, abs=4 / np.sqrt(len(pull)))
     assert pull.std() == pytest.approx(1.0, abs=3 / np.sqrt(2 * len(pull)))
+
+
+@pytest.mark.parametrize("name", ["sharp", "normal", "poor"])
+@pytest.mark.parametrize("faintness", [1.0, 3e-6, 1e-7])
+def test_stars_of_any_brightness_have_the_true_profile(name: str, faintness: float) -> None:
+    """What a star holds within 12 pixels, and the light far from it, are those of the wide Fourier inverse."""
+    side, position = 320, (150.3, 171.6)
+    scene = named_scene(name, size=side)
+    psf = TruePsf(scene.psf, DetectorGeometry.of(scene.camera, 0), scene.camera.pixel_scale)
+    painter = Painter(psf, threshold=faintness)
+    image = np.zeros((side, side), np.float32)
+    painter.paint(image, star(*position))
+    grid = psf.grid(1024)
+    offsets = [np.arange(side) - place for place in position]
+    expected = sampled(psf.transform(psf.parameters(*position), grid), grid, *offsets)[0]
+    distance = np.hypot(*np.meshgrid(*offsets))
+
+    def magnitudes(where: np.ndarray) -> float:
+        return 1085.7 * float(image[where].sum(dtype=float) / expected[where].sum(dtype=float) - 1)
+
+    for radius in (3, 6, 9, 12):
+        assert abs(magnitudes(distance < radius)) < 0.1
+    # Farther out a ring holds a hundredth of its light: a hundredth of that is 10 mmag.
+    for radius in (16, 24) if faintness < 1e-6 else (16, 24, 32, 48, 64):
+        assert abs(magnitudes((distance > radius) & (distance < 1.5 * radius))) < 40
+    assert image.sum(dtype=float) == pytest.approx(expected.sum(dtype=float), abs=6e-4)
+
+
+def test_stars_add_up_and_their_wings_reach_in_from_outside() -> None:
+    scene = named_scene("normal", size=200)
+    psf = TruePsf(scene.psf, DetectorGeometry.of(scene.camera, 0), scene.camera.pixel_scale)
+    painter = Painter(psf, threshold=1e-5)
+    places = [(-25.0, 100.0), (60.2, 224.0), (99.7, 30.4)]
+    together, apart = np.zeros((200, 200), np.float32), np.zeros((200, 200), np.float32)
+    painter.paint(together, star(*np.transpose(places)))
+    for x, y in places:
+        painter.paint(apart, star(x, y))
+    np.testing.assert_allclose(together, apart, atol=1e-8)
+    only = np.zeros((200, 200), np.float32)
+    painter.paint(only, star(*places[0]))
+    assert 0 < only[:, 150:].sum() < only[:, :50].sum() < 0.1
+    assert only[100, 0] == pytest.approx(psf.radial_brightness(25.0), rel=0.1)
+    assert only[100, 40] == pytest.approx(psf.radial_brightness(65.0), rel=0.1)
 
 
 def test_moments_of_noisy_stars_are_the_true_ones() -> None:

@@ -128,7 +128,7 @@ def _simulator_digest() -> str:
     digest = hashlib.sha256()
     folder = Path(streamchar.telescope.__file__).parent
     drawing = ("cosmic_rays", "defects", "painter", "population", "profiles", "psf", "renderer", "scenes")
-    for name in (*drawing, "simulate", "streaks", "transform", "truth"):
+    for name in (*drawing, "simulate", "streaks", "transform", "truth", "wings"):
         digest.update((folder / f"{name}.py").read_bytes())
     digest.update((Path(__file__).parent / "crossed.py").read_bytes())
     return digest.hexdigest()[:10]
