@@ -20,7 +20,7 @@ from streamchar.client.errors import (
     SubscriptionError,
     UnreachableError,
 )
-from streamchar.contact import CONNECTION_OPTIONS, try_brokers
+from streamchar.kafka.contact import CONNECTION_OPTIONS, try_brokers
 
 _FORBIDDEN = (TopicAuthorizationFailedError, GroupAuthorizationFailedError)
 
@@ -42,8 +42,7 @@ async def find_partitions(
     SubscriptionError
         No broker answers, or it does not let us in.
     """
-    connection = {name: settings[name] for name in CONNECTION_OPTIONS if name in settings}
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings["bootstrap_servers"], **connection)
+    admin = AIOKafkaAdminClient(**connection(settings))
     try:
         try:
             await admin.start()
@@ -59,6 +58,11 @@ async def find_partitions(
         )
         for topic in described
     }
+
+
+def connection(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of the consumer that every client takes: how to reach the brokers."""
+    return {name: settings[name] for name in ("bootstrap_servers", *CONNECTION_OPTIONS) if name in settings}
 
 
 async def explain(

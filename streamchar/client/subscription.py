@@ -15,7 +15,8 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from streamchar.client.blocking import LoopThread
 from streamchar.client.errors import SubscriptionError, TopicsMissingError
-from streamchar.client.partitions import check_address, explain, find_partitions
+from streamchar.client.partitions import check_address, connection, explain, find_partitions
+from streamchar.kafka.tolerant import poll
 from streamchar.messages.assembly import CatalogAssembler, Memory, Partition, PsfAssembler, Record
 from streamchar.messages.base import Outcome
 from streamchar.messages.catalog import Catalog
@@ -34,7 +35,7 @@ ProductName = Literal["quality", "catalog", "table", "psf", "status"]
 P_co = TypeVar("P_co", covariant=True)
 
 QUALITY: tuple[ProductName, ...] = ("quality",)
-POLL_MS = 200
+POLL_SECONDS = 0.2
 MAX_RECORDS = 100
 WAIT_FOR_TOPICS = 1.0
 """Seconds between two looks for topics that do not exist yet."""
@@ -230,7 +231,7 @@ class Subscription(Generic[P_co]):
         reader = await self._open()
         try:
             while True:
-                batches = await reader.consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
+                batches = await reader.poll()
                 epoch = reader.epoch
                 for partition, records in batches.items():
                     for record in records:
@@ -375,6 +376,12 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         if not self._keeps:
             await self._take(partitions, back=back)
         self._ends = await self.consumer.end_offsets(partitions)
+
+    async def poll(self) -> Mapping[TopicPartition, list[Record]]:
+        """Wait a moment for records; a header name that is no UTF-8 is escaped."""
+        return await poll(
+            self.consumer, connection(self._settings), wait=POLL_SECONDS, max_records=MAX_RECORDS
+        )
 
     async def is_at_end(self) -> bool:
         """Whether all partitions we have were read to where they ended at the start."""

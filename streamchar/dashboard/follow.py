@@ -8,6 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
+from streamchar.kafka.tolerant import poll
 from streamchar.messages import (
     ExposureReady,
     ExposureStatus,
@@ -24,7 +25,7 @@ Watched = ExposureReady | ExposureStatus | PsfQuality
 
 
 async def follow(
-    bootstrap: str, topics: TopicNames | None = None, *, poll_ms: int = 200, **options: Any
+    bootstrap: str, topics: TopicNames | None = None, *, wait: float = 0.2, **options: Any
 ) -> AsyncIterator[Watched | None]:
     """Yield announcements, quality records and statuses; ``None`` whenever a poll brought all there is for now.
 
@@ -36,28 +37,28 @@ async def follow(
         Address of a broker.
     topics
         Names of the topics.
-    poll_ms
-        Longest time between two ``None``.
+    wait
+        Seconds between two ``None`` at most.
     **options
-        Further arguments of :class:`aiokafka.AIOKafkaConsumer`.
+        Further arguments of the client: how to reach the brokers.
     """
     names = topics or TopicNames()
+    connection = {"bootstrap_servers": bootstrap, **options}
     consumer = AIOKafkaConsumer(
         names.exposure_ready,
         names.psf_quality,
         names.exposure_status,
-        bootstrap_servers=bootstrap,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         group_id=None,
         metadata_max_age_ms=5_000,
-        **options,
+        **connection,
     )
     await consumer.start()
     try:
         while True:
-            for records in (await consumer.getmany(timeout_ms=poll_ms)).values():
+            for records in (await poll(consumer, connection, wait=wait)).values():
                 for record in records:
                     message = read_watched(record, names)
                     if message is not None:

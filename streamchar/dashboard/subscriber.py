@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,12 @@ from aiokafka.errors import KafkaError
 
 from streamchar.dashboard.follow import read_watched
 from streamchar.dashboard.visits import Visits
+from streamchar.kafka.raw_records import RecordFormatError
+from streamchar.kafka.tolerant import poll, rewind
 from streamchar.messages import TopicNames
 from streamchar.stream.errors import TopicsMissingError
-from streamchar.stream.raw_records import RecordFormatError
 from streamchar.stream.reading import partitions_of
 from streamchar.stream.settings import KafkaSettings
-from streamchar.stream.tolerant import fetch_leniently, rewind
 
 log = logging.getLogger(__name__)
 
@@ -190,18 +190,9 @@ class Subscriber:
         """Read once; return how many records there were."""
         if not self._following:
             return 0
-        batches: Mapping[TopicPartition, list[Any]]
-        try:
-            batches = await consumer.getmany(timeout_ms=round(1000 * POLL_SECONDS), max_records=POLL_RECORDS)
-            following = {partition: await consumer.position(partition) for partition in self._following}
-        except UnicodeDecodeError:
-            # Somebody else's event has a header that the client cannot read; it must not blind the operator.
-            rewind(consumer, self._following)
-            fetched = await fetch_leniently(self._kafka, self._following)
-            batches = {partition: records for partition, (records, _) in fetched.items()}
-            following = {partition: fetched[partition][1] for partition in self._following}
-            rewind(consumer, following)
-        self._following = following
+        # Somebody else's event with a header that the client cannot read must not blind the operator.
+        batches = await poll(consumer, self._kafka.connection(), wait=POLL_SECONDS, max_records=POLL_RECORDS)
+        self._following = {partition: await consumer.position(partition) for partition in self._following}
         took = 0
         for records in batches.values():
             for record in records:
@@ -210,8 +201,7 @@ class Subscriber:
                 if took % _YIELD_EVERY == 0:
                     await asyncio.sleep(0)
         if took:
-            if not self.contact.connected:
-                self._say(connected=True, since=time.time(), detail="")
+            self._heard()
             self._changed()
         return took
 
@@ -235,8 +225,11 @@ class Subscriber:
             self._lost(str(error) or "no answer")
             return
         behind = sum(max(0, end[partition] - offset) for partition, offset in self._following.items())
+        self._heard(behind=behind)
+
+    def _heard(self, **changes: Any) -> None:
         since = self.contact.since if self.contact.connected else time.time()
-        self._say(connected=True, since=since, detail="", behind=behind, unreadable=self._unreadable)
+        self._say(connected=True, since=since, detail="", unreadable=self._unreadable, **changes)
 
     def _lost(self, detail: str) -> None:
         if self.contact.connected:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamchar.contact import try_brokers
+from streamchar.kafka.contact import try_brokers
 from streamchar.stream.errors import AccessRefusedError, BrokerUnreachableError, StartError
 from streamchar.stream.settings import KafkaSettings
 

@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from streamchar.kafka.raw_records import RawRecord
 from streamchar.messages import MessageError, decode_exposure_ready
 from streamchar.stream.dead_letters import VALUE_OMITTED, Origin, read_passage, read_replay, replay_headers
 from streamchar.stream.errors import BrokerUnreachableError, ReplayError
 from streamchar.stream.job import Headers
-from streamchar.stream.raw_records import RawRecord
 from streamchar.stream.reading import read_all
 from streamchar.stream.settings import ServiceSettings
 

@@ -13,10 +13,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from streamchar.kafka.raw_records import RawRecord
+from streamchar.kafka.tolerant import poll
 from streamchar.stream.errors import BrokerUnreachableError, ReadStalledError, TopicsMissingError
-from streamchar.stream.raw_records import RawRecord
-from streamchar.stream.settings import KafkaSettings, milliseconds
-from streamchar.stream.tolerant import fetch_leniently, rewind
+from streamchar.stream.settings import KafkaSettings
 
 _POLL_SECONDS = 0.2
 PATIENCE = 45.0
@@ -138,15 +138,9 @@ async def _read(
         before = dict(following)
         batches: Mapping[TopicPartition, list[Any]]
         try:
-            batches = await consumer.getmany(*open_, timeout_ms=milliseconds(_POLL_SECONDS))
+            batches = await poll(consumer, kafka.connection(), *open_, wait=_POLL_SECONDS)
             for partition in open_:  # past markers of transactions, which are no records
                 following[partition] = await consumer.position(partition)
-        except UnicodeDecodeError:
-            rewind(consumer, before)
-            fetched = await fetch_leniently(kafka, {partition: before[partition] for partition in open_})
-            batches = {partition: records for partition, (records, _) in fetched.items()}
-            following.update({partition: offset for partition, (_, offset) in fetched.items()})
-            rewind(consumer, following)
         except KafkaError as error:
             if not error.retriable:
                 raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error)) from error

@@ -30,6 +30,8 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
+from streamchar.kafka.raw_records import RawRecord
+from streamchar.kafka.tolerant import fetch_leniently, rewind
 from streamchar.monitor.metrics import Metrics
 from streamchar.stream.dispatcher import Dispatcher
 from streamchar.stream.errors import (
@@ -42,9 +44,7 @@ from streamchar.stream.errors import (
 )
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.outbox import Outbox
-from streamchar.stream.raw_records import RawRecord
 from streamchar.stream.settings import KafkaSettings, ServiceSettings, milliseconds
-from streamchar.stream.tolerant import fetch_leniently, rewind
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ class Source:
             if partition not in self._paused
         }
         try:
-            fetched = await fetch_leniently(self._settings.kafka, wanted)
+            fetched = await fetch_leniently(self._settings.kafka.connection(), wanted)
         except KafkaError as error:
             if not error.retriable:
                 self._fail("reading", error)

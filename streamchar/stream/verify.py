@@ -14,6 +14,7 @@ from typing import Literal
 
 from aiokafka import TopicPartition
 
+from streamchar.kafka.raw_records import RawRecord
 from streamchar.messages import (
     CatalogChunk,
     CatalogManifest,
@@ -32,7 +33,6 @@ from streamchar.stream.events import Identity, identity_of, utc_now
 from streamchar.stream.hidden import explain, hanging_transactions
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.progress import read_ledgers
-from streamchar.stream.raw_records import RawRecord
 from streamchar.stream.reading import PATIENCE, read_all
 from streamchar.stream.repeats import Announcements
 from streamchar.stream.settings import ServiceSettings

@@ -14,12 +14,12 @@ import time
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
+from streamchar.kafka.raw_records import RawRecord
+from streamchar.kafka.tolerant import poll
 from streamchar.messages import MessageError, decode_exposure_ready
 from streamchar.monitor.metrics import Metrics
-from streamchar.stream.raw_records import RawRecord
 from streamchar.stream.reading import partitions_of
 from streamchar.stream.settings import ServiceSettings, milliseconds
-from streamchar.stream.tolerant import fetch_leniently, rewind
 from streamchar.stream.visits import VisitWatch
 
 log = logging.getLogger(__name__)
@@ -85,23 +85,13 @@ class VisitWatcher:
             past = milliseconds(time.time() - 2 * visits.after)
             found = await consumer.offsets_for_times(dict.fromkeys(partitions, past))
             end = await consumer.end_offsets(partitions)
-            following = {
-                partition: found[partition].offset if found[partition] is not None else end[partition]
-                for partition in partitions
-            }
-            rewind(consumer, following)
+            for partition in partitions:
+                first = found[partition]
+                consumer.seek(partition, end[partition] if first is None else first.offset)
             while True:
-                try:
-                    batches = await consumer.getmany(timeout_ms=milliseconds(_POLL_SECONDS))
-                except UnicodeDecodeError:
-                    fetched = await fetch_leniently(kafka, following)
-                    following.update({partition: offset for partition, (_, offset) in fetched.items()})
-                    rewind(consumer, following)
-                    batches = {partition: records for partition, (records, _) in fetched.items()}
-                for partition, records in batches.items():
+                for records in (await poll(consumer, kafka.connection(), wait=_POLL_SECONDS)).values():
                     for record in records:
                         self._see(watch, record)
-                        following[partition] = max(following[partition], record.offset + 1)
                 self._report(watch)
         finally:
             await consumer.stop()

@@ -11,7 +11,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -195,8 +195,10 @@ class Night:
         raise AssertionError(f"{len(statuses)} of {count} statuses after {seconds} s: {outcomes(statuses)}")
 
 
-def batch_with_header(value: bytes, name: bytes) -> bytes:
-    """A record batch of one JSON record with a further header of any name, which no client would encode."""
+def batch_with_header(
+    value: bytes, name: bytes, headers: Sequence[tuple[str, bytes]] = JSON_HEADERS
+) -> bytes:
+    """A record batch of one record with a further header of any name, which no client would encode."""
     placeholder = "@" * len(name)
     builder = DefaultRecordBatchBuilder(
         magic=2,
@@ -207,7 +209,7 @@ def batch_with_header(value: bytes, name: bytes) -> bytes:
         base_sequence=-1,
         batch_size=1 << 20,
     )
-    builder.append(0, int(time.time() * 1000), b"k", value, [*JSON_HEADERS, (placeholder, b"1")])
+    builder.append(0, int(time.time() * 1000), b"k", value, [*headers, (placeholder, b"1")])
     data = bytes(builder.build()).replace(placeholder.encode(), name)
     return data[:17] + struct.pack(">I", calc_crc32c(data[21:])) + data[21:]
 

@@ -31,6 +31,7 @@ from streamchar.client import (
     TopicsMissingError,
     UnreachableError,
 )
+from streamchar.dashboard.follow import follow
 from streamchar.messages import (
     ExposureStatus,
     IncompleteCatalogError,
@@ -48,7 +49,8 @@ from streamchar.messages.catalog import Catalog
 from streamchar.messages.examples import make_examples
 from streamchar.messages.psf_conversion import describe_psf
 from tests.stream.brokers import SHORTEST_SESSION, BrokerProcess
-from tests.stream.services import EXTERNAL
+from tests.stream.conformance.raw import raw_client
+from tests.stream.services import EXTERNAL, batch_with_header
 
 PROVENANCE = Provenance(software_version="1")
 COLUMNS = [Column("id", "<i8", "", "identifier"), Column("flux", "<f8", "adu", "flux"), flag("bad", "flag")]
@@ -417,6 +419,32 @@ def test_interrupting_a_plain_loop_is_one_traceback(bootstrap, topics, tmp_path)
     assert process.returncode == -signal.SIGINT
     assert errors.count("Traceback") == 1
     assert errors.strip().endswith("KeyboardInterrupt")
+
+
+async def test_a_header_name_that_is_no_text_stops_nobody(bootstrap, topics):
+    async with sender(bootstrap, topics) as (_, send):
+        await send(quality(1))
+        odd = quality(2)
+        async with raw_client(bootstrap.split(",")[0]) as client:
+            batch = batch_with_header(odd.value, b"caf\xe9", odd.headers)
+            answer = await client.produce(topics.psf_quality, batch, index=0)
+        assert answer.error_code == 0
+        await send(quality(3))
+        await send(quality(4), partition=1)
+    async with open_at(bootstrap, topics) as alone:
+        assert {record.exposure for record in await take(alone, 4)} == {1, 2, 3, 4}
+        await nothing_more(alone)
+    async with open_at(bootstrap, topics, group="g") as member:
+        assert {record.exposure for record in await take(member, 4)} == {1, 2, 3, 4}
+        await nothing_more(member)
+    async with open_at(bootstrap, topics, group="g") as member:
+        await nothing_more(member)
+    followed = set()
+    async with asyncio.timeout(20), contextlib.aclosing(follow(bootstrap, topics)) as watched:
+        async for message in watched:
+            followed |= set() if message is None else {message.exposure}
+            if followed == {1, 2, 3, 4}:
+                return
 
 
 async def test_from_near_the_end(bootstrap, topics):

@@ -15,7 +15,7 @@ KERNELS = FOUNDATION | {"kernels"}
 IMAGE = KERNELS | {"image"}
 CHARACTERIZE = IMAGE | {"characterize", "tables"}
 CONTRACT = CHARACTERIZE | {"messages", "monitor", "products", "regions", "report"}
-SERVICE = CONTRACT | {"stored", "stream", "client", "contact", "archive"}
+SERVICE = CONTRACT | {"stored", "stream", "client", "kafka", "archive"}
 TOP = SERVICE | {"dashboard", "telescope"}
 ALLOWED = {
     "errors": set(),
@@ -30,9 +30,9 @@ ALLOWED = {
     "stored": CHARACTERIZE | {"stored"},
     "messages": CHARACTERIZE | {"messages"},
     "monitor": CHARACTERIZE | {"messages", "monitor"},
-    "contact": FOUNDATION | {"contact"},
-    "stream": CONTRACT | {"stored", "stream", "contact"},
-    "client": CONTRACT | {"client", "contact"},
+    "kafka": FOUNDATION | {"kafka"},
+    "stream": CONTRACT | {"stored", "stream", "kafka"},
+    "client": CONTRACT | {"client", "kafka"},
     "archive": CONTRACT | {"client", "archive"},
     "dashboard": TOP,
     "telescope": TOP,

@@ -6,46 +6,107 @@ would do so again after every restart. The poll is then done here instead, with 
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import LeaderNotAvailableError, for_code
+from aiokafka.errors import IllegalStateError, KafkaError, LeaderNotAvailableError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
-from streamchar.stream.raw_records import RawRecord, read_committed
-from streamchar.stream.settings import KafkaSettings
+from streamchar.kafka.raw_records import RawRecord, read_committed
 
 _READ_COMMITTED = 1
 _PARTITION_BYTES = 256 << 10
 _RESPONSE_BYTES = 8 << 20
 _WAIT_MS = 50
+_PAUSE_SECONDS = 0.2
 
 Fetched = dict[TopicPartition, tuple[list[RawRecord], int]]
 
 
 def rewind(consumer: AIOKafkaConsumer, following: Mapping[TopicPartition, int]) -> None:
-    """Take a consumer back to the records that its failed poll dropped.
-
-    Parameters
-    ----------
-    consumer
-        Its poll raised ``UnicodeDecodeError``.
-    following
-        The next offset wanted of each of its partitions.
-    """
+    """Take a consumer to the next offset wanted of each of its partitions, back before what a failed poll dropped."""
     for partition, offset in following.items():
         consumer.seek(partition, offset)
 
 
-async def fetch_leniently(kafka: KafkaSettings, wanted: Mapping[TopicPartition, int]) -> Fetched:
+async def poll(
+    consumer: AIOKafkaConsumer,
+    connection: Mapping[str, Any],
+    *partitions: TopicPartition,
+    wait: float,
+    max_records: int | None = None,
+) -> Mapping[TopicPartition, list[RawRecord]]:
+    """Poll a consumer, also past records that it cannot read.
+
+    Parameters
+    ----------
+    consumer
+        Reads committed records only.
+    connection
+        The client's arguments that say how to reach the brokers.
+    *partitions
+        Which of its partitions; all when there are none.
+    wait
+        Seconds to wait for positions that are not known yet, and for records.
+    max_records
+        At most so many; about 256 KiB of each partition where the client cannot read.
+
+    Returns
+    -------
+    dict
+        Records of each partition; none while partitions are taken away or their positions not known.
+
+    Raises
+    ------
+    aiokafka.errors.KafkaError
+        The brokers refuse or do not answer.
+    """
+    try:
+        async with asyncio.timeout(wait):
+            before = {
+                partition: await consumer.position(partition)
+                for partition in partitions or consumer.assignment()
+            }
+    except (TimeoutError, IllegalStateError):
+        return {}
+    try:
+        found: Mapping[TopicPartition, list[RawRecord]] = await consumer.getmany(
+            *partitions, timeout_ms=round(1000 * wait), max_records=max_records
+        )
+    except UnicodeDecodeError:
+        return await _poll_in_its_place(consumer, connection, before)
+    return found
+
+
+async def _poll_in_its_place(
+    consumer: AIOKafkaConsumer, connection: Mapping[str, Any], before: Mapping[TopicPartition, int]
+) -> Mapping[TopicPartition, list[RawRecord]]:
+    """Poll from where the client's failed poll began."""
+    try:
+        rewind(consumer, before)
+        fetched = await fetch_leniently(connection, before)
+        rewind(consumer, {partition: following for partition, (_, following) in fetched.items()})
+    except IllegalStateError:
+        return {}  # a partition was taken away meanwhile: who has it now begins where it was committed
+    except KafkaError as error:
+        if not error.retriable:
+            raise
+        await asyncio.sleep(_PAUSE_SECONDS)
+        return {}
+    return {partition: records for partition, (records, _) in fetched.items()}
+
+
+async def fetch_leniently(connection: Mapping[str, Any], wanted: Mapping[TopicPartition, int]) -> Fetched:
     """Read once from each partition, of committed records only.
 
     Parameters
     ----------
-    kafka
-        How to reach the brokers.
+    connection
+        The client's arguments that say how to reach the brokers.
     wanted
         First offset of each partition.
 
@@ -59,7 +120,7 @@ async def fetch_leniently(kafka: KafkaSettings, wanted: Mapping[TopicPartition, 
     aiokafka.errors.KafkaError
         The brokers refuse or do not answer.
     """
-    client = AIOKafkaClient(**kafka.connection())
+    client = AIOKafkaClient(**connection)
     try:
         await client.bootstrap()
         await client.set_topics({partition.topic for partition in wanted})

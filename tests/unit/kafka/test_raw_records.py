@@ -11,7 +11,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamchar.stream.raw_records import RecordFormatError, read_committed
+from streamchar.kafka.raw_records import RecordFormatError, read_committed
 
 Content = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 CONTENTS = st.lists(
