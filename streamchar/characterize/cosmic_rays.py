@@ -18,7 +18,7 @@ from streamchar.characterize.reasons import Reason
 from streamchar.characterize.star_loss import PointLikePeaks, StarLoss, core_width, find_point_like
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure, Psf
-from streamchar.kernels import clear_bits, find_cosmic_rays
+from streamchar.kernels import clear_bits, cosmic_ray_candidates, find_cosmic_rays
 
 BAD_PLANES = ("BAD", "INTRP", "SAT", "NO_DATA")
 """Planes whose pixels are never cosmic rays, nor used to replace one."""
@@ -128,6 +128,38 @@ class CosmicRayConfig(Configuration):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Survey:
+    """What all searches of the same pixels share: it follows from image and variance alone.
+
+    Attributes
+    ----------
+    image
+        float32 (height, width): less its background where that has structure, else the exposure's own.
+    level
+        Background of ``image``.
+    bright
+        Its bright peaks; none when nothing asks for them.
+    candidates
+        int64 (n), ascending: flat indices of the pixels that may be cosmic rays.
+    """
+
+    image: NDArray[np.float32]
+    level: float
+    bright: BrightPeaks
+    candidates: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, exposure: Exposure, config: CosmicRayConfig) -> Survey:
+        """Look at all pixels of an exposure."""
+        image, level = _flattened(exposure, config.background)
+        bright = BrightPeaks.none()
+        if config.max_star_loss is not None or config.min_width > 0:
+            faintest = min(config.spot_sigma, config.star_loss_min_significance)
+            bright = find_bright_peaks(image, exposure.variance, background=level, min_significance=faintest)
+        return cls(image, level, bright, cosmic_ray_candidates(image, exposure.variance, config.min_sigma))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class CosmicRays:
     """What the finder found: footprints as row spans, and how it judged itself.
 
@@ -151,6 +183,8 @@ class CosmicRays:
         How often it was lowered.
     reasons
         Why the result is degraded, empty when it is not.
+    survey
+        Of the pixels as they were then, for further searches of the same.
     """
 
     y: NDArray[np.int32]
@@ -164,6 +198,7 @@ class CosmicRays:
     min_width: float = float("nan")
     steps_back: int = 0
     reasons: tuple[Reason, ...] = ()
+    survey: Survey | None = None
 
     @classmethod
     def none(cls) -> CosmicRays:
@@ -257,7 +292,7 @@ class PairRatios:
         return PairRatios(self.offsets, self.ratios * (np.hypot(*self.offsets.T) <= reach))
 
 
-def find(exposure: Exposure, config: CosmicRayConfig) -> CosmicRays:
+def find(exposure: Exposure, config: CosmicRayConfig, survey: Survey | None = None) -> CosmicRays:
     """Find cosmic rays and set the mask plane CR, clearing it first; pixel values stay as they are.
 
     Pixels on the border are not tested. NaN is never a cosmic ray; next to NaN the other directions decide.
@@ -269,6 +304,8 @@ def find(exposure: Exposure, config: CosmicRayConfig) -> CosmicRays:
         are no stars to tell, only so much is expected of it.
     config
         Thresholds.
+    survey
+        That of an earlier search with the same thresholds, when no pixel of image and variance has changed since.
 
     Raises
     ------
@@ -278,11 +315,11 @@ def find(exposure: Exposure, config: CosmicRayConfig) -> CosmicRays:
     if "CR" not in exposure.planes:
         exposure.planes = exposure.planes.including("CR")
     clear_bits(exposure.mask, exposure.bits("CR"))
-    search = _Search.of(exposure, config)
+    search = _Search.of(exposure, config, survey or Survey.of(exposure, config))
     found = search.find(config.cond3_fac2)
-    if config.max_star_loss is None:
-        return found
-    return _step_back(search, found)
+    if config.max_star_loss is not None:
+        found = _step_back(search, found)
+    return replace(found, survey=search.survey)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -291,29 +328,24 @@ class _Search:
 
     exposure: Exposure
     config: CosmicRayConfig
-    image: NDArray[np.float32]
-    level: float
+    survey: Survey
     kernel: NDArray[np.float64]
-    bright: BrightPeaks
     peaks: PointLikePeaks
     pairs: PairRatios
     width: float
 
     @classmethod
-    def of(cls, exposure: Exposure, config: CosmicRayConfig) -> _Search:
+    def of(cls, exposure: Exposure, config: CosmicRayConfig, survey: Survey) -> _Search:
         psf = exposure.psf
         assert psf is not None
-        image, level = _flattened(exposure, config.background)
         kernel = psf.kernel_images(*psf.average_position)[0]
-        bright, peaks = BrightPeaks.none(), PointLikePeaks.none()
+        peaks = PointLikePeaks.none()
         if config.max_star_loss is not None or config.min_width > 0:
-            faintest = min(config.spot_sigma, config.star_loss_min_significance)
-            bright = find_bright_peaks(image, exposure.variance, background=level, min_significance=faintest)
             peaks = find_point_like(
-                image,
+                survey.image,
                 exposure.mask,
-                bright.above(config.star_loss_min_significance),
-                background=level,
+                survey.bright.above(config.star_loss_min_significance),
+                background=survey.level,
                 psf_sigma=float(psf.shapes(*psf.average_position).determinant_radius[0]),
                 bad_bits=_bits(exposure, BAD_PLANES),
             )
@@ -321,7 +353,7 @@ class _Search:
         pairs = PairRatios.none()
         if np.isfinite(width):
             pairs = PairRatios.of(psf, exposure.shape, config.pair_reach)
-        return cls(exposure, config, image, level, kernel, bright, peaks, pairs, width)
+        return cls(exposure, config, survey, kernel, peaks, pairs, width)
 
     @property
     def bit(self) -> int:
@@ -329,16 +361,16 @@ class _Search:
 
     def find(self, scale: float, *, by_pairs: bool = True) -> CosmicRays:
         """Find with the thresholds of the nearest neighbours scaled, and by pairs further away or without."""
-        exposure, config = self.exposure, self.config
+        exposure, config, survey = self.exposure, self.config, self.survey
         nearest = SharpnessThresholds.of(self.kernel, scale)
         pairs = self.pairs if by_pairs else PairRatios.none()
         width = self.width if len(pairs.offsets) else float("nan")
         by_bad = config.judge_by_bad_pixels
         complete, count, y, x0, x1, start = find_cosmic_rays(
-            self.image,
+            survey.image,
             exposure.mask,
             exposure.variance,
-            self.level,
+            survey.level,
             nearest.horizontal,
             nearest.vertical,
             nearest.diagonal,
@@ -358,13 +390,14 @@ class _Search:
             config.growth_sigma,
             config.growth_significance,
             config.replaced_pair_factor,
+            survey.candidates,
         )
         if not complete:
             raise TooManyCosmicRaysError(count=count, limit=config.n_cr_pixel_max)
-        found = CosmicRays(y, x0, x1, start, 0, self.level, cond3_fac2=scale, min_width=width)
+        found = CosmicRays(y, x0, x1, start, 0, survey.level, cond3_fac2=scale, min_width=width)
         if np.isfinite(width) and config.spot_improvement > 0:
             found = self._with_spots(found)
-        pixels = _distinct_pixels(found.y, found.x0, found.x1, self.image.shape[1])
+        pixels = _distinct_pixels(found.y, found.x0, found.x1, exposure.shape[1])
         if pixels > config.n_cr_pixel_max:
             clear_bits(exposure.mask, self.bit)
             raise TooManyCosmicRaysError(count=pixels, limit=config.n_cr_pixel_max)
@@ -375,12 +408,12 @@ class _Search:
         exposure, config = self.exposure, self.config
         assert exposure.psf is not None
         spots = find_spots(
-            self.image,
+            self.survey.image,
             exposure.mask,
             exposure.variance,
             exposure.psf,
-            self.bright.above(config.spot_sigma),
-            level=self.level,
+            self.survey.bright.above(config.spot_sigma),
+            level=self.survey.level,
             excluded=_bits(exposure, BAD_PLANES) | self.bit,
             limits=SpotLimits(
                 improvement=config.spot_improvement,
@@ -392,7 +425,7 @@ class _Search:
         if not spots:
             return found
         # One span for each pixel: spots have four or so.
-        y, x = (axis.astype(np.int32) for axis in np.divmod(np.concatenate(spots), self.image.shape[1]))
+        y, x = (axis.astype(np.int32) for axis in np.divmod(np.concatenate(spots), exposure.shape[1]))
         exposure.mask[y, x] |= self.bit
         return replace(
             found,

@@ -411,8 +411,10 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         return Resources(cores=1, memory=BASE_MEMORY + each * height * width)
 
     def _repair(self, result: CharacterizationResult, *, keep_crs: bool | None) -> CosmicRays | None:
+        before = result.cosmic_rays
+        survey = None if before is None or not self._pixels_stay else before.survey
         try:
-            cosmic_rays = self.repair.run(result.exposure, keep_crs=keep_crs)
+            cosmic_rays = self.repair.run(result.exposure, keep_crs=keep_crs, survey=survey)
         except TooManyCosmicRaysError as error:
             if self.config.require_cr_for_psf:
                 raise
@@ -420,6 +422,11 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
             return None
         _replace_reasons(result, "too_many_cosmic_rays", "cosmic_ray_", new=cosmic_rays.reasons)
         return cosmic_rays
+
+    @property
+    def _pixels_stay(self) -> bool:
+        """Whether image and variance are the same at every repair; whoever replaced a task may do with them what he likes."""
+        return not (self.config.detection.re_estimate_background or self.config.subtasks)
 
     def _make_catalog(
         self, exposure: Exposure, detection: Detection, ids: IdGenerator, *, deblend: bool

@@ -264,7 +264,9 @@ def find_cosmic_rays(
     growth_sigma: float,
     growth_noise_factor: float,
     filled_factor: float,
+    candidates: _I64 | None = None,
 ) -> tuple[bool, int, _I32, _I32, _I32, _I64]: ...
+def cosmic_ray_candidates(image: _F32, variance: _F32, min_sigma: float) -> _I64: ...
 def replace_pixels(
     image: _F32,
     mask: _I32,

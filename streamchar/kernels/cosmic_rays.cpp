@@ -1,13 +1,19 @@
 // Finding cosmic rays by their sharpness, growing them, and replacing their pixels from their neighbours.
 //
 // The scan is sequential by definition: a pixel found is replaced at once, and its neighbours are tested against the
-// replaced value. Rows are therefore filtered one at a time, on the plane as the previous rows left it.
+// replaced value. Few pixels are tested: those that may pass as the plane is, and those next to one that was replaced.
 #include "arrays.hpp"
+#include "fetch.hpp"
+#include "results.hpp"
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <iterator>
 #include <limits>
+#include <nanobind/stl/optional.h>
+#include <optional>
+#include <queue>
 #include <stdexcept>
 #include <vector>
 
@@ -41,24 +47,77 @@ struct Pairs {
 
 constexpr double LEAST_THRESHOLD = 0.02; // of a pair that tells anything but noise
 
-// Which pixels of a row may pass the first two conditions of the test: never too few of them. Sums of two neighbours are
-// rounded as in the test; the factor covers the rounding of the squares.
-STREAMCHAR_MULTIVERSION
-void filter_row(const float *__restrict up, const float *__restrict here, const float *__restrict down, const float *__restrict variance, std::size_t width,
-                float four_sigmas_squared, std::uint8_t *__restrict flag) {
-  for (std::size_t x = 1; x + 1 < width; ++x) {
-    const float ns = up[x] + down[x], we = here[x - 1] + here[x + 1];
-    const float swne = up[x - 1] + down[x + 1], nwse = up[x + 1] + down[x - 1];
+// Whether a pixel may pass the first two conditions of the test: never false where it does. Sums of two neighbours are rounded
+// as in the test; the factor covers the rounding of the squares.
+struct Sharp {
+  float four_sigmas_squared;
+
+  inline bool operator()(const float *up, const float *here, const float *down, float variance) const {
+    const float ns = *up + *down, we = here[-1] + here[1], swne = up[-1] + down[1], nwse = up[1] + down[-1];
     const float a = ns < we ? ns : we, b = swne < nwse ? swne : nwse, low = a < b ? a : b;
-    const float all = (ns + we) + (swne + nwse), d = 2.0f * here[x] - low;
-    const bool above = !(d < 0.0f) & !(d * d * 1.000001f < four_sigmas_squared * variance[x]);
-    flag[x] = (here[x] >= 0.0f) & (variance[x] >= 0.0f) & (above | (all != all));
+    const float all = (ns + we) + (swne + nwse), d = 2.0f * *here - low;
+    const bool above = !(d < 0.0f) & !(d * d * 1.000001f < four_sigmas_squared * variance);
+    return (*here >= 0.0f) & (variance >= 0.0f) & (above | (all != all));
+  }
+};
+
+// The same when a level decides instead of the neighbours.
+struct High {
+  float level;
+
+  inline bool operator()(const float *, const float *here, const float *, float) const { return (*here >= 0.0f) & (*here >= level); }
+};
+
+// How many pixels are looked at before any of them is told apart: few blocks hold one.
+constexpr std::int64_t BLOCK = 32;
+
+template <typename May> inline bool any_of_block(May may, const float *up, const float *here, const float *down, const float *variance) {
+  std::int32_t any = 0;
+  for (std::int64_t x = 0; x < BLOCK; ++x) any |= may(up + x, here + x, down + x, variance[x]);
+  return any != 0;
+}
+
+// Part of a row that is not the last one of its plane: n pixels, and how far ahead the row after next is, 0 without one.
+struct Part {
+  const float *here, *variance;
+  std::int64_t n, width, ahead;
+};
+
+// Append the indices of the pixels that may be a cosmic ray's; the first one's is `index`.
+template <typename May> inline void append_part(May may, const Part &part, std::int64_t index, std::vector<std::int64_t> &found) {
+  const auto [here, variance, n, width, ahead] = part;
+  const float *up = here - width, *down = here + width;
+  for (std::int64_t first = 0; first < n; first += BLOCK) {
+    const std::int64_t last = std::min(first + BLOCK, n);
+    // The processor does not foresee enough of the rows that come next.
+    fetch(down + ahead + first, last - first);
+    fetch(variance + width + first, last - first);
+    if (last == first + BLOCK && !any_of_block(may, up + first, here + first, down + first, variance + first)) continue;
+    for (std::int64_t x = first; x < last; ++x)
+      if (may(up + x, here + x, down + x, variance[x])) found.push_back(index + x);
   }
 }
 
-STREAMCHAR_MULTIVERSION
-void filter_row_absolute(const float *__restrict here, std::size_t width, float level, std::uint8_t *__restrict flag) {
-  for (std::size_t x = 1; x + 1 < width; ++x) flag[x] = (here[x] >= 0.0f) & (here[x] >= level);
+STREAMCHAR_MULTIVERSION void append_sharp(Sharp may, const Part &part, std::int64_t index, std::vector<std::int64_t> &found) {
+  append_part(may, part, index, found);
+}
+
+STREAMCHAR_MULTIVERSION void append_high(High may, const Part &part, std::int64_t index, std::vector<std::int64_t> &found) {
+  append_part(may, part, index, found);
+}
+
+// The pixels off the border that may pass the test, ascending.
+std::vector<std::int64_t> list_candidates(const float *image, const float *variance, std::int64_t height, std::int64_t width, double min_sigma) {
+  std::vector<std::int64_t> found;
+  for (std::int64_t y = 1; y + 1 < height; ++y) {
+    const std::int64_t index = y * width + 1;
+    const Part part{image + index, variance + index, width - 2, width, y + 2 < height ? width : 0};
+    if (min_sigma >= 0.0)
+      append_sharp({float(4.0 * min_sigma * min_sigma)}, part, index, found);
+    else
+      append_high({std::nextafter(float(-min_sigma), 0.0f)}, part, index, found);
+  }
+  return found;
 }
 
 using Pixels = std::vector<std::int64_t>; // y * width + x, ascending
@@ -143,8 +202,10 @@ private:
 
 class Finder {
 public:
-  Finder(float *image, std::int32_t *mask, const float *variance, std::int64_t height, std::int64_t width, const Parameters &parameters, Pairs pairs)
-      : image(image), mask(mask), variance(variance), height(height), width(width), p(parameters), pairs(std::move(pairs)),
+  // The candidates are those of list_candidates.
+  Finder(float *image, std::int32_t *mask, const float *variance, std::int64_t height, std::int64_t width, const Parameters &parameters, Pairs pairs,
+         const std::int64_t *candidates, std::size_t count)
+      : image(image), mask(mask), variance(variance), height(height), width(width), p(parameters), pairs(std::move(pairs)), candidates(candidates), count(count),
         replacer(image, mask, variance, height, width, parameters.background, parameters.bad | parameters.cosmic) {}
 
   std::vector<Pixels> footprints;
@@ -188,6 +249,8 @@ private:
   std::int64_t height, width;
   Parameters p;
   Pairs pairs;
+  const std::int64_t *candidates;
+  std::size_t count;
   std::vector<Record> recorded;
   Replacer replacer;
 
@@ -253,33 +316,33 @@ private:
     return false;
   }
 
+  // Test the candidates, and the pixels behind each one that was replaced: they may have become sharp.
   bool scan() {
-    const auto w = std::size_t(width);
-    std::vector<std::uint8_t> flag(w + 8, 0);
-    for (std::int64_t y = 1; y + 1 < height; ++y) {
-      float *here = image + y * width;
-      if (p.min_sigma >= 0.0)
-        filter_row(here - width, here, here + width, variance + y * width, w, float(4.0 * p.min_sigma * p.min_sigma), flag.data());
-      else
-        filter_row_absolute(here, w, std::nextafter(float(-p.min_sigma), 0.0f), flag.data());
-      std::int64_t again = -1; // the right neighbour of a replaced pixel, whatever the filter said
-      for (std::int64_t x = 1; x + 1 < width; ++x) {
-        if (!flag[std::size_t(x)] && x != again) {
-          std::uint64_t next;
-          std::memcpy(&next, flag.data() + x, sizeof next);
-          if (next == 0) x += 7; // flags beyond the last column are zero
-          continue;
-        }
-        float estimate;
-        const std::int64_t index = y * width + x;
-        if (!test(index, p.min_sigma, p.noise_factor, estimate, &pairs.seed) || vetoed(index)) continue;
-        recorded.push_back({index, image[index]});
-        image[index] = estimate;
-        again = x + 1;
-        if (recorded.size() > p.max_pixels) return false;
-      }
+    std::priority_queue<std::int64_t, Pixels, std::greater<std::int64_t>> behind;
+    const std::int64_t none = height * width;
+    std::int64_t last = -1;
+    for (std::size_t i = 0; i < count || !behind.empty();) {
+      const std::int64_t listed = i < count ? candidates[i] : none, waiting = behind.empty() ? none : behind.top();
+      const std::int64_t index = std::min(listed, waiting);
+      if (listed == index) ++i;
+      if (waiting == index) behind.pop();
+      if (index == last) continue;
+      last = index;
+      float estimate;
+      if (!test(index, p.min_sigma, p.noise_factor, estimate, &pairs.seed) || vetoed(index)) continue;
+      recorded.push_back({index, image[index]});
+      image[index] = estimate;
+      if (recorded.size() > p.max_pixels) return false;
+      for (const std::int64_t next : {index + 1, index + width - 1, index + width, index + width + 1})
+        if (inside(next)) behind.push(next);
     }
     return true;
+  }
+
+  // Whether a pixel is off the border.
+  bool inside(std::int64_t index) const {
+    const std::int64_t y = index / width, x = index % width;
+    return y > 0 && y + 1 < height && x > 0 && x + 1 < width;
   }
 
   // Spans touching by side or corner belong together; a group carries the number of the last root it was joined to.
@@ -434,13 +497,35 @@ private:
   }
 };
 
+nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>> cosmic_ray_candidates(Plane<const float> image, Plane<const float> variance, double min_sigma) {
+  const std::size_t height = image.shape(0), width = image.shape(1);
+  if (variance.shape(0) != height || variance.shape(1) != width) throw std::invalid_argument("image and variance differ in shape");
+  Pixels found;
+  {
+    nb::gil_scoped_release release;
+    found = list_candidates(image.data(), variance.data(), std::int64_t(height), std::int64_t(width), min_sigma);
+  }
+  return copy_to_numpy(found);
+}
+
+// Refuse candidates that are not in order, or on the border or beyond.
+void check_candidates(const Vector<const std::int64_t> &candidates, std::int64_t height, std::int64_t width) {
+  std::int64_t last = -1;
+  for (std::size_t i = 0; i < candidates.shape(0); ++i) {
+    const std::int64_t index = candidates(i), x = width ? index % width : 0;
+    if (index <= last || index >= (height - 1) * width || index < width || x == 0 || x == width - 1)
+      throw std::invalid_argument("candidates must ascend and keep off the border");
+    last = index;
+  }
+}
+
 using Offsets = nb::ndarray<nb::numpy, const std::int32_t, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
 
 nb::tuple find_cosmic_rays(Plane<float> image, Plane<std::int32_t> mask, Plane<const float> variance, double background, double horizontal, double vertical,
                            double diagonal, double min_sigma, double noise_factor, double min_counts, int iterations, std::int64_t max_pixels,
                            std::int32_t bad_bits, std::int32_t near_bits, std::int32_t unused_bits, std::int32_t cosmic_bit, Offsets offsets,
                            Cube<const double> seed_thresholds, double seed_noise_factor, Cube<const double> growth_thresholds, double growth_sigma,
-                           double growth_noise_factor, double filled_factor) {
+                           double growth_noise_factor, double filled_factor, std::optional<Vector<const std::int64_t>> candidates) {
   const std::size_t height = image.shape(0), width = image.shape(1);
   if (mask.shape(0) != height || mask.shape(1) != width || variance.shape(0) != height || variance.shape(1) != width)
     throw std::invalid_argument("image, mask and variance differ in shape");
@@ -457,7 +542,13 @@ nb::tuple find_cosmic_rays(Plane<float> image, Plane<std::int32_t> mask, Plane<c
   }
   const Parameters parameters{background, horizontal, vertical, diagonal,        min_sigma, noise_factor, min_counts,
                               iterations, std::size_t(max_pixels), bad_bits, near_bits, unused_bits, cosmic_bit};
-  Finder finder(image.data(), mask.data(), variance.data(), std::int64_t(height), std::int64_t(width), parameters, std::move(pairs));
+  Pixels listed;
+  if (candidates)
+    check_candidates(*candidates, std::int64_t(height), std::int64_t(width));
+  else
+    listed = list_candidates(image.data(), variance.data(), std::int64_t(height), std::int64_t(width), min_sigma);
+  Finder finder(image.data(), mask.data(), variance.data(), std::int64_t(height), std::int64_t(width), parameters, std::move(pairs),
+                candidates ? candidates->data() : listed.data(), candidates ? candidates->shape(0) : listed.size());
   bool complete;
   std::vector<Span> all;
   std::vector<std::int64_t> start{0};
@@ -507,8 +598,10 @@ nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>> replace_pixels(Plane<float> im
 }
 
 STREAMCHAR_MULTIVERSION
-void flag_bright(const float *values, std::size_t n, float level, std::uint8_t *flag) {
-  for (std::size_t x = 0; x < n; ++x) flag[x] = values[x] > level;
+bool any_above(const float *values, float level) {
+  std::int32_t any = 0;
+  for (std::int64_t x = 0; x < BLOCK; ++x) any |= values[x] > level;
+  return any != 0;
 }
 
 nb::tuple bright_maxima(Plane<const float> image, float level) {
@@ -516,17 +609,15 @@ nb::tuple bright_maxima(Plane<const float> image, float level) {
   std::vector<std::int32_t> found_y, found_x;
   {
     nb::gil_scoped_release release;
-    std::vector<std::uint8_t> flag(std::size_t(width) + 8, 0);
     for (std::int64_t y = 1; y + 1 < height; ++y) {
       const float *row = image.data() + y * width;
-      flag_bright(row, std::size_t(width), level, flag.data());
       for (std::int64_t x = 1; x + 1 < width; ++x) {
-        if (!flag[std::size_t(x)]) {
-          std::uint64_t next;
-          std::memcpy(&next, flag.data() + x, sizeof next);
-          if (next == 0) x += 7;
+        if (x % BLOCK == 0) fetch(row + width + x, std::min(BLOCK, width - x));
+        if (x % BLOCK == 0 && x + BLOCK <= width && !any_above(row + x, level)) {
+          x += BLOCK - 1;
           continue;
         }
+        if (!(row[x] > level)) continue;
         const float *v = row + x;
         // Not below those before, above those behind: one pixel of a plateau. NaN fails either.
         const bool before = (*v >= v[-width - 1]) & (*v >= v[-width]) & (*v >= v[-width + 1]) & (*v >= v[-1]);
@@ -570,9 +661,13 @@ void register_cosmic_rays(nb::module_ &m) {
         nb::arg("vertical"), nb::arg("diagonal"), nb::arg("min_sigma"), nb::arg("noise_factor"), nb::arg("min_counts"), nb::arg("iterations"),
         nb::arg("max_pixels"), nb::arg("bad_bits"), nb::arg("near_bits"), nb::arg("unused_bits"), nb::arg("cosmic_bit"), nb::arg("offsets"),
         nb::arg("seed_thresholds"), nb::arg("seed_noise_factor"), nb::arg("growth_thresholds"), nb::arg("growth_sigma"), nb::arg("growth_noise_factor"),
-        nb::arg("filled_factor"),
+        nb::arg("filled_factor"), nb::arg("candidates").none() = nb::none(),
         "Find cosmic rays and set cosmic_bit (clear on entry) in mask (in place) on their pixels; image is written to but left as it was. "
-        "Returns (complete, pixels of the first scan, y, x0, x1, start) with the spans of the footprints. Not complete: more than max_pixels, nothing set.");
+        "Returns (complete, pixels of the first scan, y, x0, x1, start) with the spans of the footprints. Not complete: more than max_pixels, nothing set. "
+        "Candidates are those of cosmic_ray_candidates, when they are known.");
+  m.def("cosmic_ray_candidates", &cosmic_ray_candidates, nb::arg("image"), nb::arg("variance"), nb::arg("min_sigma"),
+        "Flat indices (int64, ascending) of the pixels off the border that may be cosmic rays by min_sigma as for find_cosmic_rays: all that stand so many "
+        "standard deviations above the mean of two opposite neighbours, or have a NaN beside them, and have no negative value.");
   m.def("replace_pixels", &replace_pixels, nb::arg("image").noconvert(), nb::arg("mask"), nb::arg("variance"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"),
         nb::arg("background"), nb::arg("excluded_bits"),
         "Replace the pixels of the spans in image (in place) from finite pixels near them without excluded_bits; the pixels replaced must have one. "

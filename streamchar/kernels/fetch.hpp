@@ -23,4 +23,10 @@ template <typename T> void fetch(const T *plane, std::ptrdiff_t width, const Reg
   }
 }
 
+// The same of n adjacent pixels.
+template <typename T> void fetch(const T *pixels, std::ptrdiff_t n) {
+  static_assert(sizeof(T) == 4);
+  for (std::ptrdiff_t x = 0; x < n; x += 16) __builtin_prefetch(pixels + x);
+}
+
 } // namespace streamchar

@@ -114,6 +114,35 @@ class TestAgainstTruth:
             assert figures["cosmic_ray_charge"] >= 90.0
 
 
+def test_repairs_share_what_they_see_of_the_pixels(monkeypatch):
+    """Nothing changes the pixels before the last repair, and the cosmic rays are those of repairs that all look anew."""
+    pixels = set()
+
+    def display(point, result):
+        if point != "repair" and point != "measure":
+            pixels.add((result.exposure.image.tobytes(), result.exposure.variance.tobytes()))
+
+    scene = _scene("cosmic-rays").exposure
+    shared = CharacterizeImage(display=display).run(scene.copy())
+    assert len(pixels) == 1
+    monkeypatch.setattr(CharacterizeImage, "_pixels_stay", False)
+    anew = CharacterizeImage().run(scene.copy())
+    assert shared.cosmic_rays.survey is not anew.cosmic_rays.survey
+    for name in ("y", "x0", "x1", "start"):
+        np.testing.assert_array_equal(getattr(shared.cosmic_rays, name), getattr(anew.cosmic_rays, name))
+    np.testing.assert_array_equal(shared.exposure.mask, anew.exposure.mask)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["detection.re_estimate_background=true", "subtasks.repair=streamchar.characterize.repair:Repair"],
+)
+def test_repairs_look_anew_where_pixels_may_change(override):
+    config = CharacterizeImageConfig.preset("best", (override,))
+    assert CharacterizeImage()._pixels_stay
+    assert not CharacterizeImage(config)._pixels_stay
+
+
 class TestProducts:
     @pytest.fixture
     def result(self):

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamchar.kernels import bright_maxima, clear_bits, find_cosmic_rays, replace_pixels
+from streamchar.kernels import (
+    bright_maxima,
+    clear_bits,
+    cosmic_ray_candidates,
+    find_cosmic_rays,
+    replace_pixels,
+)
 
 BAD, INTRP, SAT, CR = 1, 4, 2, 8
 VETO = BAD | INTRP | SAT
@@ -313,6 +319,12 @@ def compare(image, mask, variance, **changes):
     np.testing.assert_array_equal(image, before)
     assert footprints_of(*spans) == expected
     np.testing.assert_array_equal(ours, theirs)
+    candidates, again = cosmic_ray_candidates(image, variance, p["min_sigma"]), mask.copy()
+    for one, other in zip(
+        run(image, again, variance, candidates=candidates, **changes)[2:], spans, strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(again, ours)
     return expected
 
 
@@ -520,11 +532,64 @@ def test_shapes_and_spans_are_checked():
         replace_pixels(image, mask, image.copy(), one, one, one, 0.0, CR)
 
 
+def candidates_twin(image, variance, min_sigma):
+    """Flat indices of the pixels that are high enough above the lowest of their pairs, or beside a NaN."""
+    v, s = image.astype(np.float64), variance.astype(np.float64)
+    height, width = v.shape
+    with np.errstate(invalid="ignore"):
+        pairs = np.stack(
+            [
+                (
+                    v[1 - dy : height - 1 - dy, 1 - dx : width - 1 - dx]
+                    + v[1 + dy : height - 1 + dy, 1 + dx : width - 1 + dx]
+                )
+                / 2
+                for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1))
+            ]
+        )
+        here, noise = v[1:-1, 1:-1], np.sqrt(s[1:-1, 1:-1])
+        high = (
+            (here >= np.nanmin(np.where(np.isnan(pairs), np.inf, pairs), axis=0) + min_sigma * noise)
+            if min_sigma >= 0
+            else here >= -min_sigma
+        )
+        beside_nan = np.isnan(pairs.sum(axis=0)) & (min_sigma >= 0)
+        usable = (here >= 0) & (s[1:-1, 1:-1] >= 0 if min_sigma >= 0 else True)
+    y, x = np.nonzero(usable & (high | beside_nan))
+    return (y + 1) * width + x + 1
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 30), st.integers(1, 150)),
+    min_sigma=st.sampled_from([6.0, 1.0, 0.0, -40.0]),
+)
+def test_candidates(seed, shape, min_sigma):
+    image, _, variance = scene(seed, shape)
+    variance[np.random.default_rng(seed).random(shape) < 0.01] *= -1
+    found = cosmic_ray_candidates(image, variance, min_sigma)
+    assert (np.diff(found) > 0).all()
+    slack = 1e-5 if min_sigma > 0 else 0.0
+    certain = candidates_twin(image, variance, min_sigma * (1 + slack)) if min(shape) > 2 else []
+    possible = candidates_twin(image, variance, min_sigma * (1 - slack)) if min(shape) > 2 else []
+    assert set(certain) <= set(found.tolist()) <= set(possible)
+
+
+@pytest.mark.parametrize("wrong", [[5], [0], [8 * 6 - 3], [14, 13], [13, 13], [12], [17], [-1], [500]])
+def test_candidates_that_cannot_be(wrong):
+    plane = np.zeros((8, 6), np.float32)
+    with pytest.raises(ValueError, match="candidates must ascend and keep off the border"):
+        run(plane, np.zeros((8, 6), np.int32), plane, candidates=np.array(wrong, np.int64))
+
+
 @settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_bright_maxima(seed):
-    image = np.random.default_rng(seed).integers(0, 6, (12, 30)).astype(np.float32)
-    image[np.random.default_rng(seed).random(image.shape) < 0.02] = np.nan
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 6, (12, 100)).astype(np.float32)
+    image[rng.random(12) < 0.5, 20:] = 1
+    image[rng.random(image.shape) < 0.02] = rng.choice([np.nan, 9])
     y, x = bright_maxima(image, 2.0)
     for b, a in zip(y, x, strict=True):
         around = image[b - 1 : b + 2, a - 1 : a + 2]
@@ -533,7 +598,7 @@ def test_bright_maxima(seed):
     strict = {
         (b, a)
         for b in range(1, 11)
-        for a in range(1, 29)
+        for a in range(1, 99)
         if image[b, a] > 2 and (image[b - 1 : b + 2, a - 1 : a + 2] < image[b, a]).sum() == 8
     }
     assert strict <= set(zip(y.tolist(), x.tolist(), strict=True))
