@@ -109,7 +109,7 @@ class Footprints:
 
     def part(self, first: int, end: int) -> Footprints:
         """Footprints ``first`` to ``end - 1``; spans and peaks are views."""
-        spans = slice(self.span_start[first], self.span_start[end])
+        spans = slice(int(self.span_start[first]), int(self.span_start[end]))
         peaks = slice(self.peak_start[first], self.peak_start[end])
         return Footprints(
             self.shape,
@@ -122,7 +122,7 @@ class Footprints:
             self.peak_value[peaks],
             self.peak_significance[peaks],
             self.peak_start[first : end + 1] - self.peak_start[first],
-            None if self.share is None else self.share[self.area[:first].sum() : self.area[:end].sum()],
+            self._share_of(spans),
         )
 
     def take(self, chosen: NDArray[np.bool_]) -> Footprints:
@@ -145,6 +145,16 @@ class Footprints:
             starts[1],
             None if self.share is None else self.share[np.repeat(chosen, self.area)],
         )
+
+    def _share_of(self, spans: slice) -> NDArray[np.float32] | None:
+        """Shares of the pixels of some spans, a view."""
+        if self.share is None:
+            return None
+        first, end = (
+            int((self.span_x1[:span] - self.span_x0[:span]).sum()) + span
+            for span in (spans.start, spans.stop)
+        )
+        return self.share[first:end]
 
     @property
     def area(self) -> NDArray[np.int64]:
@@ -176,6 +186,16 @@ class Footprints:
     def span_footprint(self) -> NDArray[np.int64]:
         """Footprint number of each span, int64 (spans)."""
         return np.repeat(np.arange(len(self)), np.diff(self.span_start))
+
+    @property
+    def peak_footprint(self) -> NDArray[np.int64]:
+        """Footprint number of each peak, int64 (peaks)."""
+        return np.repeat(np.arange(len(self)), self.peak_count)
+
+    @property
+    def pixel_footprint(self) -> NDArray[np.int64]:
+        """Footprint number of each pixel, int64 (pixels), span after span."""
+        return np.repeat(np.arange(len(self)), self.area)
 
     def pixels(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Row and column of every pixel, span after span."""

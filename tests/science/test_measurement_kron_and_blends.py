@@ -104,7 +104,7 @@ class TestBlendedness:
         assert near > 0.01 > far > -1e-3
 
     def test_the_fainter_is_the_more_blended(self):
-        catalog = measure(*pair(9, ratio=0.1), BLEND)
+        catalog = measure(*pair(8, ratio=0.3), BLEND)
         assert catalog[f"{BLEND}_raw"][1] > 5 * abs(catalog[f"{BLEND}_raw"][0])
 
     def test_shared_light(self):

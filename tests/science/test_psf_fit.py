@@ -94,11 +94,14 @@ class TestTemplates:
         assert found.xx[0] == psf.shapes(10.0, 20.0).xx[0]
         assert found.xx[1] == table(x, y).xx[1]
 
-    def test_other_models_are_taken_as_they_are(self):
-        psf = GaussianPsf(2.0, 41)
-        templates = PsfTemplates.of(psf)
-        assert templates.psf is psf
-        assert templates.centred is psf
+    def test_a_gaussian_is_no_larger_for_positions_than_they_take(self):
+        wide, narrow = GaussianPsf(2.0, 41), GaussianPsf(2.0, 11)
+        templates = PsfTemplates.of(wide)
+        assert templates.psf is wide
+        assert templates.centred == GaussianPsf(2.0, 21)
+        assert templates.kernels(np.zeros(1), np.zeros(1)).shape == (1, 21, 21)
+        assert PsfTemplates.of(narrow).centred == narrow
+        assert PsfTemplates.of(wide, "lanczos").centred is wide
 
 
 @pytest.mark.parametrize("flux", [3e3, 3e4, 1e5])

@@ -155,7 +155,7 @@ def _divide(exposure: Exposure, blends: Footprints, number: int, config: Baselin
     )
     return Children(
         children,
-        number + np.repeat(np.arange(len(blends)), blends.peak_count),
+        number + blends.peak_footprint,
         points.good,
         points.x,
         points.y,

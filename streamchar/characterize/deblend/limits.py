@@ -36,7 +36,7 @@ def axis_ratios(footprints: Footprints) -> Array:
     """Minor over major axis of the ellipses with the second moments of the footprints' pixels, float64 (n)."""
     rows, columns = (axis.astype(np.float64) for axis in footprints.pixels())
     area, n = footprints.area, len(footprints)
-    number = np.repeat(np.arange(n), area)
+    number = footprints.pixel_footprint
 
     def mean(values: Array) -> Array:
         return np.bincount(number, values, n) / area
@@ -55,7 +55,7 @@ def too_masked(exposure: Exposure, footprints: Footprints, limits: Mapping[str, 
     touched = np.flatnonzero(footprint_bits(exposure.mask, *spans) & exposure.bits(*planes))
     some = select(footprints, touched)
     bits = exposure.mask[some.pixels()]
-    number = np.repeat(np.arange(len(some)), some.area)
+    number = some.pixel_footprint
     for plane in planes:
         count = np.bincount(number, (bits & exposure.bits(plane)) != 0, len(some))
         masked[touched] |= count > limits[plane] * some.area

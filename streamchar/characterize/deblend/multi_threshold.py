@@ -88,12 +88,12 @@ def divide(exposure: Exposure, blends: Footprints, config: MultiThresholdConfig)
     mosaic = _mosaic(blends)
     labels, branches = _extract(exposure, blends, mosaic, config)
     _grow(labels, mosaic)
-    owner = np.repeat(np.arange(len(blends)), blends.area)
+    owner = blends.pixel_footprint
     count = len(branches) + 1  # a footprint without any branch is a source of label 0
     keys, child = np.unique(owner * count + labels[mosaic.y, mosaic.x], return_inverse=True)
     parent, branch = np.divmod(keys, count)
     children = _with_spans(blends, child, len(keys))
-    row = np.repeat(np.arange(len(blends)), blends.peak_count)
+    row = blends.peak_footprint
     at_peaks = labels[blends.peak_y + mosaic.dy[row], blends.peak_x + mosaic.dx[row]]
     peaks = _brightest(blends, np.searchsorted(keys, row * count + at_peaks), len(keys))
     missing = np.flatnonzero(peaks < 0)
@@ -130,7 +130,7 @@ def _mosaic(blends: Footprints) -> _Mosaic:
         left[i], top[i] = column, row
         column, shelf = column + int(width[i]), max(shelf, int(height[i]))
     dy, dx = top + GAP - y0, left + GAP - x0
-    owner = np.repeat(np.arange(len(blends)), blends.area)
+    owner = blends.pixel_footprint
     rows, columns = blends.pixels()
     return _Mosaic((row + shelf + GAP, side + GAP), rows + dy[owner], columns + dx[owner], dy, dx)
 

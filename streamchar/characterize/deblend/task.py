@@ -137,7 +137,7 @@ def _with_peaks(blends: Footprints, parts: Footprints, count: Numbers) -> Footpr
 
 def _with_brightest(blends: Footprints, most: int) -> Footprints:
     """The footprints with no more peaks than that."""
-    owner = np.repeat(np.arange(len(blends)), blends.peak_count)
+    owner = blends.peak_footprint
     order = np.lexsort((-blends.peak_value, owner))
     kept = np.sort(order[np.arange(len(order)) - blends.peak_start[owner] < most])
     return blends.with_peaks(

@@ -125,7 +125,7 @@ def shared_light(image: Image, footprints: Footprints) -> Array:
         return np.zeros(len(footprints))
     pixels = image[footprints.pixels()].astype(np.float64)
     own = pixels * footprints.share
-    source = np.repeat(np.arange(len(footprints)), footprints.area)
+    source = footprints.pixel_footprint
     mixed = np.bincount(source, own * (pixels - own), len(footprints))
     squared = np.bincount(source, own * own, len(footprints))
     return np.divide(mixed, squared, out=np.zeros(len(footprints)), where=squared > 0)

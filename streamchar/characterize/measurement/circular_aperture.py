@@ -8,11 +8,11 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from streamchar.characterize.catalog import Column, flag
-from streamchar.characterize.measurement.context import Array, Centres, Flags, MeasurementContext
+from streamchar.characterize.measurement.context import Array, Flags, MeasurementContext
 from streamchar.characterize.measurement.plugin import Plugin
 from streamchar.characterize.measurement.sinc import sinc_coefficients
 from streamchar.configuration import Configuration
-from streamchar.kernels import circular_apertures, sinc_aperture
+from streamchar.kernels import sinc_aperture
 
 TRUNCATED_WEIGHTS, TRUNCATED_APERTURE = 1, 2
 """Bits of the sinc kernel."""
@@ -63,16 +63,17 @@ class CircularApertureFlux(Plugin[CircularApertureFluxConfig]):
         """The radii."""
         return {"BASE_CIRCULARAPERTUREFLUX_RADII": list(self.config.radii)}
 
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """Those of the circles that add up whole pixels."""
+        return tuple(radius for radius in self.config.radii if not self._is_sinc(radius))
+
     def measure(self, context: MeasurementContext) -> None:
         """Fill fluxes, errors and flags of all radii."""
         centres = context.centres()
-        naive = sorted(radius for radius in self.config.radii if not self._is_sinc(radius))
-        fluxes, variances = circular_apertures(
-            context.scene, context.exposure.variance, centres.x, centres.y, np.array(naive, np.float64)
-        )
-        outside = _box_outside(context, centres, naive)
-        for k, radius in enumerate(naive):
-            self._store(context, radius, fluxes[:, k], variances[:, k], outside[:, k], centres.flagged)
+        for radius in self.radii:
+            circle = context.circle(radius)
+            self._store(context, radius, circle.flux, circle.variance, circle.pixels < 0, centres.flagged)
         for radius in filter(self._is_sinc, self.config.radii):
             coefficients = sinc_coefficients(radius, self.config.sinc_half_width)
             values, bits = sinc_aperture(
@@ -119,12 +120,3 @@ class CircularApertureFlux(Plugin[CircularApertureFluxConfig]):
             *columns,
             flag(f"{prefix}_flag_sincCoeffsTruncated", f"the weights of the {circle} leave the image"),
         )
-
-
-def _box_outside(context: MeasurementContext, centres: Centres, radii: list[float]) -> Flags:
-    height, width = context.exposure.shape
-    r = np.array(radii, np.float64)
-    x, y = centres.x[:, None], centres.y[:, None]
-    inside = (np.ceil(x - r - 0.5) >= 0) & (np.ceil(y - r - 0.5) >= 0)
-    inside &= (np.floor(x + r + 0.5) <= width - 1) & (np.floor(y + r + 0.5) <= height - 1)
-    return np.asarray(~inside)

@@ -9,10 +9,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from streamchar.characterize.catalog import Column, flag
-from streamchar.characterize.measurement.context import Array, Centres, Flags, MeasurementContext
+from streamchar.characterize.measurement.context import Array, Centres, Circle, Flags, MeasurementContext
 from streamchar.characterize.measurement.plugin import Plugin
 from streamchar.configuration import Configuration
-from streamchar.kernels import circular_apertures, window_bits
+from streamchar.kernels import window_bits
 
 
 class CompensatedTophatFluxConfig(Configuration):
@@ -50,24 +50,30 @@ class CompensatedTophatFlux(Plugin[CompensatedTophatFluxConfig]):
         """Flux, error, mask bits and flags of each aperture."""
         return tuple(column for aperture in self.config.apertures for column in self._columns(aperture))
 
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """Of each aperture, and of its annulus' edges."""
+        return tuple(radius for aperture in self.config.apertures for radius in self._edges(aperture))
+
     def measure(self, context: MeasurementContext) -> None:
         """Fill all apertures."""
         centres = context.centres()
         for aperture in self.config.apertures:
             self._measure(context, centres, aperture)
 
+    def _edges(self, aperture: int) -> tuple[float, float, float]:
+        """Radii of the circle and of the annulus."""
+        return float(aperture), aperture * self.config.inner_scale, aperture * self.config.outer_scale
+
     def _measure(self, context: MeasurementContext, centres: Centres, aperture: int) -> None:
-        inner, outer = self.config.inner_scale, self.config.outer_scale
-        radii = np.array([aperture, aperture * inner, aperture * outer], np.float64)
-        flux, variance = circular_apertures(
-            context.scene, context.exposure.variance, centres.x, centres.y, radii
-        )
-        share = self._share(centres, radii)
-        half = ceil(outer * aperture)
+        edges = self._edges(aperture)
+        circle, inner, outer = map(context.circle, edges)
+        half = ceil(edges[2])
         beyond = _window_outside(context, centres, half)
-        with np.errstate(invalid="ignore"):
-            value = flux[:, 0] - share * (flux[:, 2] - flux[:, 1])
-            error = np.sqrt(variance[:, 0] + share**2 * (variance[:, 2] - variance[:, 1]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = self._area(circle, edges[0]) / (self._area(outer, edges[2]) - self._area(inner, edges[1]))
+            value = circle.flux - share * (outer.flux - inner.flux)
+            error = np.sqrt(circle.variance + share**2 * (outer.variance - inner.variance))
         column, row = (
             np.floor(np.where(beyond, 0.0, position)).astype(np.int64) for position in (centres.x, centres.y)
         )
@@ -79,13 +85,8 @@ class CompensatedTophatFlux(Plugin[CompensatedTophatFluxConfig]):
         context.catalog[f"{prefix}_flag"] |= beyond
         context.catalog[f"{prefix}_flag_bounds"] |= beyond
 
-    def _share(self, centres: Centres, radii: Array) -> Array:
-        """Area of the circle over that of the annulus, for each source."""
-        if self.config.areas == "nominal":
-            areas = np.tile(radii**2, (len(centres.x), 1))
-        else:
-            areas = np.stack([pixels_in_circle(centres.x, centres.y, radius) for radius in radii], axis=1)
-        return np.asarray(areas[:, 0] / (areas[:, 2] - areas[:, 1]))
+    def _area(self, circle: Circle, radius: float) -> Array:
+        return circle.pixels.astype(np.float64) if self.config.areas == "pixels" else np.square([radius])
 
     def _columns(self, aperture: int) -> tuple[Column, ...]:
         prefix = f"{self.name}_{aperture}"
@@ -97,16 +98,6 @@ class CompensatedTophatFlux(Plugin[CompensatedTophatFluxConfig]):
             flag(f"{prefix}_flag", f"the flux in a {what} failed"),
             flag(f"{prefix}_flag_bounds", f"the {what} leaves the image"),
         )
-
-
-def pixels_in_circle(x: Array, y: Array, radius: float) -> Array:
-    """Count the pixels whose centres are not farther than ``radius`` from each position: float64 (n)."""
-    reach = ceil(radius) + 1
-    row = np.floor(y + 0.5)[:, None] + np.arange(-reach, reach + 1)
-    square = radius * radius - (row - y[:, None]) ** 2
-    half = np.sqrt(np.maximum(square, 0.0))
-    count = np.floor(x[:, None] + half) - np.ceil(x[:, None] - half) + 1.0
-    return np.asarray(np.where(square >= 0, count, 0.0).sum(axis=1))
 
 
 def _window_outside(context: MeasurementContext, centres: Centres, half: int) -> Flags:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ from streamchar.characterize.measurement.slots import Slots
 from streamchar.characterize.measurement.templates import PsfTemplates
 from streamchar.image import Exposure, Moments, Psf, PsfStamps
 from streamchar.image.exposure import Image
-from streamchar.kernels import Scene
+from streamchar.kernels import Scene, circular_apertures
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -41,6 +41,23 @@ class Centres:
     x: Array
     y: Array
     flagged: Flags
+
+
+@dataclass(frozen=True, slots=True)
+class Circle:
+    """Sums over the pixels whose centres lie within a circle around each centre.
+
+    Attributes
+    ----------
+    flux, variance
+        float64 (n): of the image and of the variance plane; NaN where the circle's box leaves the image.
+    pixels
+        int32 (n): how many they are, -1 there.
+    """
+
+    flux: Array
+    variance: Array
+    pixels: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +98,8 @@ class MeasurementContext:
         Which columns stand for centroid and shape.
     templates
         The exposure's PSF as it is drawn, prepared once for all sources; ``None`` when the exposure has none.
+    radii
+        Radii in pixels of all circles that plugins ask for, in any order.
 
     Attributes
     ----------
@@ -96,6 +115,7 @@ class MeasurementContext:
         scene: Scene,
         slots: Slots,
         templates: PsfTemplates | None = None,
+        radii: Collection[float] = (),
     ) -> None:
         self.exposure = exposure
         self.catalog = catalog
@@ -103,6 +123,7 @@ class MeasurementContext:
         self.scene = scene
         self.slots = slots
         self._templates = templates
+        self._radii = sorted(set(radii))
         self.invalid_psf: Flags = np.zeros(len(catalog), np.bool_)
 
     def __len__(self) -> int:
@@ -199,6 +220,19 @@ class MeasurementContext:
         stamps = self.psf.images(centres.x, centres.y)
         images = np.ascontiguousarray(stamps.images, np.float64)
         return PsfStamps(images, stamps.x0.astype(np.int64), stamps.y0.astype(np.int64))
+
+    def circle(self, radius: float) -> Circle:
+        """Sums over circles of one of the radii around the centres, evaluated when a plugin first asks."""
+        k = self._radii.index(radius)
+        flux, variance, pixels = self._circles
+        return Circle(flux[:, k], variance[:, k], pixels[:, k])
+
+    @cached_property
+    def _circles(self) -> tuple[Array, Array, NDArray[np.int32]]:
+        centres = self.centres()
+        return circular_apertures(
+            self.scene, self.exposure.variance, centres.x, centres.y, np.array(self._radii, np.float64)
+        )
 
     @contextmanager
     def shown(self, i: int) -> Iterator[Image]:

@@ -79,6 +79,11 @@ class Plugin(ABC, Generic[C]):
         """Values for the catalogue's metadata."""
         return {}
 
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """Radii in pixels of the circles it asks the context for."""
+        return ()
+
     @abstractmethod
     def measure(self, context: MeasurementContext) -> None:
         """Fill the columns for all sources of the context (at least one)."""

@@ -112,11 +112,12 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
             )
             calls = [plugin.measure for plugin in plugins]
             with self._scene(exposure, footprints, exposure_id) as scene:
-                self._measure(sources, numbers, exposure, scene, templates, calls)
+                self._measure(sources, numbers, exposure, scene, templates, calls, _radii(plugins))
             calls = [plugin.measure_restored for plugin in plugins if _looks_again(plugin)]
             calls += [plugin.measure for plugin in undeblended]
             if calls:
-                self._measure(sources, numbers, exposure, undisturbed(exposure.image), templates, calls)
+                scene = undisturbed(exposure.image)
+                self._measure(sources, numbers, exposure, scene, templates, calls, _radii(undeblended))
             if wanted is not None:
                 catalog.put(wanted, sources)
         self.record("sources", len(sources))
@@ -129,6 +130,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         scene: Scene,
         templates: PsfTemplates | None,
         calls: Sequence[Callable[[MeasurementContext], None]],
+        radii: Collection[float],
     ) -> None:
         for first in range(0, len(catalog), CHUNK):
             end = min(first + CHUNK, len(catalog))
@@ -137,7 +139,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
             sources = catalog.part(first, end)
             assert sources.footprints is not None
             context = MeasurementContext(
-                exposure, sources, sources.footprints, scene, self.config.slots, templates
+                exposure, sources, sources.footprints, scene, self.config.slots, templates, radii
             )
             # Pixels may hold anything: a result that is not finite is flagged, not warned about.
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -188,3 +190,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
 
 def _looks_again(plugin: Plugin[Any]) -> bool:
     return type(plugin).measure_restored is not Plugin.measure_restored
+
+
+def _radii(plugins: Sequence[Plugin[Any]]) -> set[float]:
+    return {radius for plugin in plugins for radius in plugin.radii}

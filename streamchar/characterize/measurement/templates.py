@@ -10,6 +10,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.image import Moments, Psf
 
@@ -115,7 +116,7 @@ class PsfTemplates:
     def of(
         cls, psf: Psf, interpolation: Interpolation = "spline", shape: tuple[int, int] | None = None
     ) -> Self:
-        """Prepare a model; one that is not made of pixels is taken as it is.
+        """Prepare a model; one that is not made of pixels is drawn as it is, a Gaussian no larger than positions take.
 
         Parameters
         ----------
@@ -128,6 +129,9 @@ class PsfTemplates:
         shape
             Height and width of the exposure, to tabulate shapes over it; they are evaluated one by one when omitted.
         """
+        if isinstance(psf, GaussianPsf) and interpolation != "lanczos":
+            narrow = replace(psf, width=min(2 * ceil(REACH * psf.sigma) + 1, psf.width))
+            return cls(psf, narrow, psf.shapes, _kernels_of(narrow))
         if not isinstance(psf, PixelBasisPsf):
             return cls(psf, psf, psf.shapes, _kernels_of(psf))
         if interpolation == "lanczos":

@@ -36,12 +36,14 @@ POSITIONS = st.floats(-3, 20).map(lambda v: v + 1e-3 * np.pi)
 )
 def test_equals_twin(image, x, y, radii):
     variance = np.abs(image) + 1
-    flux, square = circular_apertures(
+    flux, square, pixels = circular_apertures(
         bare_scene(image), variance, np.array([x]), np.array([y]), np.array(radii)
     )
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(flux[0], [twin(image, x, y, r) for r in radii], rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(square[0], [twin(variance, x, y, r) for r in radii], rtol=1e-9)
+        expected = np.nan_to_num([twin(np.ones_like(image), x, y, r) for r in radii], nan=-1)
+    np.testing.assert_array_equal(pixels[0], expected)
 
 
 def test_equals_photutils():
@@ -49,7 +51,7 @@ def test_equals_photutils():
     image = generator.normal(5, 1, (200, 210)).astype(np.float32)
     x, y = generator.uniform(75, 125, (2, 20))
     radii = np.array([3.0, 12.0, 17.0, 25.0, 35.0, 50.0, 70.0])
-    flux, _ = circular_apertures(bare_scene(image), image, x, y, radii)
+    flux, _, _ = circular_apertures(bare_scene(image), image, x, y, radii)
     apertures = [CircularAperture(np.transpose([x, y]), r) for r in radii]
     table = aperture_photometry(image.astype(float), apertures, method="center")
     expected = np.transpose([table[f"aperture_sum_{k}"] for k in range(len(radii))])
@@ -58,14 +60,16 @@ def test_equals_photutils():
 
 def test_the_last_pixels_of_the_image_are_safe_to_read():
     image = np.ones((7, 7), np.float32)
-    flux, _ = circular_apertures(bare_scene(image), image, np.array([5.0]), np.array([5.0]), np.array([1.0]))
+    flux, _, _ = circular_apertures(
+        bare_scene(image), image, np.array([5.0]), np.array([5.0]), np.array([1.0])
+    )
     assert flux[0, 0] == 5.0
 
 
 def test_equal_radii_and_no_source_and_no_radius():
     image = np.ones((9, 9), np.float32)
     scene, four = bare_scene(image), np.array([4.0])
-    flux, _ = circular_apertures(scene, image, four, four, np.array([1.0, 1.0, 2.0]))
+    flux, _, _ = circular_apertures(scene, image, four, four, np.array([1.0, 1.0, 2.0]))
     assert flux[0].tolist() == [5.0, 5.0, 13.0]
     none = np.empty(0)
     assert circular_apertures(scene, image, none, none, np.array([1.0]))[0].shape == (0, 1)

@@ -64,7 +64,7 @@ def test_kernels_measure_the_chosen_footprints():
     scene.sources = np.array([2, 0])
     np.testing.assert_array_equal(scene.sources, [2, 0])
     x, y, radii = np.array([4.0, 4.0]), np.array([5.0, 1.0]), np.array([0.5])
-    flux, _ = circular_apertures(scene, np.ones_like(image), x, y, radii)
+    flux, _, _ = circular_apertures(scene, np.ones_like(image), x, y, radii)
     np.testing.assert_array_equal(flux[:, 0], [44, 12])
     with pytest.raises(ValueError, match="footprints"):
         circular_apertures(scene, np.ones_like(image), np.ones(3), np.ones(3), radii)
