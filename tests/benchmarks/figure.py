@@ -63,7 +63,8 @@ def draw_stages(axes: Axes, cases: Found) -> None:
 
 def draw_peers(axes: Axes, peers: Found) -> None:
     """Whole processes."""
-    names = {"chain": "source-extractor\n+ psfex\n+ source-extractor"}
+    chain = "source-extractor\n+ psfex\n+ source-extractor"
+    names = {"chain": chain, "chain with PSF fluxes": f"{chain}\nwith PSF fluxes"}
     labels = [names.get(label, label) for label in peers]
     axes.bar(labels, [median(run["cpu"] for run in runs) for runs in peers.values()], color="C0")
     axes.set_ylabel("CPU seconds of the whole process (median)")

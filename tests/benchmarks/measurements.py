@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,14 +96,17 @@ def measure_peers(size: int, runs: int, say: Say) -> Found:
     """Whole-process CPU seconds of the other programs and of ours on the same pixels, in turns."""
     debian.install(peers.PACKAGES)
     scene = prepare("normal", size, size)
-    found: Found = {"chain": [], "ours": [], "ours, measure all": [], "sep": []}
+    found: defaultdict[str, list[Found]] = defaultdict(list)
     for number in range(runs):
         say(f"round {number + 1} of {runs}: source-extractor, psfex, source-extractor; ours; sep")
-        chain = peers.run_chain(Path(scene["plain"]), scene["fwhm"], GAIN, SATURATION)
-        steps = {name: {"cpu": use.cpu, "peak_bytes": use.peak_bytes} for name, use in chain.steps.items()}
-        found["chain"].append(
-            {"cpu": chain.cpu, "peak_bytes": chain.peak_bytes, "steps": steps, "sources": chain.sources}
-        )
+        chains = peers.run_chains(Path(scene["plain"]), scene["fwhm"], GAIN, SATURATION)
+        for label, chain in chains.items():
+            steps = {
+                name: {"cpu": use.cpu, "peak_bytes": use.peak_bytes} for name, use in chain.steps.items()
+            }
+            found[label].append(
+                {"cpu": chain.cpu, "peak_bytes": chain.peak_bytes, "steps": steps, "sources": chain.sources}
+            )
         for label, settings in (("ours", {}), ("ours, measure all", MEASURE_ALL)):
             ours = characterize(scene, settings, 0)
             found[label].append(

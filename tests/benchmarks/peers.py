@@ -50,11 +50,19 @@ MEASURED_PARAMETERS = (
     "CLASS_STAR",
     "FLAGS",
 )
+PSF_PARAMETERS = (
+    *MEASURED_PARAMETERS,
+    "FLUX_PSF",
+    "FLUXERR_PSF",
+    "XPSF_IMAGE",
+    "YPSF_IMAGE",
+    "CHI2_PSF",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What the three programs used.
+    """What three programs, one after the other, used.
 
     Attributes
     ----------
@@ -62,8 +70,6 @@ class Chain:
         By name, in order.
     sources
         Rows of the last catalogue.
-    stars
-        Stars that psfex kept, as it reports.
     """
 
     steps: Mapping[str, Usage]
@@ -80,22 +86,28 @@ class Chain:
         return max(usage.peak_bytes for usage in self.steps.values())
 
 
-def run_chain(image: Path, fwhm: float, gain: float, saturation: float) -> Chain:
-    """Extract stamps, model the PSF, extract again with apertures, Kron and windowed figures."""
+def run_chains(image: Path, fwhm: float, gain: float, saturation: float) -> dict[str, Chain]:
+    """Extract stamps, model the PSF, extract again with apertures, Kron and windowed figures.
+
+    Once more with a last step that measures the flux and place of every source with the model of the PSF besides.
+    """
     folder = CACHE / "peers"
     folder.mkdir(exist_ok=True)
     write_files(folder, fwhm, gain, saturation)
     extract = ["source-extractor", str(image), "-c"]
-    steps = {
+    model = {
         "source-extractor 1": run([*extract, "stamps.sex"], folder),
         "psfex": run(["psfex", "stamps.cat", "-c", "default.psfex"], folder),
-        "source-extractor 2": run([*extract, "measure.sex"], folder),
     }
-    return Chain(steps, count_rows(folder / "measure.cat"))
+    chains = {}
+    for label, name in (("chain", "measure"), ("chain with PSF fluxes", "psf")):
+        last = run([*extract, f"{name}.sex"], folder)
+        chains[label] = Chain({**model, "source-extractor 2": last}, count_rows(folder / f"{name}.cat"))
+    return chains
 
 
 def write_files(folder: Path, fwhm: float, gain: float, saturation: float) -> None:
-    """Write the configuration files of all three steps."""
+    """Write the configuration files of all steps."""
     common = {
         "CATALOG_TYPE": "FITS_LDAC",
         "DETECT_TYPE": "CCD",
@@ -129,6 +141,12 @@ def write_files(folder: Path, fwhm: float, gain: float, saturation: float) -> No
         "PARAMETERS_NAME": "measure.param",
         "PHOT_APERTURES": diameters,
     }
+    with_psf = {
+        **measured,
+        "CATALOG_NAME": "psf.cat",
+        "PARAMETERS_NAME": "psf.param",
+        "PSF_NAME": "stamps.psf",
+    }
     psfex = {
         "BASIS_TYPE": "PIXEL_AUTO",
         "PSF_SAMPLING": 1.0,
@@ -152,11 +170,16 @@ def write_files(folder: Path, fwhm: float, gain: float, saturation: float) -> No
     for name, settings in (
         ("stamps.sex", common | stamps),
         ("measure.sex", common | measured),
+        ("psf.sex", common | with_psf),
         ("default.psfex", psfex),
     ):
         (folder / name).write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
-    (folder / "stamps.param").write_text("\n".join(VIGNET_PARAMETERS) + "\n")
-    (folder / "measure.param").write_text("\n".join(MEASURED_PARAMETERS) + "\n")
+    for name, parameters in (
+        ("stamps.param", VIGNET_PARAMETERS),
+        ("measure.param", MEASURED_PARAMETERS),
+        ("psf.param", PSF_PARAMETERS),
+    ):
+        (folder / name).write_text("\n".join(parameters) + "\n")
     kernel = gaussian_kernel(fwhm)
     rows = "\n".join(" ".join(f"{value:.6f}" for value in row) for row in kernel)
     (folder / "gauss.conv").write_text(f"CONV NORM\n# Gaussian\n{rows}\n")
