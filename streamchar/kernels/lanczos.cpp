@@ -15,15 +15,15 @@ auto lanczos_resample(Cube<const double> images, Vector<const double> x, Vector<
   double *out = new double[n * size * size];
   {
     nb::gil_scoped_release release;
-    Taps columns(size, order), rows(size, order);
+    Taps<double> columns(size, order), rows(size, order);
     std::vector<double> a(std::max(size * width, size * size)), b(size * width);
     for (std::size_t i = 0; i < n; ++i) {
       columns.fill(x(i), step, std::int64_t(width));
       rows.fill(y(i), step, std::int64_t(height));
       interpolate_rows(rows, images.data() + i * height * width, height, width, a.data());
-      transpose(a.data(), size, width, b.data());
+      transpose(a.data(), width, size, width, b.data(), size);
       interpolate_rows(columns, b.data(), width, size, a.data());
-      transpose(a.data(), size, size, out + i * size * size);
+      transpose(a.data(), size, size, size, out + i * size * size, size);
     }
   }
   nb::capsule owner(out, [](void *p) noexcept { delete[] static_cast<double *>(p); });

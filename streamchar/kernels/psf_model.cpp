@@ -11,6 +11,8 @@ namespace {
 
 // The model has C components of S x S super-pixels; a stamp is V x V pixels. The super-pixel coordinate of stamp
 // pixel j is S/2 + (j - V/2 - shift) * scale, with integer halves and scale in super-pixels per pixel.
+// On the way grids lie transposed, so that one more transposition is enough to reach a stamp, and the rows of both are
+// padded with zeros to whole lanes: a pitch is the distance of one row from the next.
 struct Shape {
   std::size_t n, terms, grid, stamp;
   double scale;
@@ -22,96 +24,152 @@ double start_of(const Shape &s, double shift) { return double(s.grid / 2) - (dou
 // Stars are taken four at a time, so that the components are read once for all four.
 constexpr std::size_t GROUP = 4;
 
-// images (GROUP x size) = sum over terms of basis (terms x GROUP) times components (terms x size).
-STREAMCHAR_MULTIVERSION void combine(const double *components, const double *basis, std::size_t terms, std::size_t size, double *images) {
+// images (GROUP x size) = sum over terms of basis (terms x GROUP) times components (terms x size), size in whole lanes.
+template <typename T> STREAMCHAR_MULTIVERSION void combine(const T *components, const T *basis, std::size_t terms, std::size_t size, T *images) {
+  using Wide = typename Lanes<T>::Wide;
+  constexpr std::size_t WIDTH = sizeof(Wide) / sizeof(T), PARTS = 2;
   std::size_t i = 0;
-  for (; i + 8 <= size; i += 8) {
-    Four total[GROUP][2] = {}, first, second;
+  for (; i + PARTS * WIDTH <= size; i += PARTS * WIDTH) {
+    Wide total[GROUP][PARTS], first, second;
+    for (auto &group : total)
+      for (Wide &sum : group) sum = Wide{};
     for (std::size_t c = 0; c < terms; ++c) {
-      load(components + c * size + i, first);
-      load(components + c * size + i + 4, second);
+      std::memcpy(&first, components + c * size + i, sizeof first);
+      std::memcpy(&second, components + c * size + i + WIDTH, sizeof second);
       for (std::size_t g = 0; g < GROUP; ++g) {
         total[g][0] += basis[c * GROUP + g] * first;
         total[g][1] += basis[c * GROUP + g] * second;
       }
     }
-    for (std::size_t g = 0; g < GROUP; ++g) std::memcpy(images + g * size + i, total[g], sizeof total[g]);
+    for (std::size_t g = 0; g < GROUP; ++g)
+      for (std::size_t part = 0; part < PARTS; ++part) {
+        first = total[g][part];
+        std::memcpy(images + g * size + i + WIDTH * part, &first, sizeof first);
+      }
   }
-  for (; i < size; ++i)
+  for (; i < size; i += WIDTH)
     for (std::size_t g = 0; g < GROUP; ++g) {
-      double total = 0.0;
-      for (std::size_t c = 0; c < terms; ++c) total += basis[c * GROUP + g] * components[c * size + i];
-      images[g * size + i] = total;
+      Wide total = {}, value;
+      for (std::size_t c = 0; c < terms; ++c) {
+        std::memcpy(&value, components + c * size + i, sizeof value);
+        total += basis[c * GROUP + g] * value;
+      }
+      std::memcpy(images + g * size + i, &total, sizeof total);
     }
 }
 
 // The transpose: add basis times images to the components.
-STREAMCHAR_MULTIVERSION void scatter(const double *images, const double *basis, std::size_t terms, std::size_t size, double *components) {
+template <typename T> STREAMCHAR_MULTIVERSION void scatter(const T *images, const T *basis, std::size_t terms, std::size_t size, T *components) {
   static_assert(GROUP == 4);
-  const double *one = images, *two = one + size, *three = two + size, *four = three + size;
-  std::size_t i = 0;
-  for (; i + 8 <= size; i += 8)
-    for (std::size_t part = i; part < i + 8; part += 4) {
-      Four a, b, c, d, total;
-      load(one + part, a);
-      load(two + part, b);
-      load(three + part, c);
-      load(four + part, d);
-      for (std::size_t k = 0; k < terms; ++k) {
-        const double *f = basis + k * GROUP;
-        double *p = components + k * size + part;
-        load(p, total);
-        total += (f[0] * a + f[1] * b) + (f[2] * c + f[3] * d);
-        std::memcpy(p, &total, sizeof total);
-      }
+  using Wide = typename Lanes<T>::Wide;
+  for (std::size_t i = 0; i < size; i += sizeof(Wide) / sizeof(T)) {
+    Wide one, two, three, four, total;
+    std::memcpy(&one, images + i, sizeof one);
+    std::memcpy(&two, images + size + i, sizeof two);
+    std::memcpy(&three, images + 2 * size + i, sizeof three);
+    std::memcpy(&four, images + 3 * size + i, sizeof four);
+    for (std::size_t c = 0; c < terms; ++c) {
+      const T *f = basis + c * GROUP;
+      T *to = components + c * size + i;
+      std::memcpy(&total, to, sizeof total);
+      total += (f[0] * one + f[1] * two) + (f[2] * three + f[3] * four);
+      std::memcpy(to, &total, sizeof total);
     }
-  for (; i < size; ++i)
-    for (std::size_t c = 0; c < terms; ++c)
-      for (std::size_t g = 0; g < GROUP; ++g) components[c * size + i] += basis[c * GROUP + g] * images[g * size + i];
-}
-
-// The transpose: in (outputs x width) spread onto out (inputs x width).
-void spread_rows(const Taps &taps, const double *in, std::size_t inputs, std::size_t width, double *out) {
-  std::fill(out, out + inputs * width, 0.0);
-  for (std::size_t i = 0; i < taps.outputs; ++i) {
-    const double *w = taps.weight.data() + i * taps.taps;
-    for (std::size_t k = taps.begin(i); k < taps.end(i, std::int64_t(inputs)); ++k)
-      if (w[k] != 0.0) add_scaled(in + i * width, w[k], width, out + std::size_t(taps.first[i] + std::int64_t(k)) * width);
   }
 }
 
-struct Workspace {
-  std::vector<double> grids, basis, a, b; // grids: GROUP x S x S; basis: terms x GROUP
-  Taps x, y;
-  explicit Workspace(const Shape &s)
-      : grids(GROUP * s.grid * s.grid), basis(s.terms * GROUP), a(std::max(s.grid, s.stamp) * std::max(s.grid, s.stamp)), b(a.size()),
-        x(s.stamp, s.order), y(s.stamp, s.order) {}
+template <typename T> struct Workspace {
+  std::vector<T> components, grids, basis, a, b, stamp; // components: terms x area; grids: GROUP x area; basis: terms x GROUP
+  Taps<T> x, y;
+  std::size_t pitch, stamp_pitch, area;
+  explicit Workspace(const Shape &s) : x(s.stamp, s.order), y(s.stamp, s.order), pitch(padded(s.grid)), stamp_pitch(padded(s.stamp)), area(s.grid * pitch) {
+    components.resize(s.terms * area);
+    grids.resize(GROUP * area);
+    basis.resize(s.terms * GROUP);
+    a.resize(stamp_pitch * pitch);
+    b.resize(a.size());
+    stamp.resize(s.stamp * stamp_pitch);
+  }
+  static std::size_t padded(std::size_t n) {
+    constexpr std::size_t WIDTH = sizeof(typename Lanes<T>::Wide) / sizeof(T);
+    return (n + WIDTH - 1) / WIDTH * WIDTH;
+  }
   // The functions of stars first, first + 1, ...; zero beyond the last star. Returns the number of stars.
   std::size_t select(const Shape &s, const double *functions, std::size_t first) {
     const std::size_t count = std::min(GROUP, s.n - first);
     for (std::size_t c = 0; c < s.terms; ++c)
-      for (std::size_t g = 0; g < GROUP; ++g) basis[c * GROUP + g] = g < count ? functions[(first + g) * s.terms + c] : 0.0;
+      for (std::size_t g = 0; g < GROUP; ++g) basis[c * GROUP + g] = g < count ? T(functions[(first + g) * s.terms + c]) : T(0);
     return count;
   }
   void place(const Shape &s, double dx, double dy) {
     x.fill(start_of(s, dx), s.scale, std::int64_t(s.grid));
     y.fill(start_of(s, dy), s.scale, std::int64_t(s.grid));
   }
+  T *grid(std::size_t g) { return grids.data() + g * area; }
+  // Take over components (terms x S x S), and hand them back.
+  void read(const Shape &s, const double *given) {
+    for (std::size_t c = 0; c < s.terms; ++c)
+      transpose(given + c * s.grid * s.grid, s.grid, s.grid, s.grid, components.data() + c * area, pitch);
+  }
+  void write(const Shape &s, double *out) const {
+    for (std::size_t c = 0; c < s.terms; ++c)
+      transpose(components.data() + c * area, pitch, s.grid, s.grid, out + c * s.grid * s.grid, s.grid);
+  }
 };
 
-// grid (S x S) to stamp (V x V); the row pass first, then the column pass on the transposed image.
-void draw(const Shape &s, Workspace &work, const double *grid, double *stamp) {
-  interpolate_rows(work.y, grid, s.grid, s.grid, work.a.data());
-  transpose(work.a.data(), s.stamp, s.grid, work.b.data());
-  interpolate_rows(work.x, work.b.data(), s.grid, s.stamp, work.a.data());
-  transpose(work.a.data(), s.stamp, s.stamp, stamp);
+// Add to as many places, PARTS times the lanes, of each of the rows that a position is interpolated from.
+template <std::size_t PARTS, typename T> STREAMCHAR_INLINE void spread(const T *in, const T *factor, std::size_t count, std::size_t pitch, T *out) {
+  using Wide = typename Lanes<T>::Wide;
+  constexpr std::size_t WIDTH = sizeof(Wide) / sizeof(T);
+  Wide value[PARTS], total;
+  for (std::size_t part = 0; part < PARTS; ++part) {
+    std::memcpy(&total, in + WIDTH * part, sizeof total);
+    value[part] = total;
+  }
+  for (std::size_t k = 0; k < count; ++k)
+    for (std::size_t part = 0; part < PARTS; ++part) {
+      T *to = out + k * pitch + WIDTH * part;
+      std::memcpy(&total, to, sizeof total);
+      total += factor[k] * value[part];
+      std::memcpy(to, &total, sizeof total);
+    }
 }
 
-void draw_transposed(const Shape &s, Workspace &work, const double *stamp, double *grid) {
-  transpose(stamp, s.stamp, s.stamp, work.a.data());
-  spread_rows(work.x, work.a.data(), s.grid, s.stamp, work.b.data());
-  transpose(work.b.data(), s.grid, s.stamp, work.a.data());
-  spread_rows(work.y, work.a.data(), s.grid, s.grid, grid);
+// The transpose of interpolate_rows: in (outputs x width) spread onto out (inputs x width), whole lanes wide.
+template <typename T> STREAMCHAR_MULTIVERSION void spread_rows(const Taps<T> &taps, const T *in, std::size_t inputs, std::size_t width, T *out) {
+  constexpr std::size_t WIDTH = sizeof(typename Lanes<T>::Wide) / sizeof(T);
+  for (std::size_t i = 0; i < inputs * width; ++i) out[i] = T(0);
+  for (std::size_t row = 0; row < taps.outputs; ++row, in += width) {
+    const T *w = taps.weight.data() + row * taps.taps;
+    std::size_t begin = taps.begin(row), end = taps.end(row, std::int64_t(inputs));
+    while (begin < end && w[begin] == T(0)) ++begin;
+    while (begin < end && w[end - 1] == T(0)) --end;
+    if (begin >= end) continue;
+    T *first = out + std::size_t(taps.first[row] + std::int64_t(begin)) * width;
+    std::size_t i = 0;
+    for (; i + 4 * WIDTH <= width; i += 4 * WIDTH) spread<4>(in + i, w + begin, end - begin, width, first + i);
+    for (; i + 2 * WIDTH <= width; i += 2 * WIDTH) spread<2>(in + i, w + begin, end - begin, width, first + i);
+    for (; i < width; i += WIDTH) spread<1>(in + i, w + begin, end - begin, width, first + i);
+  }
+}
+
+// From a grid to work.stamp.
+template <typename T> void draw(const Shape &s, Workspace<T> &work, const T *grid) {
+  interpolate_rows(work.x, grid, s.grid, work.pitch, work.a.data());
+  transpose(work.a.data(), work.pitch, work.stamp_pitch, work.pitch, work.b.data(), work.stamp_pitch);
+  interpolate_rows(work.y, work.b.data(), s.grid, work.stamp_pitch, work.stamp.data());
+}
+
+// From work.stamp to a grid.
+template <typename T> void draw_transposed(const Shape &s, Workspace<T> &work, T *grid) {
+  spread_rows(work.y, work.stamp.data(), s.grid, work.stamp_pitch, work.b.data());
+  transpose(work.b.data(), work.stamp_pitch, work.pitch, work.stamp_pitch, work.a.data(), work.pitch);
+  spread_rows(work.x, work.a.data(), s.grid, work.pitch, grid);
+}
+
+template <typename T> STREAMCHAR_MULTIVERSION void multiply(const double *factor, std::size_t size, T *values, std::size_t pitch) {
+  for (std::size_t row = 0; row < size; ++row)
+    for (std::size_t i = 0; i < size; ++i) values[row * pitch + i] *= T(factor[row * size + i]);
 }
 
 using Array3 = Cube<const double>;
@@ -139,14 +197,16 @@ auto psf_draw(Array3 components, Array2 basis, Array1 dx, Array1 dy, std::size_t
   double *out = new double[s.n * size * size];
   {
     nb::gil_scoped_release release;
-    Workspace work(s);
-    const std::size_t area = s.grid * s.grid;
+    Workspace<double> work(s);
+    work.read(s, components.data());
     for (std::size_t i = 0; i < s.n; i += GROUP) {
       const std::size_t count = work.select(s, basis.data(), i);
-      combine(components.data(), work.basis.data(), s.terms, area, work.grids.data());
+      combine(work.components.data(), work.basis.data(), s.terms, work.area, work.grids.data());
       for (std::size_t g = 0; g < count; ++g) {
         work.place(s, dx(i + g), dy(i + g));
-        draw(s, work, work.grids.data() + g * area, out + (i + g) * size * size);
+        draw(s, work, work.grid(g));
+        double *to = out + (i + g) * size * size;
+        for (std::size_t row = 0; row < size; ++row) std::copy_n(work.stamp.data() + row * work.stamp_pitch, size, to + row * size);
       }
     }
   }
@@ -156,20 +216,22 @@ auto psf_draw(Array3 components, Array2 basis, Array1 dx, Array1 dy, std::size_t
 auto psf_draw_transposed(Array3 stamps, Array2 basis, Array1 dx, Array1 dy, std::size_t grid, double scale, int order) {
   const Shape s = shape_of(grid, basis, dx, dy, stamps.shape(1), scale, order);
   require(stamps.shape(0) == s.n && stamps.shape(2) == s.stamp, "stamps must be (n, size, size)");
-  double *out = new double[s.terms * grid * grid]();
+  double *out = new double[s.terms * grid * grid];
   {
     nb::gil_scoped_release release;
-    Workspace work(s);
-    const std::size_t area = grid * grid;
+    Workspace<float> work(s);
     for (std::size_t i = 0; i < s.n; i += GROUP) {
       const std::size_t count = work.select(s, basis.data(), i);
       for (std::size_t g = 0; g < count; ++g) {
         work.place(s, dx(i + g), dy(i + g));
-        draw_transposed(s, work, stamps.data() + (i + g) * s.stamp * s.stamp, work.grids.data() + g * area);
+        const double *from = stamps.data() + (i + g) * s.stamp * s.stamp;
+        for (std::size_t row = 0; row < s.stamp; ++row) std::copy_n(from + row * s.stamp, s.stamp, work.stamp.data() + row * work.stamp_pitch);
+        draw_transposed(s, work, work.grid(g));
       }
-      std::fill(work.grids.begin() + std::ptrdiff_t(count * area), work.grids.end(), 0.0);
-      scatter(work.grids.data(), work.basis.data(), s.terms, area, out);
+      std::fill(work.grids.begin() + std::ptrdiff_t(count * work.area), work.grids.end(), 0);
+      scatter(work.grids.data(), work.basis.data(), s.terms, work.area, work.components.data());
     }
+    work.write(s, out);
   }
   return to_cube(out, s.terms, grid, grid);
 }
@@ -178,26 +240,27 @@ auto psf_normal_product(Array3 components, Array2 basis, Array1 dx, Array1 dy, A
   const Shape s = shape_of(components.shape(1), basis, dx, dy, weights.shape(1), scale, order);
   require(components.shape(2) == s.grid && components.shape(0) == s.terms, "components must be (terms, grid, grid)");
   require(weights.shape(0) == s.n && weights.shape(2) == s.stamp, "weights must be (n, size, size)");
-  double *out = new double[s.terms * s.grid * s.grid]();
+  double *out = new double[s.terms * s.grid * s.grid];
   {
     nb::gil_scoped_release release;
-    Workspace work(s);
-    std::vector<double> stamp(s.stamp * s.stamp);
-    const std::size_t area = s.grid * s.grid;
+    Workspace<float> work(s);
+    work.read(s, components.data());
+    std::vector<float> product(work.components.size());
     for (std::size_t i = 0; i < s.n; i += GROUP) {
       const std::size_t count = work.select(s, basis.data(), i);
-      combine(components.data(), work.basis.data(), s.terms, area, work.grids.data());
+      combine(work.components.data(), work.basis.data(), s.terms, work.area, work.grids.data());
       for (std::size_t g = 0; g < count; ++g) {
-        double *grid = work.grids.data() + g * area;
+        float *grid = work.grid(g);
         work.place(s, dx(i + g), dy(i + g));
-        draw(s, work, grid, stamp.data());
-        const double *w = weights.data() + (i + g) * stamp.size();
-        for (std::size_t k = 0; k < stamp.size(); ++k) stamp[k] *= w[k];
-        draw_transposed(s, work, stamp.data(), grid);
+        draw(s, work, grid);
+        multiply(weights.data() + (i + g) * s.stamp * s.stamp, s.stamp, work.stamp.data(), work.stamp_pitch);
+        draw_transposed(s, work, grid);
       }
-      std::fill(work.grids.begin() + std::ptrdiff_t(count * area), work.grids.end(), 0.0);
-      scatter(work.grids.data(), work.basis.data(), s.terms, area, out);
+      std::fill(work.grids.begin() + std::ptrdiff_t(count * work.area), work.grids.end(), 0);
+      scatter(work.grids.data(), work.basis.data(), s.terms, work.area, product.data());
     }
+    work.components.swap(product);
+    work.write(s, out);
   }
   return to_cube(out, s.terms, s.grid, s.grid);
 }
@@ -213,10 +276,10 @@ void register_psf_model(nb::module_ &m) {
         "outside the grid.");
   m.def("psf_draw_transposed", &psf_draw_transposed, nb::arg("stamps").noconvert(), nb::arg("basis").noconvert(), nb::arg("dx"),
         nb::arg("dy"), nb::arg("grid"), nb::arg("scale"), nb::arg("order"),
-        "The transpose of psf_draw as a linear map: stamps (n, size, size) to components (C, grid, grid).");
+        "The transpose of psf_draw as a linear map, summed in single precision: stamps (n, size, size) to components (C, grid, grid).");
   m.def("psf_normal_product", &psf_normal_product, nb::arg("components").noconvert(), nb::arg("basis").noconvert(), nb::arg("dx"),
         nb::arg("dy"), nb::arg("weights").noconvert(), nb::arg("scale"), nb::arg("order"),
-        "psf_draw, multiplication by weights (n, size, size), psf_draw_transposed: the normal matrix applied to components.");
+        "psf_draw, multiplication by weights (n, size, size), psf_draw_transposed: the normal matrix applied to components, in single precision.");
 }
 
 } // namespace streamchar

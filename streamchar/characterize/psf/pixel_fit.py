@@ -118,7 +118,8 @@ def fit_components(
     R draws the grid on the stamp at the star's sub-pixel position. Conjugate gradients on the normal equations,
     started from ``start``. With functions of the position that are orthonormal over the stars the terms decouple,
     and each is preconditioned by D^½ (K ⊗ K) D^½, where D is the diagonal and K the overlap of the interpolation's
-    basis functions: what RᵀR is for sub-pixel positions of all phases. A handful of steps then suffices.
+    basis functions: what RᵀR is for sub-pixel positions of all phases. A handful of steps then suffices. The products
+    with the normal matrix are summed in single precision, 10⁻⁷ of what the stars tell.
 
     Parameters
     ----------

@@ -73,5 +73,5 @@ def fit_star_modes(pixels: Array, model: Array, weights: Array, dx: Array, dy: A
     A star without enough weight gives NaN.
     """
     found, residual = star_modes(pixels, model, weights, dx, dy)
-    flux, *place = found[:, :3].T
-    return StarModes(flux, *place, found[:, 3:6], found[:, 6:], residual.reshape(pixels.shape))
+    flux, dx, dy = found[:, :3].T
+    return StarModes(flux, dx, dy, found[:, 3:6], found[:, 6:], residual.reshape(pixels.shape))
