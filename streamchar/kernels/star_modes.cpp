@@ -46,8 +46,8 @@ struct Templates {
 };
 
 // One row of the slopes: every place has weights of its own along x, the row has the same ones along y.
-STREAMCHAR_MULTIVERSION void slopes(const double *row, std::size_t pitch, const double *along_x, const double *along_y, std::size_t n, double *slope_x,
-                                    double *slope_y) {
+STREAMCHAR_MULTIVERSION void slopes(const double *row, std::size_t pitch, const double *along_x, const double *along_y, std::size_t n,
+                                    double *__restrict slope_x, double *__restrict slope_y) {
   for (std::size_t i = 0; i < n; ++i) {
     double x = 0.0, y = 0.0;
     for (std::size_t k = 0; k < REACH; ++k) {
@@ -60,8 +60,8 @@ STREAMCHAR_MULTIVERSION void slopes(const double *row, std::size_t pitch, const 
   }
 }
 
-STREAMCHAR_MULTIVERSION void stretch(std::size_t n, double x, double y, const double *slope_x, const double *slope_y, double *along_x, double *diagonal,
-                                     double *along_y) {
+STREAMCHAR_MULTIVERSION void stretch(std::size_t n, double x, double y, const double *slope_x, const double *slope_y,
+                                     double *__restrict along_x, double *__restrict diagonal, double *__restrict along_y) {
   for (std::size_t i = 0; i < n; ++i) {
     const double here = x + double(i);
     along_x[i] = -here * slope_x[i];
@@ -84,40 +84,51 @@ void prepare(Templates &t, const double *model, const double *data, const double
   }
 }
 
-// Sums of weight times the products of three templates with three others.
-STREAMCHAR_MULTIVERSION void products(const double *const *left, const double *const *right, const double *weight, std::size_t n, double (*out)[3]) {
-  Four total[3][3] = {};
-  for (std::size_t i = 0; i < n; i += 4) {
-    Four w, b[3];
+// Sums of weight times the products of three templates with three others. (No arrays of vectors: they would be kept in memory.)
+STREAMCHAR_MULTIVERSION void products(const double *left, const double *right, std::size_t pitch, const double *weight, double (*out)[3]) {
+  Four aa, ab, ac, ba, bb, bc, ca, cb, cc;
+  for (Four *total : {&aa, &ab, &ac, &ba, &bb, &bc, &ca, &cb, &cc}) broadcast(0.0, *total);
+  for (std::size_t i = 0; i < pitch; i += 4) {
+    Four w, a, b, c, other;
     load(weight + i, w);
-    for (std::size_t k = 0; k < 3; ++k) load(right[k] + i, b[k]);
-    for (std::size_t j = 0; j < 3; ++j) {
-      Four a;
-      load(left[j] + i, a);
-      a *= w;
-      for (std::size_t k = 0; k < 3; ++k) total[j][k] += a * b[k];
-    }
+    load(right + i, a);
+    load(right + pitch + i, b);
+    load(right + 2 * pitch + i, c);
+    load(left + i, other);
+    other *= w;
+    aa += other * a;
+    ab += other * b;
+    ac += other * c;
+    load(left + pitch + i, other);
+    other *= w;
+    ba += other * a;
+    bb += other * b;
+    bc += other * c;
+    load(left + 2 * pitch + i, other);
+    other *= w;
+    ca += other * a;
+    cb += other * b;
+    cc += other * c;
   }
-  for (std::size_t j = 0; j < 3; ++j)
-    for (std::size_t k = 0; k < 3; ++k) out[j][k] = sum(total[j][k]);
+  const double sums[3][3] = {{sum(aa), sum(ab), sum(ac)}, {sum(ba), sum(bb), sum(bc)}, {sum(ca), sum(cb), sum(cc)}};
+  std::copy(&sums[0][0], &sums[0][0] + 9, &out[0][0]);
 }
 
-STREAMCHAR_MULTIVERSION void products_with_data(const double *values, const double *data, const double *weight, std::size_t n, double *out) {
-  Four total[MODES] = {};
+// Sums of weight times the product of a template with the data.
+STREAMCHAR_MULTIVERSION double product(const double *values, const double *data, const double *weight, std::size_t n) {
+  Four total, value, d, w;
+  broadcast(0.0, total);
   for (std::size_t i = 0; i < n; i += 4) {
-    Four w, d, a;
-    load(weight + i, w);
+    load(values + i, value);
     load(data + i, d);
-    d *= w;
-    for (std::size_t k = 0; k < MODES; ++k) {
-      load(values + k * n + i, a);
-      total[k] += d * a;
-    }
+    load(weight + i, w);
+    total += w * d * value;
   }
-  for (std::size_t k = 0; k < MODES; ++k) out[k] = sum(total[k]);
+  return sum(total);
 }
 
-STREAMCHAR_MULTIVERSION void subtract(const double *values, const double *amplitude, std::size_t pitch, std::size_t n, const double *data, double *out) {
+STREAMCHAR_MULTIVERSION void subtract(const double *values, const double *amplitude, std::size_t pitch, std::size_t n, const double *data,
+                                      double *__restrict out) {
   for (std::size_t i = 0; i < n; ++i) {
     double fit = 0.0;
     for (std::size_t k = 0; k < MODES; ++k) fit += amplitude[k] * values[k * pitch + i];
@@ -169,18 +180,13 @@ void fit(const Templates &t, double *result, double *residual) {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   Square normal;
   for (const auto &[first, second] : {std::pair<std::size_t, std::size_t>{0, 0}, {0, 3}, {3, 3}}) {
-    const double *left[3], *right[3];
     double block[3][3];
-    for (std::size_t k = 0; k < 3; ++k) {
-      left[k] = t.mode(first + k);
-      right[k] = t.mode(second + k);
-    }
-    products(left, right, t.weight.data(), t.padded, block);
+    products(t.mode(first), t.mode(second), t.padded, t.weight.data(), block);
     for (std::size_t j = 0; j < 3; ++j)
       for (std::size_t k = 0; k < 3; ++k) normal[first + j][second + k] = normal[second + k][first + j] = block[j][k];
   }
   Column right;
-  products_with_data(t.values.data(), t.data.data(), t.weight.data(), t.padded, right.data());
+  for (std::size_t k = 0; k < MODES; ++k) right[k] = product(t.mode(k), t.data.data(), t.weight.data(), t.padded);
   const Elimination elimination(normal);
   std::fill(result, result + RESULTS, nan);
   Column every;
