@@ -297,13 +297,13 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         InvalidExposureError
             When the pixels cannot be those of an exposure.
         """
-        exposure.check(max_bad_fraction=self.config.max_bad_fraction)
+        unusable = exposure.check(max_bad_fraction=self.config.max_bad_fraction)
         self.empty_metadata()
         ids = id_generator or IdGenerator.for_exposure(exposure.identity, self.config.id_generator)
         result = CharacterizationResult(exposure, background or BackgroundList())
         with self.timer("run"):
             try:
-                self._characterize(result, ids)
+                self._characterize(result, ids, unusable)
             except CharacterizationError as error:
                 result.error = error
             if self.config.do_compute_summary_stats:
@@ -314,9 +314,9 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         result.metadata = self.get_full_metadata()
         return result
 
-    def _characterize(self, result: CharacterizationResult, ids: IdGenerator) -> None:
+    def _characterize(self, result: CharacterizationResult, ids: IdGenerator, unusable: int) -> None:
         exposure = result.exposure
-        with self._unusable_pixels_masked(result):
+        with self._unusable_pixels_masked(result, unusable):
             self.background.run(exposure, result.background)
             if self.config.do_subtract_streaks:
                 result.streaks = self.subtract_streaks.run(exposure)
@@ -505,14 +505,13 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         result.aperture_corrections = exposure.aperture_corrections = corrections or None
 
     @contextmanager
-    def _unusable_pixels_masked(self, result: CharacterizationResult) -> Iterator[None]:
+    def _unusable_pixels_masked(self, result: CharacterizationResult, count: int) -> Iterator[None]:
         """Mask pixels without a finite value and positive variance, and leave the sky model's value in them."""
-        exposure = result.exposure
-        unusable = exposure.unusable()
-        if unusable is None:
+        if not count:
             yield
             return
-        count = int(unusable.sum())
+        exposure = result.exposure
+        unusable = exposure.unusable()
         exposure.set_plane("NO_DATA", unusable)
         exposure.variance[unusable] = np.median(exposure.variance[~unusable])
         yield

@@ -378,9 +378,12 @@ def _plane(hdu: Any, dtype: type[Any], path: str) -> NDArray[Any]:
     """Return a plane of its own in native byte order; the extension forgets its data, which would take as much again."""
     data = _data(hdu, path)
     del hdu.data
-    if data.dtype == np.dtype(dtype).newbyteorder() and data.flags.c_contiguous and data.flags.writeable:
-        data.byteswap(inplace=True)
-        return data.view(dtype)
+    if data.flags.c_contiguous and data.flags.writeable:
+        if data.dtype == dtype:
+            return data
+        if data.dtype == np.dtype(dtype).newbyteorder():
+            data.byteswap(inplace=True)
+            return data.view(dtype)
     if dtype is np.int32 and data.dtype.kind not in "iub":
         data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -15,6 +15,7 @@ from streamchar.image.field import Field
 from streamchar.image.mask import MaskPlanes
 from streamchar.image.psf import Psf
 from streamchar.image.sky import AstropyCoordinates, SkyCoordinates, TangentCoordinates
+from streamchar.kernels import count_usable
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -287,7 +288,7 @@ class Exposure:
             metadata=dict(self.metadata),
         )
 
-    def check(self, *, max_bad_fraction: float = 0.9) -> None:
+    def check(self, *, max_bad_fraction: float = 0.9) -> int:
         """Refuse pixels that cannot be those of an exposure, before anything is measured on them.
 
         Parameters
@@ -295,15 +296,24 @@ class Exposure:
         max_bad_fraction
             Largest tolerated fraction of pixels that are not finite or have no positive variance, 0 to 1.
 
+        Returns
+        -------
+        int
+            How many such pixels there are: those of :meth:`unusable`.
+
         Raises
         ------
         InvalidExposureError
             Says which plane, what is wrong with it and the values.
         """
-        for problem in self._problems(max_bad_fraction):
+        for problem in self._problems_of_planes():
             raise InvalidExposureError(path=self.source, detail=problem)
+        finite, usable = count_usable(self.image, self.variance)
+        for problem in self._problems_of_pixels(finite, usable, max_bad_fraction):
+            raise InvalidExposureError(path=self.source, detail=problem)
+        return self.image.size - usable
 
-    def _problems(self, max_bad_fraction: float) -> Any:
+    def _problems_of_planes(self) -> Iterator[str]:
         if self.image.ndim != 2:
             yield f"the image has {self.image.ndim} dimensions, not 2"
         if min(self.image.shape) < MIN_DIMENSION:
@@ -318,7 +328,8 @@ class Exposure:
                 yield f"the {name} plane has dtype {plane.dtype}, not {np.dtype(dtype)}"
             if plane.shape != self.image.shape:
                 yield f"the {name} plane has shape {plane.shape}, the image {self.image.shape}"
-        finite, usable, low, high = self._count_pixels()
+
+    def _problems_of_pixels(self, finite: int, usable: int, max_bad_fraction: float) -> Iterator[str]:
         if not finite:
             yield "no pixel of the image is finite"
         fraction = 1.0 - usable / self.image.size
@@ -327,45 +338,28 @@ class Exposure:
                 f"{fraction:.0%} of the pixels are not finite or have no positive variance "
                 f"(at most {max_bad_fraction:.0%} may)"
             )
+        low, high = np.inf, -np.inf
+        for rows in self._strips():
+            values = self.image[rows][~self._unusable(rows)]
+            if values.size:
+                low, high = min(low, float(values.min())), max(high, float(values.max()))
+            if low < high:
+                return
         if low == high:
             yield f"every usable pixel has the same value, {low:g}"
 
-    def _count_pixels(self) -> tuple[int, int, float, float]:
-        """Finite pixels, usable ones, and two values of the usable ones that differ if any do."""
-        finite = usable = 0
-        low, high = np.inf, -np.inf
-        for rows in self._strips():
-            good = np.isfinite(self.image[rows])
-            finite += int(np.count_nonzero(good))
-            good &= ~self._without_noise(rows)
-            found = int(np.count_nonzero(good))
-            usable += found
-            if found and not low < high:
-                values = self.image[rows][good]
-                low, high = min(low, float(values.min())), max(high, float(values.max()))
-        return finite, usable, low, high
-
-    def unusable(self) -> NDArray[np.bool_] | None:
-        """Pixels that are not finite or have no finite, positive variance, bool (height, width); ``None`` without any."""
-        found: NDArray[np.bool_] | None = None
-        for rows in self._strips():
-            bad = self._without_noise(rows)
-            bad |= ~np.isfinite(self.image[rows])
-            if not bad.any():
-                continue
-            if found is None:
-                found = np.zeros(self.shape, np.bool_)
-            found[rows] = bad
-        return found
+    def unusable(self) -> NDArray[np.bool_]:
+        """Pixels that are not finite or have no finite, positive variance, bool (height, width)."""
+        return np.concatenate([self._unusable(rows) for rows in self._strips()])
 
     def _strips(self) -> Iterator[slice]:
         """Rows a few at a time, so that what is computed of them stays in the processor's cache."""
         for first in range(0, self.shape[0], STRIP_ROWS):
             yield slice(first, first + STRIP_ROWS)
 
-    def _without_noise(self, rows: slice) -> NDArray[np.bool_]:
-        variance = self.variance[rows]
-        return ~(np.isfinite(variance) & (variance > 0))
+    def _unusable(self, rows: slice) -> NDArray[np.bool_]:
+        image, variance = self.image[rows], self.variance[rows]
+        return ~(np.isfinite(image) & np.isfinite(variance) & (variance > 0))
 
 
 def _quantity(value: float | None, unit: str) -> str:

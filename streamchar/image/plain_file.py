@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from streamchar.image.cards import PlainHeader, parse_header
 from streamchar.image.claims import HduClaim
 from streamchar.image.errors import UnreadableExposureError
+from streamchar.kernels import copy_swapped
 
 _DTYPES: Mapping[int, str] = MappingProxyType(
     {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 )
 _UNSIGNED = 1 << 15
 """BZERO of 16-bit pixels without sign."""
+_PIECE = 1 << 19
+"""Bytes read at a time: they are still in the processor's cache when their order is changed."""
 
 
 class PlainImage:
@@ -60,7 +63,7 @@ class PlainImage:
 
     @property
     def data(self) -> NDArray[Any] | None:
-        """Pixels, read anew: big-endian as they stand in the file, unsigned ones native; None without any.
+        """Pixels, read anew, in native byte order; None without any.
 
         Raises
         ------
@@ -69,14 +72,19 @@ class PlainImage:
         """
         if not self.shape:
             return None
+        stored = np.dtype(_DTYPES[int(self.header.get("BITPIX"))])
         content = np.empty(self._claim.data_bytes, np.uint8)
+        piece = np.empty(min(_PIECE, len(content)), np.uint8)
         self._stream.seek(self._claim.offset + self._claim.header_bytes)
-        if self._stream.readinto(content.data) != content.nbytes:
-            raise UnreadableExposureError(path=self._path, detail="is truncated")
-        pixels = content.view(_DTYPES[int(self.header.get("BITPIX"))]).reshape(self.shape)
+        for first in range(0, len(content), _PIECE):
+            part = content[first : first + _PIECE]
+            if self._stream.readinto(piece[: len(part)].data) != len(part):
+                raise UnreadableExposureError(path=self._path, detail="is truncated")
+            copy_swapped(piece[: len(part)], stored.itemsize, part)
+        pixels = content.view(stored.newbyteorder()).reshape(self.shape)
         if not self.header.get("BZERO"):
             return pixels
-        unsigned = pixels.byteswap(inplace=True).view(np.uint16)
+        unsigned = pixels.view(np.uint16)
         unsigned ^= _UNSIGNED
         return unsigned
 

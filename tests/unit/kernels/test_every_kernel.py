@@ -314,6 +314,7 @@ DETECTING = {
     ),
     "block_means": lambda p: kernels.block_means(p.image, p.mask, 1, 2, -1e3, 1e3),
     "bright_maxima": lambda p: kernels.bright_maxima(p.image, 20.0),
+    "count_usable": lambda p: kernels.count_usable(p.image, p.variance),
     "cosmic_ray_candidates": lambda p: kernels.cosmic_ray_candidates(p.image, p.variance, 1.0),
     "add_grid": lambda p: kernels.add_grid(p.image.copy(), np.ones((1, 1)), np.zeros(1), np.zeros(1), 3, 1.0),
     "add_separable": lambda p: kernels.add_separable(
