@@ -81,8 +81,8 @@ def find_neighbours(
     size = residual.shape[1]
     offset = np.arange(size, dtype=np.float64) - size // 2
     significance = point_significance(residual, weights, fwhm)
-    distance = np.hypot(offset - dx[:, None, None], offset[:, None] - dy[:, None, None])
-    significance[distance < NEAREST * fwhm] = 0.0
+    along_x, along_y = np.square(offset - dx[:, None]), np.square(offset - dy[:, None])
+    significance *= along_x[:, None, :] + along_y[:, :, None] >= (NEAREST * fwhm) ** 2
     peak = significance.reshape(len(residual), -1).argmax(axis=1) if len(residual) else np.empty(0, np.int64)
     star = np.arange(len(residual))
     row, column = np.divmod(peak, size)
