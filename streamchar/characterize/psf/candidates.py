@@ -13,6 +13,7 @@ from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.psf.sizes import OddSize
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
+from streamchar.kernels import detached_pixels
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -142,17 +143,7 @@ def neighbour_pixels(detected: Flags) -> Flags:
     detected
         bool (n, size, size): the DETECTED plane of the stamps.
     """
-    own = np.zeros_like(detected)
-    middle = detected.shape[1] // 2
-    own[:, middle, middle] = True
-    growing = np.arange(len(detected))
-    while len(growing):
-        present = own[growing]
-        grown = _dilated(_dilated(present, [(0, -1), (0, 1)]), [(-1, 0), (1, 0)]) & detected[growing]
-        grown[:, middle, middle] = True
-        own[growing] = grown
-        growing = growing[(grown != present).any(axis=(1, 2))]
-    foreign = detected & ~own
+    foreign = detached_pixels(detected)
     crowded = np.flatnonzero(foreign.any(axis=(1, 2)))
     reach = range(-NEIGHBOUR_MARGIN, NEIGHBOUR_MARGIN + 1)
     circle = [(i, j) for i in reach for j in reach if 0 < i * i + j * j <= NEIGHBOUR_MARGIN**2]
