@@ -54,6 +54,9 @@ public:
     return x >= 0 && y >= 0 && x < width && y < height && inside_[place(x, y)];
   }
 
+  // Whether each pixel of a row of the box is inside: 1 or 0.
+  const std::uint8_t *row(std::int32_t y) const { return inside_.data() + place(0, y); }
+
   std::int32_t left = 0, top = 0, width = 0, height = 0;
 
 private:

@@ -1,5 +1,6 @@
 // Are the peaks of a blend point sources? Fits of the PSF with its neighbours and a sky that slopes.
 #include "blends.hpp"
+#include "lanes.hpp"
 #include "rows.hpp"
 #include <limits>
 
@@ -7,7 +8,10 @@ namespace streamchar {
 namespace {
 
 constexpr double SINGULAR = 1e-10; // what is left of a term's square beside the terms before it: none
-constexpr std::size_t COLUMNS = 5;
+constexpr std::size_t PLAIN = 3, WITH_SHIFT = 8; // columns of the result
+constexpr std::size_t LANES = 4;
+
+constexpr std::size_t rounded_up(std::size_t n) { return (n + LANES - 1) / LANES * LANES; }
 
 // Images of point sources; a single one stands for all.
 struct Stamps {
@@ -28,44 +32,76 @@ struct Corners {
   const std::int64_t *x0, *y0;
 };
 
+// Sums over n pixels of `weighted` times each of four columns.
+STREAMCHAR_INLINE void products(const double *weighted, const double *columns, std::size_t room, std::size_t n, double *out) {
+  Four total[LANES] = {}, w, value;
+  for (std::size_t i = 0; i < n; i += LANES) {
+    load(weighted + i, w);
+    for (std::size_t k = 0; k < LANES; ++k) {
+      load(columns + k * room + i, value);
+      total[k] += w * value;
+    }
+  }
+  for (std::size_t k = 0; k < LANES; ++k) out[k] = sum(total[k]);
+}
+
+// The normal matrix of `terms` columns (of `room` values each, the first n being in use) and its right side, of which the last
+// column is the data. normal has `pitch` columns: a multiple of four, as the columns' number is.
+STREAMCHAR_MULTIVERSION void multiply(const double *columns, const double *data, const double *weights, std::size_t room, std::size_t n, std::size_t terms,
+                                      std::size_t pitch, double *weighted, double *normal, double *right) {
+  for (std::size_t a = 0; a < terms; ++a) {
+    Four total = {}, w, value;
+    for (std::size_t i = 0; i < n; i += LANES) {
+      load(columns + a * room + i, w);
+      load(weights + i, value);
+      w *= value;
+      std::memcpy(weighted + i, &w, sizeof w);
+      load(data + i, value);
+      total += w * value;
+    }
+    right[a] = sum(total);
+    for (std::size_t b = 0; b <= a; b += LANES) products(weighted, columns + b * room, room, n, normal + a * pitch + b);
+  }
+}
+
+STREAMCHAR_MULTIVERSION double weighted_squares(const double *columns, const double *data, const double *weights, std::size_t room, std::size_t n,
+                                                const double *solution, std::size_t terms) {
+  Four total = {}, residual, value;
+  for (std::size_t i = 0; i < n; i += LANES) {
+    load(data + i, residual);
+    for (std::size_t a = 0; a < terms; ++a) {
+      load(columns + a * room + i, value);
+      residual -= solution[a] * value;
+    }
+    load(weights + i, value);
+    total += value * residual * residual;
+  }
+  return sum(total);
+}
+
 // Weighted least squares with a triangular decomposition; terms that depend on those before them stay 0.
 class LeastSquares {
 public:
-  void start(std::size_t terms) {
-    terms_ = terms;
-    values_.clear();
-    data_.clear();
-    weights_.clear();
+  // Room for so many terms and values; all is 0, so that what is not filled does not count.
+  void start(std::size_t terms, std::size_t values) {
+    room_ = rounded_up(values);
+    columns_.assign(rounded_up(terms) * room_, 0.0);
+    data_.assign(room_, 0.0);
+    weights_.assign(room_, 0.0);
+    weighted_.resize(room_);
   }
-  double *add(double data, double weight) {
-    data_.push_back(data);
-    weights_.push_back(weight);
-    values_.resize(values_.size() + terms_);
-    return values_.data() + values_.size() - terms_;
-  }
-  std::size_t size() const { return data_.size(); }
+  double *column(std::size_t term) { return columns_.data() + term * room_; }
+  double *data() { return data_.data(); }
+  double *weights() { return weights_.data(); }
 
   // Fit the first n terms; the sum of squared residuals over their variances.
   double fit(std::size_t n) {
-    normal_.assign(n * n, 0.0);
-    solution.assign(n, 0.0);
-    for (std::size_t i = 0; i < size(); ++i) {
-      const double *row = values_.data() + i * terms_;
-      for (std::size_t a = 0; a < n; ++a) {
-        const double weighted = weights_[i] * row[a];
-        if (weighted == 0.0) continue;
-        solution[a] += weighted * data_[i];
-        for (std::size_t b = 0; b <= a; ++b) normal_[a * n + b] += weighted * row[b];
-      }
-    }
+    pitch_ = rounded_up(n);
+    normal_.resize(n * pitch_);
+    solution.resize(n);
+    multiply(columns_.data(), data_.data(), weights_.data(), room_, room_, n, pitch_, weighted_.data(), normal_.data(), solution.data());
     solve(n);
-    double chi2 = 0.0;
-    for (std::size_t i = 0; i < size(); ++i) {
-      double residual = data_[i];
-      for (std::size_t a = 0; a < n; ++a) residual -= solution[a] * values_[i * terms_ + a];
-      chi2 += weights_[i] * residual * residual;
-    }
-    return chi2;
+    return weighted_squares(columns_.data(), data_.data(), weights_.data(), room_, room_, solution.data(), n);
   }
 
   std::vector<double> solution;
@@ -75,11 +111,11 @@ private:
   void solve(std::size_t n) {
     pivot_.assign(n, 0.0);
     for (std::size_t a = 0; a < n; ++a) {
-      double *row = normal_.data() + a * n;
+      double *row = normal_.data() + a * pitch_;
       const double whole = row[a];
       for (std::size_t b = 0; b < a; ++b) {
         double left = row[b];
-        for (std::size_t c = 0; c < b; ++c) left -= row[c] * normal_[b * n + c] * pivot_[c];
+        for (std::size_t c = 0; c < b; ++c) left -= row[c] * normal_[b * pitch_ + c] * pivot_[c];
         row[b] = pivot_[b] > 0.0 ? left / pivot_[b] : 0.0;
       }
       double left = whole;
@@ -87,16 +123,16 @@ private:
       pivot_[a] = left > SINGULAR * whole ? left : 0.0;
     }
     for (std::size_t a = 0; a < n; ++a)
-      for (std::size_t b = 0; b < a; ++b) solution[a] -= normal_[a * n + b] * solution[b];
+      for (std::size_t b = 0; b < a; ++b) solution[a] -= normal_[a * pitch_ + b] * solution[b];
     for (std::size_t a = 0; a < n; ++a) solution[a] = pivot_[a] > 0.0 ? solution[a] / pivot_[a] : 0.0;
     for (std::size_t a = n; a-- > 0;) {
-      for (std::size_t b = a + 1; b < n; ++b) solution[a] -= normal_[b * n + a] * solution[b];
+      for (std::size_t b = a + 1; b < n; ++b) solution[a] -= normal_[b * pitch_ + a] * solution[b];
       if (!(pivot_[a] > 0.0)) solution[a] = 0.0;
     }
   }
 
-  std::size_t terms_ = 0;
-  std::vector<double> values_, data_, weights_, normal_, pivot_;
+  std::size_t room_ = 0, pitch_ = 0;
+  std::vector<double> columns_, data_, weights_, weighted_, normal_, pivot_; // columns_: term after term, room_ values each
 };
 
 struct Planes {
@@ -116,44 +152,74 @@ public:
     end_ = end;
   }
 
-  // Amplitude, chi-squared, degrees of freedom, shift in x and y of source k at (x, y), its own image being the i-th at
-  // (x0, y0); NaN without enough pixels.
+  // Amplitude, chi-squared and degrees of freedom of source k at (x, y), its own image being the i-th at (x0, y0); NaN without
+  // enough pixels. With a shift, then the same of the fit with it, and the shift in x and y.
   void test(std::size_t k, std::size_t i, std::int64_t x0, std::int64_t y0, double x, double y, double *out) {
-    const auto own = [&](std::int64_t px, std::int64_t py) { return own_.at(i, x0, y0, px, py); };
-    std::fill(out, out + COLUMNS, std::numeric_limits<double>::quiet_NaN());
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    std::fill(out, out + (shift_ ? WITH_SHIFT : PLAIN), nan);
     if (!std::isfinite(x) || !std::isfinite(y)) return;
     choose_neighbours(k, x, y);
-    const std::size_t plain = 4 + neighbours_.size(), terms = plain + (shift_ ? 2 : 0);
-    squares_.start(terms);
-    double pixels = 0.0;
-    const auto low = [](double v) { return std::int32_t(std::ceil(v)); };
-    const auto high = [](double v) { return std::int32_t(std::floor(v)); };
-    for (std::int32_t py = std::max(low(y - outer_), box_.top); py <= std::min(high(y + outer_), box_.top + box_.height - 1); ++py)
-      for (std::int32_t px = std::max(low(x - outer_), box_.left); px <= std::min(high(x + outer_), box_.left + box_.width - 1); ++px) {
-        const double radius = std::hypot(px - x, py - y);
-        if (radius >= outer_ || !usable(px, py)) continue;
-        const double share = radius <= inner_ ? 1.0 : (outer_ - radius) / (outer_ - inner_);
-        pixels += share;
-        double *row = squares_.add(planes_.image.row(py)[px], share / planes_.variance.row(py)[px]);
-        *row++ = own(px, py);
-        *row++ = 1.0;
-        *row++ = px - x;
-        *row++ = py - y;
-        for (const std::size_t other : neighbours_) *row++ = others_.at(other, corners_.x0[other], corners_.y0[other], px, py);
-        if (!shift_) continue;
-        *row++ = 0.5 * (own(px - 1, py) - own(px + 1, py));
-        *row++ = 0.5 * (own(px, py - 1) - own(px, py + 1));
-      }
-    const double freedom = pixels - double(terms);
-    if (!(freedom > 0.0)) return;
-    out[1] = squares_.fit(terms);
-    out[2] = freedom;
-    out[0] = squares_.solution[0];
-    out[3] = shift_ ? squares_.solution[plain] / out[0] : 0.0;
-    out[4] = shift_ ? squares_.solution[plain + 1] / out[0] : 0.0;
+    const double weight = choose_pixels(x, y);
+    const std::size_t plain = 4 + neighbours_.size(), n = pixels_.size();
+    squares_.start(plain + (shift_ ? 2 : 0), n);
+    const auto fill = [&](std::size_t term, auto value) {
+      double *column = squares_.column(term);
+      for (std::size_t p = 0; p < n; ++p) column[p] = value(pixels_[p].x, pixels_[p].y);
+    };
+    const auto own = [&](std::int64_t px, std::int64_t py) { return own_.at(i, x0, y0, px, py); };
+    for (std::size_t p = 0; p < n; ++p) {
+      squares_.data()[p] = planes_.image.row(pixels_[p].y)[pixels_[p].x];
+      squares_.weights()[p] = pixels_[p].share / planes_.variance.row(pixels_[p].y)[pixels_[p].x];
+    }
+    fill(0, own);
+    fill(1, [](std::int32_t, std::int32_t) { return 1.0; });
+    fill(2, [&](std::int32_t px, std::int32_t) { return px - x; });
+    fill(3, [&](std::int32_t, std::int32_t py) { return py - y; });
+    for (std::size_t j = 0; j < neighbours_.size(); ++j) {
+      const std::size_t other = neighbours_[j];
+      fill(4 + j, [&](std::int32_t px, std::int32_t py) { return others_.at(other, corners_.x0[other], corners_.y0[other], px, py); });
+    }
+    fit(plain, weight, out);
+    if (!shift_) return;
+    fill(plain, [&](std::int32_t px, std::int32_t py) { return 0.5 * (own(px - 1, py) - own(px + 1, py)); });
+    fill(plain + 1, [&](std::int32_t px, std::int32_t py) { return 0.5 * (own(px, py - 1) - own(px, py + 1)); });
+    if (!fit(plain + 2, weight, out + PLAIN)) return;
+    out[2 * PLAIN] = squares_.solution[plain] / squares_.solution[0];
+    out[2 * PLAIN + 1] = squares_.solution[plain + 1] / squares_.solution[0];
   }
 
 private:
+  struct Pixel {
+    std::int32_t x, y;
+    double share;
+  };
+
+  bool fit(std::size_t terms, double weight, double *out) {
+    const double freedom = weight - double(terms);
+    if (!(freedom > 0.0)) return false;
+    out[1] = squares_.fit(terms);
+    out[0] = squares_.solution[0];
+    out[2] = freedom;
+    return true;
+  }
+
+  // The usable pixels of the disk, and the sum of their shares.
+  double choose_pixels(double x, double y) {
+    const auto low = [](double v) { return std::int32_t(std::ceil(v)); };
+    const auto high = [](double v) { return std::int32_t(std::floor(v)); };
+    pixels_.clear();
+    double total = 0.0;
+    for (std::int32_t py = std::max(low(y - outer_), box_.top); py <= std::min(high(y + outer_), box_.top + box_.height - 1); ++py)
+      for (std::int32_t px = std::max(low(x - outer_), box_.left); px <= std::min(high(x + outer_), box_.left + box_.width - 1); ++px) {
+        const double radius = std::sqrt((px - x) * (px - x) + (py - y) * (py - y));
+        if (radius >= outer_ || !usable(px, py)) continue;
+        const double share = radius <= inner_ ? 1.0 : (outer_ - radius) / (outer_ - inner_);
+        pixels_.push_back({px, py, share});
+        total += share;
+      }
+    return total;
+  }
+
   bool usable(std::int32_t x, std::int32_t y) const {
     if (!box_.inside(x - box_.left, y - box_.top)) return false;
     const double variance = planes_.variance.row(y)[x];
@@ -181,6 +247,7 @@ private:
   BlendBox box_;
   std::size_t first_ = 0, end_ = 0;
   std::vector<std::size_t> neighbours_;
+  std::vector<Pixel> pixels_;
   LeastSquares squares_;
 };
 
@@ -205,7 +272,8 @@ nb::object fit_point_sources(Plane<const float> image, Plane<const float> varian
       (others.shape(0) != n && others.shape(0) != 1))
     throw std::invalid_argument("one stamp for each wanted and for each other peak is needed, or one for all");
   if (!(inner >= 0 && outer > inner && std::isfinite(outer))) throw std::invalid_argument("the radii must ascend");
-  Rows<double> result(n, COLUMNS);
+  const std::size_t columns = shift ? WITH_SHIFT : PLAIN;
+  Rows<double> result(n, columns);
   {
     nb::gil_scoped_release release;
     const Stamps first{own.data(), own.shape(0), std::int32_t(own.shape(1)), std::int32_t(own.shape(2))};
@@ -220,7 +288,7 @@ nb::object fit_point_sources(Plane<const float> image, Plane<const float> varian
           tester.test(k, number, own_x0(number), own_y0(number), x(k), y_centre(k), result.row(k));
           ++number;
         } else
-          std::fill(result.row(k), result.row(k) + COLUMNS, std::numeric_limits<double>::quiet_NaN());
+          std::fill(result.row(k), result.row(k) + columns, std::numeric_limits<double>::quiet_NaN());
       }
     }
   }
@@ -237,8 +305,8 @@ void register_point_sources(nb::module_ &m) {
         "without the mask bits `bad`) nearer to (x, y_centre) than `outer`; weights 1/variance, falling linearly to 0 from `inner` to `outer`. The terms are the source's own stamp "
         "(float64 (wanted, h, w), or (1, h, w) for all; first pixels at own_x0, own_y0, of the wanted ones), a constant, slopes along x and y, and the stamp (of `others`, (n, h, w) or (1, h, w)) of every other source of the footprint that reaches "
         "into the disk; with `shift` also the own stamp's derivatives, by central differences. A term that depends on those before it is left out. "
-        "Returns float64 (n, 5): amplitude of the own stamp, chi-squared, degrees of freedom (sum of the ramp minus the number of terms), and shift (x, y) in pixels (0 without "
-        "`shift`); NaN when not wanted or without a degree of freedom.");
+        "Returns float64 (n, 3): amplitude of the own stamp, chi-squared, degrees of freedom (sum of the ramp minus the number of terms), or with `shift` (n, 8): the "
+        "same of the fit without the derivatives, of the fit with them, and the shift (x, y) in pixels; NaN when not wanted or without a degree of freedom.");
 }
 
 } // namespace streamchar

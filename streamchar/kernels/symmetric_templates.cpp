@@ -49,6 +49,34 @@ private:
 // To the nearest integer, halves away from zero.
 inline std::int32_t rounded(double value) { return value < 0 ? -std::int32_t(0.5 - value) : std::int32_t(value + 0.5); }
 
+// Where the shadows of pixels fall: for a pixel `longer` pixels from the peak along one axis and `other` along the other, how far
+// aside the shadow begins and ends after each step.
+class Shadows {
+public:
+  struct Width {
+    std::int8_t first, last;
+  };
+  // Of 0 < longer <= most.
+  void reach(std::int32_t most) {
+    for (; known_ < most; ++known_) {
+      const std::int32_t longer = known_ + 1;
+      for (std::int32_t other = -longer; other <= longer; ++other) {
+        const double low = (other - opening) / longer, high = (other + opening) / longer;
+        for (int step = 1; step <= shadow; ++step) widths_.push_back({std::int8_t(rounded(step * low)), std::int8_t(rounded(step * high))});
+      }
+    }
+  }
+  // The first of them, in order; |other| <= longer.
+  const Width *of(std::int32_t longer, std::int32_t other) const {
+    // Before it are 2 l + 1 pixels for each l from 1 to longer - 1.
+    return widths_.data() + std::size_t(shadow) * std::size_t(longer * longer - 1 + other + longer);
+  }
+
+private:
+  std::int32_t known_ = 0;
+  std::vector<Width> widths_;
+};
+
 class Builder {
 public:
   Builder(const Planes &planes, const Options &options) : planes_(planes), options_(options) {}
@@ -67,9 +95,11 @@ public:
       t_.resize(std::min(std::max(cx_, right), reach), std::min(std::max(cy_, below), reach));
     else
       t_.resize(std::min({cx_, right, reach}), std::min({cy_, below, reach}));
-    for (std::int32_t v = -t_.ry; v <= t_.ry; ++v)
-      for (std::int32_t u = -t_.rx; u <= t_.rx; ++u)
-        if (inside(u, v) && inside(-u, -v)) t_.at(u, v) = std::max(std::min(value(u, v), value(-u, -v)), 0.0f);
+    for (std::int32_t v = -std::min({t_.ry, cy_, below}); v <= std::min({t_.ry, cy_, below}); ++v) {
+      const std::uint8_t *inside = box_.row(cy_ + v) + cx_, *mirrored = box_.row(cy_ - v) + cx_;
+      for (std::int32_t u = -std::min({t_.rx, cx_, right}); u <= std::min({t_.rx, cx_, right}); ++u)
+        if (inside[u] & mirrored[-u]) t_.at(u, v) = std::max(std::min(value(u, v), value(-u, -v)), 0.0f);
+    }
     if (cut) treated = options_.edge == ramp ? add_ramp() : patch();
     if (options_.smooth) smooth();
     make_monotonic();
@@ -92,10 +122,23 @@ private:
   bool lacks_mirror(std::int32_t u, std::int32_t v) const { return inside(u, v) && beyond(-u, -v); }
 
   bool is_cut(std::int32_t rx, std::int32_t ry) const {
+    if (!may_be_cut(rx, ry)) return false;
     for (std::int32_t v = -ry; v <= ry; ++v)
       for (std::int32_t u = -rx; u <= rx; ++u)
         if (lacks_mirror(u, v)) return true;
     return false;
+  }
+
+  // Whether the rectangle has any pixel at the edge, or beyond it.
+  bool may_be_cut(std::int32_t rx, std::int32_t ry) const {
+    const std::int32_t x = box_.left + cx_, y = box_.top + cy_;
+    if (x < rx || y < ry || x + rx >= planes_.image.width || y + ry >= planes_.image.height) return true;
+    std::int32_t found = 0;
+    for (std::int32_t v = y - ry; v <= y + ry; ++v) {
+      const std::int32_t *mask = planes_.mask + std::size_t(v) * planes_.image.stride;
+      for (std::int32_t u = x - rx; u <= x + rx; ++u) found |= mask[u];
+    }
+    return (found & options_.edge_bits) != 0;
   }
 
   std::int32_t patch() {
@@ -156,6 +199,7 @@ private:
   void make_monotonic() {
     before_ = t_;
     const std::int32_t last = last_ring();
+    shadows_.reach(last);
     for (std::int32_t ring = 0; ring <= last; ++ring) {
       if (ring % shadow == 0) before_ = t_;
       for (std::int32_t i = -ring; i <= ring; ++i) {
@@ -177,11 +221,15 @@ private:
 
   // The outermost ring with anything in it; shadows fall outward only.
   std::int32_t last_ring() const {
-    std::int32_t last = 0;
-    for (std::int32_t y = -t_.ry; y <= t_.ry; ++y)
-      for (std::int32_t x = -t_.rx; x <= t_.rx; ++x)
-        if (t_.at(x, y) > 0.0f) last = std::max({last, std::abs(x), std::abs(y)});
-    return last;
+    std::int32_t ring = std::max(t_.rx, t_.ry);
+    while (ring > 0 && !has_any(ring)) --ring;
+    return ring;
+  }
+  bool has_any(std::int32_t ring) const {
+    const auto positive = [&](std::int32_t x, std::int32_t y) { return t_.holds(x, y) && t_.at(x, y) > 0.0f; };
+    for (std::int32_t i = -ring; i <= ring; ++i)
+      if (positive(ring, i) || positive(-ring, i) || positive(i, ring) || positive(i, -ring)) return true;
+    return false;
   }
 
   void cast(std::int32_t x, std::int32_t y) {
@@ -196,14 +244,15 @@ private:
           if (t_.holds(dx, dy)) t_.at(dx, dy) = std::min(t_.at(dx, dy), value);
       return;
     }
-    const int sign = longer > 0 ? 1 : -1;
-    const double low = (other - opening) / std::abs(longer), high = (other + opening) / std::abs(longer);
-    for (int step = 1; step <= shadow; ++step)
-      for (std::int32_t aside = rounded(step * low); aside <= rounded(step * high); ++aside) {
-        const std::int32_t far = longer + sign * step, beside = other + aside;
-        const std::int32_t sx = across ? far : beside, sy = across ? beside : far;
-        if (t_.holds(sx, sy)) t_.at(sx, sy) = std::min(t_.at(sx, sy), value);
+    const std::int32_t sign = longer > 0 ? 1 : -1, end = across ? t_.rx : t_.ry, side = across ? t_.ry : t_.rx;
+    const Shadows::Width *widths = shadows_.of(std::abs(longer), other);
+    for (std::int32_t step = 1; step <= std::min(shadow, end - std::abs(longer)); ++step) {
+      const std::int32_t far = longer + sign * step, first = std::max(other + widths[step - 1].first, -side);
+      for (std::int32_t beside = first; beside <= std::min(other + widths[step - 1].last, side); ++beside) {
+        float &there = across ? t_.at(far, beside) : t_.at(beside, far);
+        there = std::min(there, value);
       }
+    }
   }
 
   Planes planes_;
@@ -211,6 +260,7 @@ private:
   BlendBox box_;
   std::int32_t cx_ = 0, cy_ = 0;
   Template t_, before_;
+  Shadows shadows_;
 };
 
 nb::tuple symmetric_templates(Plane<const float> image, Plane<const float> variance, Plane<const std::int32_t> mask, std::int32_t edge_bits, I32 y,

@@ -12,6 +12,7 @@ from pydantic import Field
 from streamchar.characterize.errors import MissingPsfError
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement.psf_fit import present_bits
+from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure, Psf, PsfStamps
 from streamchar.kernels import fit_point_sources
@@ -19,16 +20,15 @@ from streamchar.kernels import fit_point_sources
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
-"""Of a Gaussian, in standard deviations."""
 INNER, OUTER = 1.0, 1.5
 """Radii of the fitted disk in FWHM, rounded up to pixels: full weight up to the first, none from the second on."""
 MAX_SHIFT = 1.0
 """Pixels along an axis; the fit is linear in the shift, and another pixel would have been the peak."""
 DRAWN = 512
 """Peaks at which the PSF is drawn at a time."""
-AMPLITUDE, CHI2, FREEDOM, SHIFT_X, SHIFT_Y = range(5)
-"""Columns of the kernel."""
+AMPLITUDE, CHI2, FREEDOM = range(3)
+HERE, MOVING, SHIFT = slice(0, 3), slice(3, 6), slice(6, 8)
+"""Columns of the kernel: of a fit, and of those at a place, with a shift from it, and of that shift."""
 
 
 class PointSourceConfig(Configuration):
@@ -106,11 +106,10 @@ def find_point_sources(exposure: Exposure, blends: Footprints, config: PointSour
     if not n or not config.is_on:
         unknown = np.full(n, np.nan)
         return PointSources(np.zeros(n, np.bool_), unknown, unknown, unknown)
-    fits = _Fits(exposure, blends, present_bits(exposure, config.mask_planes))
-    wanted = _is_wide_enough(blends, psf, config.tiny_footprint_size)
-    here, moving = fits.at_peaks(wanted), fits.at_peaks(wanted, shift=True)
-    shift = moving[:, [SHIFT_X, SHIFT_Y]].T
-    movable = (_reduced(moving) < config.psf_chisq2) & (np.abs(shift) < MAX_SHIFT).all(axis=0)
+    fits = _Fits(exposure, psf, blends, present_bits(exposure, config.mask_planes))
+    at_peaks = fits.at_peaks(fits.are_wide_enough(config.tiny_footprint_size))
+    here, shift = at_peaks[:, HERE], at_peaks[:, SHIFT].T
+    movable = (_reduced(at_peaks[:, MOVING]) < config.psf_chisq2) & (np.abs(shift) < MAX_SHIFT).all(axis=0)
     places = fits.peaks + np.where(movable, shift, 0.0)
     there = fits.at_places(movable, places)
     first = (_reduced(here) < config.psf_chisq1) & (here[:, AMPLITUDE] > 0)
@@ -129,27 +128,14 @@ def draw(psf: Psf, x: Array, y: Array) -> PsfStamps:
     return PsfStamps(images, stamps.x0.astype(np.int64), stamps.y0.astype(np.int64))
 
 
-def _radii(psf: Psf) -> tuple[int, int]:
-    fwhm = FWHM * float(psf.shapes(*psf.average_position).determinant_radius[0])
-    return ceil(INNER * fwhm), ceil(OUTER * fwhm)
-
-
-def _is_wide_enough(blends: Footprints, psf: Psf, smallest: int) -> Flags:
-    """Whether the part of the fitted disk's box within the footprint's box is as wide and high as that."""
-    outer = _radii(psf)[1]
-    x0, y0, x1, y1 = np.repeat(blends.boxes, blends.peak_count, axis=0).T
-    width = np.minimum(x1, blends.peak_x + outer) - np.maximum(x0, blends.peak_x - outer) + 1
-    height = np.minimum(y1, blends.peak_y + outer) - np.maximum(y0, blends.peak_y - outer) + 1
-    return np.asarray((width >= smallest) & (height >= smallest))
-
-
 class _Fits:
     """Fits of the peaks of blends, the PSFs of their neighbours being held at the neighbours' pixels."""
 
-    def __init__(self, exposure: Exposure, blends: Footprints, bad: int) -> None:
-        self.exposure, self.blends, self.bad = exposure, blends, bad
-        self.psf = psf_of(exposure)
+    def __init__(self, exposure: Exposure, psf: Psf, blends: Footprints, bad: int) -> None:
+        self.exposure, self.psf, self.blends, self.bad = exposure, psf, blends, bad
         self.peaks = np.stack([blends.peak_x, blends.peak_y]).astype(np.float64)
+        fwhm = SIGMA_TO_FWHM * float(psf.shapes(*psf.average_position).determinant_radius[0])
+        self.radii = ceil(INNER * fwhm), ceil(OUTER * fwhm)
         images = self.psf.kernel_images(*self.peaks)
         # One image stands for all where the PSF is the same everywhere.
         images = np.ascontiguousarray(images[:1] if images.strides[0] == 0 else images, np.float64)
@@ -157,27 +143,34 @@ class _Fits:
         corners = (blends.peak_x.astype(np.int64) - width // 2, blends.peak_y.astype(np.int64) - height // 2)
         self.stamps = PsfStamps(images, *corners)
 
-    def at_peaks(self, wanted: Flags, *, shift: bool = False) -> Array:
-        """Columns of the kernel for the wanted peaks, each at its pixel."""
+    def are_wide_enough(self, smallest: int) -> Flags:
+        """Whether the part of the fitted disk's box within the footprint's box is as wide and high as that."""
+        blends, outer = self.blends, self.radii[1]
+        x0, y0, x1, y1 = np.repeat(blends.boxes, blends.peak_count, axis=0).T
+        width = np.minimum(x1, blends.peak_x + outer) - np.maximum(x0, blends.peak_x - outer) + 1
+        height = np.minimum(y1, blends.peak_y + outer) - np.maximum(y0, blends.peak_y - outer) + 1
+        return np.asarray((width >= smallest) & (height >= smallest))
+
+    def at_peaks(self, wanted: Flags) -> Array:
+        """Columns of the kernel for the wanted peaks, each at its pixel: without a shift and with one."""
         images = self.stamps.images
         own = PsfStamps(
             images if len(images) == 1 else images[wanted], self.stamps.x0[wanted], self.stamps.y0[wanted]
         )
-        return self._fit(wanted, self.peaks, own, shift=shift)
+        return self._fit(wanted, self.peaks, own, shift=True)
 
     def at_places(self, wanted: Flags, places: Array) -> Array:
         """The same at positions of their own, the PSF being drawn for some peaks at a time."""
-        result = np.full((len(wanted), SHIFT_Y + 1), np.nan)
+        result = np.full((len(wanted), FREEDOM + 1), np.nan)
         rows = np.flatnonzero(wanted)
         for some in np.array_split(rows, 1 + len(rows) // DRAWN):
             chosen = np.zeros(len(wanted), np.bool_)
             chosen[some] = True
-            result[some] = self._fit(chosen, places, draw(self.psf, *places[:, some]))[some]
+            result[some] = self._fit(chosen, places, draw(self.psf, *places[:, some]), shift=False)[some]
         return result
 
-    def _fit(self, wanted: Flags, places: Array, own: PsfStamps, *, shift: bool = False) -> Array:
+    def _fit(self, wanted: Flags, places: Array, own: PsfStamps, *, shift: bool) -> Array:
         exposure, blends = self.exposure, self.blends
-        inner, outer = _radii(self.psf)
         return fit_point_sources(
             exposure.image,
             exposure.variance,
@@ -197,8 +190,7 @@ class _Fits:
             self.stamps.images,
             self.stamps.x0,
             self.stamps.y0,
-            inner,
-            outer,
+            *self.radii,
             shift,
         )
 
