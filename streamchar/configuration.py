@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import textwrap
 import tomllib
@@ -144,6 +143,8 @@ def validate(model: type[M], tree: Mapping[str, Any], where: str) -> M:
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
+    import difflib  # only to explain an error
+
     problem = error.errors(include_url=False)[0]
     location = [str(part) for part in problem["loc"]]
     name = ".".join(location)

@@ -1,7 +1,5 @@
 """Columns computed from other columns: extendedness and footprint area (reference: measurement.md sections 11 and 12)."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -1,9 +1,7 @@
 """The configuration tree of the whole characterization, and its presets."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -171,16 +169,15 @@ class CharacterizeImageConfig(Configuration):
     @field_validator("subtasks")
     @classmethod
     def _are_subtasks(cls, replacements: dict[str, str]) -> dict[str, str]:
-        tasks = {name for name, kind in cls.__annotations__.items() if str(kind).endswith("Config")} - {
-            "id_generator"
-        }
+        groups = {name for name, field in cls.model_fields.items() if _is_group(field.annotation)}
+        tasks = groups - {"id_generator"}
         unknown = sorted(replacements.keys() - tasks)
         if unknown:
             raise ValueError(f"no subtask '{unknown[0]}'; known are {', '.join(sorted(tasks))}")
         return replacements
 
     @classmethod
-    def preset(cls, name: Preset = "best", overrides: Sequence[str] = ()) -> CharacterizeImageConfig:
+    def preset(cls, name: Preset = "best", overrides: Sequence[str] = ()) -> Self:
         """Build a preset with ``dotted.name=value`` overrides.
 
         Parameters
@@ -201,3 +198,7 @@ class CharacterizeImageConfig(Configuration):
         for text in overrides:
             merge(tree, parse_override(text))
         return validate(cls, tree, "characterize")
+
+
+def _is_group(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Configuration)

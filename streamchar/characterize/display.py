@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from streamchar.errors import ConfigurationError
@@ -49,6 +48,8 @@ def parse_points(text: str) -> frozenset[Point]:
         elif name in POINTS:
             chosen.add(name)
         else:
+            import difflib  # only to explain an error
+
             nearest = difflib.get_close_matches(name, (*POINTS, "all"), n=1, cutoff=0.5)
             hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
             known = ", ".join((*POINTS, "all"))

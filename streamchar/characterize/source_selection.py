@@ -1,7 +1,5 @@
 """Choosing sources by flags, signal-to-noise and other columns (reference: psf.md section 2.2, selector ``science``)."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field

@@ -1,6 +1,8 @@
-"""What all messages have in common: strict typed fields with units, identity, version and identifier."""
+"""What all messages have in common: strict typed fields with units, identity, version and identifier.
 
-from __future__ import annotations
+Modules with many fields do without ``from __future__ import annotations``: Pydantic would compile the text of every
+annotation again, which takes a fiftieth of a worker's start.
+"""
 
 import base64
 import binascii

@@ -1,7 +1,5 @@
 """Arrays as typed, checked bytes: little-endian columns split into byte planes, and flags as packed bits."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, get_args

@@ -1,7 +1,5 @@
 """The event that starts everything: an exposure is ready to be characterized."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from streamchar.messages.base import (

@@ -1,7 +1,5 @@
 """The record that closes an event: exactly one, whatever happened."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import model_validator

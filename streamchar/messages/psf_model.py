@@ -1,7 +1,5 @@
 """The PSF model on the wire: basis images, how they vary over the detector, and how to evaluate them."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator

@@ -1,7 +1,5 @@
 """The small record that tells within seconds how good an exposure is."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 

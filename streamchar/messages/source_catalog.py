@@ -1,7 +1,5 @@
 """The source catalogue on the wire: row chunks of columns, then a manifest that says what the whole is."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from numpy.typing import NDArray

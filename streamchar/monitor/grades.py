@@ -1,7 +1,5 @@
 """Quality grades: green, yellow, orange or red, from limits configured for each instrument and band. Pure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A grade says how good an exposure is; this says that it cannot be: the stars are
 sky's, or the software is wrong. Such results are published, graded red, and count for the breaker as dead letters do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType

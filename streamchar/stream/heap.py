@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Parameters of mallopt(3)."""
@@ -64,3 +66,14 @@ def made_to_stay() -> Iterator[None]:
         gc.freeze()
         if enabled:
             gc.enable()
+
+
+def leave(status: int) -> NoReturn:
+    """End the process as it is, after writing what was printed.
+
+    To free one by one the hundreds of thousands of objects that the system takes back at once is a hundredth of what a
+    process with one exposure costs.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -20,7 +20,7 @@ from pathlib import Path
 from streamchar.errors import StreamcharError, Value
 from streamchar.stream import framing
 from streamchar.stream.errors import JobImportError
-from streamchar.stream.heap import Leftovers, keep_freed_memory, made_to_stay
+from streamchar.stream.heap import Leftovers, keep_freed_memory, leave, made_to_stay
 from streamchar.stream.job import (
     Category,
     Job,
@@ -153,4 +153,4 @@ def offer_to_oom_killer() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

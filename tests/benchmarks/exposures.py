@@ -1,9 +1,9 @@
-"""Run as a module: characterizes one file in a process that starts as a worker does, prints figures."""
+"""Run as a module: characterizes one file in a process that starts and ends as a worker does, prints figures."""
 
 import json
 import sys
 
-from streamchar.stream.heap import keep_freed_memory, made_to_stay
+from streamchar.stream.heap import keep_freed_memory, leave, made_to_stay
 from tests.benchmarks.processes import answer
 
 if __name__ == "__main__":
@@ -11,3 +11,4 @@ if __name__ == "__main__":
     with made_to_stay():
         from tests.benchmarks.loop import measure
     answer(measure(**json.loads(sys.argv[1])))
+    leave(0)

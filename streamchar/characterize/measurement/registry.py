@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -59,5 +58,7 @@ def find_plugin(name: str, where: str = "measurement.names") -> type[Plugin[Any]
 
 
 def _hint(name: str) -> str:
+    import difflib  # only to explain an error
+
     nearest = difflib.get_close_matches(name, PLUGINS, n=1, cutoff=0.4)
     return f"; did you mean '{nearest[0]}'?" if nearest else f"; known are {', '.join(PLUGINS)}"
