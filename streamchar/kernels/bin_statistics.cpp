@@ -112,6 +112,12 @@ inline void keep_wanted(float value, Buckets buckets, Wanted &wanted) {
     if (b == wanted.bucket[k]) return wanted.values[k].push_back(value);
 }
 
+inline __attribute__((always_inline)) bool any(const Ints &hits) {
+  Longs halves;
+  std::memcpy(&halves, &hits, sizeof halves);
+  return (halves[0] | halves[1] | halves[2] | halves[3]) != 0;
+}
+
 STREAMCHAR_MULTIVERSION
 void collect(const float *values, std::size_t n, Buckets buckets, Wanted &wanted) {
   // Unused slots repeat the first bucket, so that the test below has a fixed length.
@@ -131,9 +137,7 @@ void collect(const float *values, std::size_t n, Buckets buckets, Wanted &wanted
       const Ints b = __builtin_convertvector(t, Ints);
       hits |= (b == target[0]) | (b == target[1]) | (b == target[2]) | (b == target[3]) | (b == target[4]) | (b == target[5]);
     }
-    Longs any;
-    std::memcpy(&any, &hits, sizeof any);
-    if (!(any[0] | any[1] | any[2] | any[3])) continue;
+    if (!any(hits)) continue;
     for (std::size_t j = i; j < i + BLOCK; ++j) keep_wanted(values[j], buckets, wanted);
   }
   for (; i < n; ++i) keep_wanted(values[i], buckets, wanted);
@@ -201,13 +205,16 @@ struct InPlace { // cleaned piece by piece, where needed
   float *buffer;                  // CHUNK
   static constexpr std::size_t buckets = 4096, sample = 4096, sorted_below = 4096;
 
+  template <typename F> void each_piece(F f) const {
+    for (std::size_t start = 0; start < total; start += CHUNK) f(values + start, mask ? mask + start : nullptr, std::min(CHUNK, total - start));
+  }
   template <typename F> void each(F f) const {
-    for (std::size_t start = 0; start < total; start += CHUNK) {
-      const std::size_t m = std::min(CHUNK, total - start);
-      const bool as_is = clean[start / CHUNK];
-      if (!as_is) copy_usable(values + start, mask ? mask + start : nullptr, bits, m, buffer);
-      f(as_is ? values + start : buffer, m);
-    }
+    std::size_t piece = 0;
+    each_piece([&](const float *v, const std::int32_t *flags, std::size_t m) {
+      const bool as_is = clean[piece++];
+      if (!as_is) copy_usable(v, flags, bits, m, buffer);
+      f(as_is ? v : buffer, m);
+    });
   }
   void draw(std::vector<float> &out) const {
     const std::size_t stride = (total / sample) | 1;
@@ -252,55 +259,71 @@ Quartiles interpolate(std::size_t n, const double *at) {
   return {result[0], result[1], result[2]};
 }
 
-template <typename Source> Quartiles find_quartiles(const Source &source, std::size_t n, Workspace &work) {
-  if (n == 0) return {};
+// Places of the six values among those collected: which bucket's, and the rank in it.
+struct Ranks {
   std::size_t rank[RANKS], slot[RANKS];
-  for (std::size_t q = 0; q < 3; ++q) {
-    rank[2 * q] = std::size_t(FRACTIONS[q] * double(n - 1));
-    rank[2 * q + 1] = std::min(rank[2 * q] + 1, n - 1);
+
+  explicit Ranks(std::size_t n) {
+    for (std::size_t q = 0; q < 3; ++q) {
+      rank[2 * q] = std::size_t(FRACTIONS[q] * double(n - 1));
+      rank[2 * q + 1] = std::min(rank[2 * q] + 1, n - 1);
+    }
   }
-  double at[RANKS];
-  if (n < Source::sorted_below) {
-    std::vector<float> &all = work.sample;
-    all.clear();
-    source.each([&](const float *v, std::size_t m) { std::copy_if(v, v + m, std::back_inserter(all), finite); });
-    std::sort(all.begin(), all.end());
-    for (std::size_t r = 0; r < RANKS; ++r) at[r] = all[rank[r]];
+  // Find the buckets that hold them, from how many values each has.
+  void find(const std::vector<std::uint32_t> &counts, std::size_t buckets, Wanted &wanted) {
+    wanted.count = 0;
+    std::size_t before = 0, r = 0; // the ranks ascend because n is not tiny
+    for (std::size_t b = 0; b < buckets && r < RANKS; ++b) {
+      const std::size_t here = std::size_t(counts[b]) + counts[buckets + 1 + b];
+      if (rank[r] < before + here) {
+        wanted.bucket[wanted.count] = std::int32_t(b);
+        wanted.values[wanted.count++].clear();
+      }
+      for (; r < RANKS && rank[r] < before + here; ++r) {
+        slot[r] = wanted.count - 1;
+        rank[r] -= before;
+      }
+      before += here;
+    }
+  }
+  Quartiles pick(std::size_t n, Wanted &wanted) const {
+    double at[RANKS];
+    for (std::size_t r = 0; r < RANKS; ++r) {
+      std::vector<float> &found = wanted.values[slot[r]];
+      const auto here = found.begin() + std::ptrdiff_t(rank[r]);
+      if (r % 2 == 1 && slot[r] == slot[r - 1] && rank[r] > rank[r - 1])
+        at[r] = *std::min_element(here, found.end()); // the previous selection left the larger ones behind it
+      else {
+        std::nth_element(found.begin(), here, found.end());
+        at[r] = *here;
+      }
+    }
     return interpolate(n, at);
   }
+};
 
+template <typename Source> Quartiles sorted_quartiles(const Source &source, std::size_t n, Workspace &work) {
+  std::vector<float> &all = work.sample;
+  all.clear();
+  source.each([&](const float *v, std::size_t m) { std::copy_if(v, v + m, std::back_inserter(all), finite); });
+  std::sort(all.begin(), all.end());
+  const Ranks ranks(n);
+  double at[RANKS];
+  for (std::size_t r = 0; r < RANKS; ++r) at[r] = all[ranks.rank[r]];
+  return interpolate(n, at);
+}
+
+template <typename Source> Quartiles find_quartiles(const Source &source, std::size_t n, Workspace &work) {
+  if (n == 0) return {};
+  if (n < Source::sorted_below) return sorted_quartiles(source, n, work);
   const Buckets buckets = choose_buckets(source, work);
-  constexpr std::size_t size = Source::buckets + 1;
-  work.counts.assign(2 * size, 0);
+  work.counts.assign(2 * (Source::buckets + 1), 0);
   std::uint32_t *counts = work.counts.data();
   source.each([&](const float *v, std::size_t m) { add_to_histogram(v, m, buckets, counts); });
-  Wanted &wanted = work.wanted;
-  wanted.count = 0;
-  std::size_t before = 0, r = 0; // the ranks ascend because n is not tiny
-  for (std::size_t b = 0; b < Source::buckets && r < RANKS; ++b) {
-    const std::size_t here = std::size_t(counts[b]) + counts[size + b];
-    if (rank[r] < before + here) {
-      wanted.bucket[wanted.count] = std::int32_t(b);
-      wanted.values[wanted.count++].clear();
-    }
-    for (; r < RANKS && rank[r] < before + here; ++r) {
-      slot[r] = wanted.count - 1;
-      rank[r] -= before;
-    }
-    before += here;
-  }
-  source.each([&](const float *v, std::size_t m) { collect(v, m, buckets, wanted); });
-  for (r = 0; r < RANKS; ++r) {
-    std::vector<float> &found = wanted.values[slot[r]];
-    const auto here = found.begin() + std::ptrdiff_t(rank[r]);
-    if (r % 2 == 1 && slot[r] == slot[r - 1] && rank[r] > rank[r - 1])
-      at[r] = *std::min_element(here, found.end()); // the previous selection left the larger ones behind it
-    else {
-      std::nth_element(found.begin(), here, found.end());
-      at[r] = *here;
-    }
-  }
-  return interpolate(n, at);
+  Ranks ranks(n);
+  ranks.find(work.counts, Source::buckets, work.wanted);
+  source.each([&](const float *v, std::size_t m) { collect(v, m, buckets, work.wanted); });
+  return ranks.pick(n, work.wanted);
 }
 
 struct Settings {
@@ -313,11 +336,34 @@ struct Moments {
   double mean = NOT_A_NUMBER, variance = NOT_A_NUMBER, count = 0;
 };
 
+Moments of_sums(const Sums &sums, double centre) {
+  const double n = sums.count, mean = sums.first / n;
+  return {centre + mean, (sums.second / n - mean * mean) * (n / (n - 1.0)), n};
+}
+
 template <typename Source> Moments find_moments(const Source &source, double centre, double half) {
   Sums sums;
   source.each([&](const float *v, std::size_t m) { add_clipped(v, m, centre, half, sums); });
-  const double n = sums.count, mean = sums.first / n;
-  return {centre + mean, (sums.second / n - mean * mean) * (n / (n - 1.0)), n};
+  return of_sums(sums, centre);
+}
+
+void write(std::size_t n, const Quartiles &quartiles, const Moments &moments, double *out) {
+  const double row[COLUMNS] = {double(n), quartiles.lower, quartiles.median, quartiles.upper, moments.mean, moments.variance, moments.count};
+  std::copy(row, row + COLUMNS, out);
+}
+
+// All rounds of clipping; moments_of(centre, half) are those of one.
+template <typename F> Moments clip(std::size_t n, const Quartiles &quartiles, const Settings &settings, F moments_of) {
+  Moments moments;
+  double centre = quartiles.median, half = settings.sigmas * IQR_TO_SIGMA * (quartiles.upper - quartiles.lower);
+  for (int round = 0; round < settings.rounds; ++round) {
+    if (round > 0) {
+      centre = moments.mean;
+      if (n > 1) half = settings.sigmas * std::sqrt(moments.variance < 0.0 ? 0.0 : moments.variance);
+    }
+    moments = moments_of(centre, half);
+  }
+  return moments;
 }
 
 template <typename Source> void describe(const Source &source, std::size_t n, const Settings &settings, Workspace &work, double *out) {
@@ -328,18 +374,194 @@ template <typename Source> void describe(const Source &source, std::size_t n, co
     const double all = std::numeric_limits<double>::infinity();
     moments = find_moments(source, find_moments(source, 0.0, all).mean, all);
   }
-  if (n > 0 && settings.rounds > 0) {
-    double centre = quartiles.median, half = settings.sigmas * IQR_TO_SIGMA * (quartiles.upper - quartiles.lower);
-    for (int round = 0; round < settings.rounds; ++round) {
-      if (round > 0) {
-        centre = moments.mean;
-        if (n > 1) half = settings.sigmas * std::sqrt(moments.variance < 0.0 ? 0.0 : moments.variance);
+  if (n > 0 && settings.rounds > 0)
+    moments = clip(n, quartiles, settings, [&](double centre, double half) { return find_moments(source, centre, half); });
+  write(n, quartiles, moments, out);
+}
+
+// What the histogram of many values tells before they are read again: between which buckets every round will keep all of
+// them, and between which ones it may keep some.
+struct Forecast {
+  static constexpr std::int32_t MARGIN = 2;       // buckets: one by which a limit may be off, one between it and what is not asked
+  static constexpr double MOST_DOUBTFUL = 1 / 32.0; // of the values: asking more of them one by one takes longer than another pass
+  std::int32_t outer_low, inner_low, inner_high, outer_high;
+  float centre;
+  bool any = false;
+
+  Forecast(const std::vector<std::uint32_t> &counts, std::size_t n, Buckets buckets, const Settings &settings) {
+    const std::size_t size = std::size_t(buckets.top) + 1;
+    const auto count = [&](std::size_t b) { return double(counts[b]) + double(counts[size + 1 + b]); };
+    const auto within = [&](double place) { return place > 0.0 ? std::min(place, double(size - 1)) : 0.0; };
+    double at[3] = {}, before = 0.0;
+    std::size_t q = 0;
+    for (std::size_t b = 0; b < size && q < 3; ++b) {
+      for (; q < 3 && FRACTIONS[q] * double(n) < before + count(b); ++q) at[q] = double(b) + (FRACTIONS[q] * double(n) - before) / count(b);
+      before += count(b);
+    }
+    // All places in units of buckets.
+    const Quartiles places{at[0], at[1], at[2]};
+    outer_low = inner_high = std::int32_t(size);
+    inner_low = outer_high = 0;
+    clip(n, places, settings, [&](double middle, double half) {
+      const double low = within(middle - half), high = within(middle + half);
+      const std::int32_t first = std::int32_t(low), last = std::int32_t(high);
+      outer_low = std::min(outer_low, first - MARGIN);
+      inner_low = std::max(inner_low, first + MARGIN + 1);
+      inner_high = std::min(inner_high, last - MARGIN - 1);
+      outer_high = std::max(outer_high, last + MARGIN);
+      double kept = 0.0, sum = 0.0, square = 0.0;
+      for (std::int32_t b = first; b <= last; ++b) {
+        const double here = std::max(0.0, std::min(high, b + 1.0) - std::max(low, double(b))) * count(std::size_t(b)), place = b + 0.5 - middle;
+        kept += here;
+        sum += here * place;
+        square += here * place * place;
       }
-      moments = find_moments(source, centre, half);
+      const double mean = kept > 0.0 ? sum / kept : 0.0;
+      return Moments{middle + mean, kept > 0.0 ? square / kept - mean * mean : 0.0, kept};
+    });
+    // The first and the last bucket hold all that lies beyond them.
+    any = settings.rounds > 0 && outer_low > 0 && outer_high < std::int32_t(size) - 1 && inner_low < inner_high;
+    if (!any) return;
+    double doubtful = 0.0;
+    for (std::int32_t b = outer_low; b <= outer_high; ++b)
+      if (b < inner_low || b > inner_high) doubtful += count(std::size_t(b));
+    any = doubtful < MOST_DOUBTFUL * double(n);
+    centre = float(double(buckets.low) + at[1] / double(buckets.scale));
+  }
+  bool holds(Buckets buckets, double low, double high) const {
+    const std::int32_t first = buckets.of(float(low)), last = buckets.of(float(high));
+    return any && first > outer_low && first < inner_low - 1 && last > inner_high + 1 && last < outer_high;
+  }
+};
+
+// Sums of what every round keeps, and the values of which each has to be asked.
+struct Inner {
+  Sums sums;
+  std::vector<float> doubtful;
+};
+
+inline void keep_doubtful(float value, Buckets buckets, const Forecast &forecast, Inner &inner) {
+  const std::int32_t b = buckets.of(value);
+  if ((b >= forecast.outer_low && b < forecast.inner_low) || (b > forecast.inner_high && b <= forecast.outer_high)) inner.doubtful.push_back(value);
+}
+
+inline void add_inner(float value, Buckets buckets, const Forecast &forecast, Inner &inner) {
+  const std::int32_t b = buckets.of(value);
+  if (b < forecast.inner_low || b > forecast.inner_high) return;
+  const double d = double(value) - double(forecast.centre);
+  inner.sums.count += 1.0;
+  inner.sums.first += d;
+  inner.sums.second += d * d;
+}
+
+// The least value in a bucket or beyond.
+float begin_of(std::int32_t bucket, Buckets buckets) {
+  // Bisect the floats in their order; as integers those below zero come in reverse.
+  const auto value = [](std::int64_t place) {
+    const std::uint32_t raw = place < 0 ? 0x80000000u | std::uint32_t(-place) : std::uint32_t(place);
+    float result;
+    std::memcpy(&result, &raw, sizeof result);
+    return result;
+  };
+  std::int64_t below = -0x7f800000LL, high = 0x7f800000LL; // the infinities
+  while (high - below > 1) {
+    const std::int64_t middle = (below + high) / 2;
+    (buckets.of(value(middle)) < bucket ? below : high) = middle;
+  }
+  return value(high);
+}
+
+// The same in terms of values: first those of which each has to be asked, then those of the wanted buckets.
+struct Bounds {
+  float outer_low, inner_low, inner_high, outer_high, wanted[RANKS][2];
+
+  Bounds(Buckets buckets, const Wanted &buckets_wanted, const Forecast &forecast)
+      : outer_low(begin_of(forecast.outer_low, buckets)), inner_low(begin_of(forecast.inner_low, buckets)),
+        inner_high(begin_of(forecast.inner_high + 1, buckets)), outer_high(begin_of(forecast.outer_high + 1, buckets)) {
+    for (std::size_t k = 0; k < RANKS; ++k) {
+      // Unused slots repeat the first bucket.
+      const std::int32_t b = buckets_wanted.bucket[k < buckets_wanted.count ? k : 0];
+      wanted[k][0] = begin_of(b, buckets);
+      wanted[k][1] = begin_of(b + 1, buckets);
     }
   }
-  const double row[COLUMNS] = {double(n), quartiles.lower, quartiles.median, quartiles.upper, moments.mean, moments.variance, moments.count};
-  std::copy(row, row + COLUMNS, out);
+};
+
+// Collect the values of the first SLOTS wanted buckets and sum what every round keeps, in one pass.
+template <std::size_t SLOTS>
+STREAMCHAR_MULTIVERSION void collect_and_add(const float *values, std::size_t n, Buckets buckets, const Bounds &bounds, Wanted &wanted,
+                                             const Forecast &forecast, Inner &inner) {
+  Ints count = {};
+  Floats from[SLOTS], to[SLOTS];
+  for (std::size_t k = 0; k < SLOTS; ++k) {
+    from[k] = Floats{} + bounds.wanted[k][0];
+    to[k] = Floats{} + bounds.wanted[k][1];
+  }
+  const Floats outer_low = Floats{} + bounds.outer_low, inner_low = Floats{} + bounds.inner_low, inner_high = Floats{} + bounds.inner_high,
+               outer_high = Floats{} + bounds.outer_high, middle = Floats{} + forecast.centre;
+  const Doubles centre = Doubles{} + double(forecast.centre);
+  Doubles first = {}, second = {};
+  std::size_t i = 0;
+  for (; i + WIDE <= n; i += WIDE) {
+    Floats v;
+    std::memcpy(&v, values + i, sizeof v);
+    const Ints above = v >= inner_low, beyond = v >= inner_high, within = above ^ beyond;
+    Ints hits = ((v >= outer_low) ^ above) | (beyond ^ (v >= outer_high));
+    for (std::size_t k = 0; k < SLOTS; ++k) hits |= (v >= from[k]) ^ (v >= to[k]);
+    count -= within;
+    const Floats kept = within ? v : middle; // what is not kept deviates by nothing
+    const Doubles d = __builtin_convertvector(__builtin_shufflevector(kept, kept, 0, 1, 2, 3), Doubles) - centre;
+    const Doubles e = __builtin_convertvector(__builtin_shufflevector(kept, kept, 4, 5, 6, 7), Doubles) - centre;
+    first += d + e;
+    second += d * d + e * e;
+    if (!any(hits)) continue;
+    std::int32_t hit[WIDE];
+    std::memcpy(hit, &hits, sizeof hits);
+    for (std::size_t j = 0; j < WIDE; ++j)
+      if (hit[j]) {
+        keep_wanted(values[i + j], buckets, wanted);
+        keep_doubtful(values[i + j], buckets, forecast, inner);
+      }
+  }
+  for (std::size_t j = 0; j < WIDE; ++j) inner.sums.count += double(count[j]);
+  for (std::size_t j = 0; j < NARROW; ++j) {
+    inner.sums.first += first[j];
+    inner.sums.second += second[j];
+  }
+  for (; i < n; ++i) {
+    keep_wanted(values[i], buckets, wanted);
+    keep_doubtful(values[i], buckets, forecast, inner);
+    add_inner(values[i], buckets, forecast, inner);
+  }
+}
+
+// Quartiles and clipped moments of a long array in two passes instead of one for the histogram, one for the quartiles and
+// one for each round; `counts` is its histogram.
+void describe_counted(const InPlace &source, std::size_t n, Buckets buckets, const Settings &settings, Workspace &work, double *out) {
+  Ranks ranks(n);
+  ranks.find(work.counts, InPlace::buckets, work.wanted);
+  const Forecast forecast(work.counts, n, buckets, settings);
+  Inner inner;
+  if (forecast.any) {
+    const Bounds bounds(buckets, work.wanted, forecast);
+    const auto pass = work.wanted.count <= 3 ? collect_and_add<3> : collect_and_add<RANKS>;
+    source.each([&](const float *v, std::size_t m) { pass(v, m, buckets, bounds, work.wanted, forecast, inner); });
+  } else
+    source.each([&](const float *v, std::size_t m) { collect(v, m, buckets, work.wanted); });
+  const Quartiles quartiles = ranks.pick(n, work.wanted);
+  const Moments moments = clip(n, quartiles, settings, [&](double centre, double half) {
+    if (!forecast.holds(buckets, centre - half, centre + half)) return find_moments(source, centre, half);
+    Sums sums = inner.sums;
+    for (const float value : inner.doubtful) {
+      if (!(std::fabs(double(value) - centre) <= half)) continue;
+      const double d = double(value) - double(forecast.centre);
+      sums.count += 1.0;
+      sums.first += d;
+      sums.second += d * d;
+    }
+    return of_sums(sums, forecast.centre);
+  });
+  write(n, quartiles, moments, out);
 }
 
 using Edges = Vector<const std::int64_t>;
@@ -397,14 +619,24 @@ nb::ndarray<nb::numpy, double, nb::ndim<1>> sample_statistics(Vector<const float
     Workspace work;
     const std::int32_t *plane = mask && bits ? mask->data() : nullptr;
     std::vector<bool> clean;
+    const InPlace source{values.data(), plane, bits, total, clean, buffer.data()};
+    const Settings settings{quartiles, rounds, sigmas};
+    const Buckets buckets = choose_buckets(source, work);
+    const bool counted = quartiles || rounds > 0;
+    work.counts.assign(2 * (InPlace::buckets + 1), 0);
     std::size_t n = total;
-    for (std::size_t start = 0; start < total; start += CHUNK) {
-      const std::size_t unusable = count_unusable(values.data() + start, plane ? plane + start : nullptr, bits, std::min(CHUNK, total - start));
+    source.each_piece([&](const float *piece, const std::int32_t *flags, std::size_t m) {
+      const std::size_t unusable = count_unusable(piece, flags, bits, m);
       clean.push_back(unusable == 0);
       n -= unusable;
-    }
-    const InPlace source{values.data(), plane, bits, total, clean, buffer.data()};
-    describe(source, n, {quartiles, rounds, sigmas}, work, out);
+      if (!counted) return;
+      if (unusable) copy_usable(piece, flags, bits, m, buffer.data());
+      add_to_histogram(unusable ? buffer.data() : piece, m, buckets, work.counts.data());
+    });
+    if (counted && n >= InPlace::sorted_below)
+      describe_counted(source, n, buckets, settings, work, out);
+    else
+      describe(source, n, settings, work, out);
   }
   return {out, {COLUMNS}, owner};
 }

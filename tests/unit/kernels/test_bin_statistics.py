@@ -85,6 +85,27 @@ def test_clipping(seed, rounds, size):
     )
 
 
+@pytest.mark.parametrize("sigmas", [0.5, 2.0, 3.0, 6.0])
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+@pytest.mark.parametrize("shape", ["even", "skewed", "two", "coarse", "heavy"])
+def test_limits_that_the_histogram_foretells_and_others(shape, rounds, sigmas):
+    """Limits in the histogram's buckets, beyond them, or moving from round to round; many values equal to a limit."""
+    rng = np.random.default_rng(rounds)
+    values = {
+        "even": lambda: rng.normal(1e3, 5, 60_000),
+        "skewed": lambda: rng.exponential(3.0, 60_000) ** 2,
+        "two": lambda: rng.normal(rng.choice([0.0, 4.0], 60_000, p=[0.8, 0.2]), 1.0),
+        "coarse": lambda: np.rint(rng.normal(50, 6, 60_000)),
+        "heavy": lambda: rng.standard_cauchy(60_000),
+    }[shape]()
+    values = values.astype(np.float32)
+    values[::91] = np.nan
+    mask = (rng.random(len(values)) < 0.1).astype(np.int32)
+    row = sample_statistics(values, mask, 1, True, rounds, sigmas)
+    expected = twin(values[mask == 0], rounds=rounds, sigmas=sigmas)
+    np.testing.assert_allclose(row, expected, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("decimals", [0, 1, 5])
 @pytest.mark.parametrize("size", [4095, 4096, 100_003])
 def test_ties_and_wide_ranges(size, decimals):
