@@ -58,9 +58,14 @@ class PositionPolynomial:
         """Monomials at n positions: float64 (n, terms)."""
         u = (np.atleast_1d(np.asarray(x, np.float64)) - self.x_offset) / self.x_scale
         v = (np.atleast_1d(np.asarray(y, np.float64)) - self.y_offset) / self.y_scale
-        along_x, along_y = (np.vander(axis, self.degree + 1, increasing=True) for axis in (u, v))
-        columns, rows = np.array(self.powers).T
-        return np.asarray(along_x[:, columns] * along_y[:, rows])
+        along_x, along_y = [np.ones_like(u)], [np.ones_like(v)]
+        for _ in range(self.degree):
+            along_x.append(along_x[-1] * u)
+            along_y.append(along_y[-1] * v)
+        result = np.empty((np.broadcast(u, v).size, self.terms))
+        for column, (i, j) in zip(result.T, self.powers, strict=True):
+            np.multiply(along_x[i], along_y[j], out=column)
+        return result
 
 
 @dataclass(frozen=True, slots=True, eq=False)
