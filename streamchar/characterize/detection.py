@@ -409,7 +409,8 @@ class DetectSources(Task[DetectionConfig]):
     ) -> tuple[Footprints, Footprints]:
         """Drop the footprints of the sign that is not wanted, in the mask too."""
         if self.config.threshold_polarity == "positive":
-            exposure.clear_planes("DETECTED_NEGATIVE")
+            if len(negative):
+                exposure.clear_planes("DETECTED_NEGATIVE")
             return positive, Footprints.empty(exposure.shape)
         if self.config.threshold_polarity == "negative":
             exposure.clear_planes("DETECTED")

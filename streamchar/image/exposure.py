@@ -15,7 +15,7 @@ from streamchar.image.field import Field
 from streamchar.image.mask import MaskPlanes
 from streamchar.image.psf import Psf
 from streamchar.image.sky import AstropyCoordinates, SkyCoordinates, TangentCoordinates
-from streamchar.kernels import count_usable
+from streamchar.kernels import clear_bits, count_usable
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -275,7 +275,7 @@ class Exposure:
     def clear_planes(self, *names: str) -> None:
         """Clear the named planes on all pixels; names the exposure does not have are ignored."""
         present = self.bits(*(name for name in names if name in self.planes))
-        np.bitwise_and(self.mask, np.int32(~present), out=self.mask)
+        clear_bits(self.mask, present)
 
     def copy(self) -> Exposure:
         """Return an exposure with planes of its own; PSF and coordinates are shared (they are immutable)."""

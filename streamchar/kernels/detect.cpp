@@ -13,13 +13,33 @@ namespace {
 
 enum : std::uint8_t { above = 1, below = 2, far_above = 4, far_below = 8 };
 
-STREAMCHAR_MULTIVERSION void classify_scaled(const float *image, const float *variance, std::size_t n, float value, float include,
-                                             std::uint8_t *__restrict flags) {
+constexpr std::size_t BLOCK = 32; // pixels that are looked at before any of them is told apart: few blocks hold a source
+
+// Whether one of a block of pixels may reach the threshold whose square, in units of the variance, is given: never false where one does.
+inline bool any_reaches(const float *image, const float *variance, float squared) {
+  std::int32_t any = 0;
+  for (std::size_t x = 0; x < BLOCK; ++x) any |= !(image[x] * image[x] * 1.00001f < squared * variance[x]);
+  return any != 0;
+}
+
+inline void classify(const float *image, const float *variance, std::size_t n, float value, float include, std::uint8_t *__restrict flags) {
   for (std::size_t x = 0; x < n; ++x) {
     const float level = value * std::sqrt(variance[x]), high = include * level, pixel = image[x];
     flags[x] = (pixel >= level ? above : 0) | (-pixel >= level ? below : 0) | (pixel >= high ? far_above : 0) |
                (-pixel >= high ? far_below : 0);
   }
+}
+
+STREAMCHAR_MULTIVERSION void classify_scaled(const float *image, const float *variance, std::size_t n, float value, float include,
+                                             std::uint8_t *__restrict flags) {
+  const float squared = value * value;
+  std::size_t x = 0;
+  for (; x + BLOCK <= n; x += BLOCK)
+    if (value >= 0.0f && !any_reaches(image + x, variance + x, squared))
+      std::memset(flags + x, 0, BLOCK);
+    else
+      classify(image + x, variance + x, BLOCK, value, include, flags + x);
+  classify(image + x, variance + x, n - x, value, include, flags + x);
 }
 
 STREAMCHAR_MULTIVERSION void classify_constant(const float *image, std::size_t n, float level, float include,
@@ -32,11 +52,25 @@ STREAMCHAR_MULTIVERSION void classify_constant(const float *image, std::size_t n
   }
 }
 
+bool any_flag(const std::uint8_t *flags) {
+  std::uint64_t any = 0;
+  for (std::size_t x = 0; x < BLOCK; x += sizeof any) {
+    std::uint64_t word;
+    std::memcpy(&word, flags + x, sizeof word);
+    any |= word;
+  }
+  return any != 0;
+}
+
 // Append the runs of one polarity in a row. flags holds a readable zero word behind its n bytes.
 void append_runs(const std::uint8_t *flags, std::int32_t n, std::int32_t y, std::uint8_t in, std::uint8_t far, std::vector<Run> &runs) {
   std::uint64_t wanted;
   std::memset(&wanted, in, sizeof wanted);
   for (std::int32_t x = 0; x < n;) {
+    if (std::size_t(x) + BLOCK <= std::size_t(n) && !any_flag(flags + x)) {
+      x += std::int32_t(BLOCK);
+      continue;
+    }
     std::uint64_t word;
     std::memcpy(&word, flags + x, sizeof word);
     if ((word & wanted) == 0) {

@@ -1,5 +1,6 @@
 // Sums of pixels along all lines across a plane: the fast discrete Radon transform, and the block means it starts from.
 #include "arrays.hpp"
+#include "fetch.hpp"
 #include "rows.hpp"
 #include <cstdlib>
 #include <algorithm>
@@ -11,17 +12,72 @@
 namespace streamchar {
 namespace {
 
-// Add the usable pixels of one row, limited to low..high, to the columns' sums and counts.
-STREAMCHAR_MULTIVERSION
-void accumulate(const float *pixels, const std::int32_t *mask, std::int32_t bits, float low, float high, std::size_t n, float *sum,
-                std::int32_t *count) {
+constexpr std::size_t TOGETHER = 4;  // rows whose pixels are added at a time
+constexpr std::size_t STRIP = 256;   // columns of them: what comes below is fetched meanwhile
+
+// What becomes of pixels: those with one of the bits, and NaN, are left out, the others limited.
+struct Limits {
+  std::int32_t bits;
+  float low, high;
+};
+
+// Add the usable pixels of `rows` rows to the columns' sums and counts.
+template <std::size_t rows>
+inline void accumulate(const float *pixels, const std::int32_t *mask, std::size_t width, Limits limits, std::size_t n, float *__restrict sum,
+                       std::int32_t *__restrict count) {
   for (std::size_t x = 0; x < n; ++x) {
-    const float value = pixels[x];
-    const bool usable = (mask[x] & bits) == 0 && value == value;
-    const float limited = value < low ? low : value > high ? high : value;
-    sum[x] += usable ? limited : 0.0f;
-    count[x] += usable;
+    float total = sum[x];
+    std::int32_t number = count[x];
+    for (std::size_t y = 0; y < rows; ++y) {
+      const float value = pixels[y * width + x];
+      const bool usable = (mask[y * width + x] & limits.bits) == 0 && value == value;
+      const float limited = value < limits.low ? limits.low : value > limits.high ? limits.high : value;
+      total += usable ? limited : 0.0f;
+      number += usable;
+    }
+    sum[x] = total;
+    count[x] = number;
   }
+}
+
+// The same of any number of rows, the first of `left` that the plane still has.
+STREAMCHAR_MULTIVERSION
+void accumulate_rows(const float *pixels, const std::int32_t *mask, std::size_t width, std::size_t rows, std::size_t left, Limits limits, float *sum,
+                     std::int32_t *count) {
+  for (std::size_t x = 0; x < width; x += STRIP) {
+    const std::size_t n = std::min(STRIP, width - x);
+    std::size_t y = 0;
+    for (; y + TOGETHER <= rows; y += TOGETHER) {
+      for (std::size_t next = y + TOGETHER; next < std::min(y + 2 * TOGETHER, left); ++next) {
+        fetch(pixels + next * width + x, std::ptrdiff_t(n));
+        fetch(mask + next * width + x, std::ptrdiff_t(n));
+      }
+      accumulate<TOGETHER>(pixels + y * width + x, mask + y * width + x, width, limits, n, sum + x, count + x);
+    }
+    for (; y < rows; ++y) accumulate<1>(pixels + y * width + x, mask + y * width + x, width, limits, n, sum + x, count + x);
+  }
+}
+
+// Means of adjacent columns from their sums and counts, the numbers of pixels in `used`.
+template <std::size_t side> inline void average(const float *sum, const std::int32_t *count, std::size_t blocks, float *__restrict mean, std::int32_t *__restrict used) {
+  for (std::size_t i = 0; i < blocks; ++i) {
+    double total = 0.0;
+    std::int32_t n = 0;
+    for (std::size_t x = i * side; x < (i + 1) * side; ++x) {
+      total += double(sum[x]);
+      n += count[x];
+    }
+    mean[i] = n ? float(total / n) : 0.0f;
+    used[i] = n;
+  }
+}
+
+STREAMCHAR_MULTIVERSION void average_fours(const float *sum, const std::int32_t *count, std::size_t blocks, float *mean, std::int32_t *used) {
+  average<4>(sum, count, blocks, mean, used);
+}
+
+STREAMCHAR_MULTIVERSION void average_eights(const float *sum, const std::int32_t *count, std::size_t blocks, float *mean, std::int32_t *used) {
+  average<8>(sum, count, blocks, mean, used);
 }
 
 nb::tuple block_means(Plane<const float> image, Plane<const std::int32_t> mask, std::int32_t bits, std::int64_t block, float low,
@@ -40,9 +96,12 @@ nb::tuple block_means(Plane<const float> image, Plane<const std::int32_t> mask, 
     for (std::size_t row = 0; row < rows; ++row) {
       std::fill(sum.begin(), sum.end(), 0.0f);
       std::fill(count.begin(), count.end(), 0);
-      for (std::size_t y = row * side; y < std::min((row + 1) * side, height); ++y)
-        accumulate(image.data() + y * width, mask.data() + y * width, bits, low, high, width, sum.data(), count.data());
-      for (std::size_t column = 0; column < columns; ++column) {
+      const std::size_t y = row * side;
+      accumulate_rows(image.data() + y * width, mask.data() + y * width, width, std::min(side, height - y), height - y, {bits, low, high}, sum.data(), count.data());
+      const std::size_t whole = side == 4 || side == 8 ? width / side : 0;
+      if (side == 4) average_fours(sum.data(), count.data(), whole, mean.row(row), used.row(row));
+      if (side == 8) average_eights(sum.data(), count.data(), whole, mean.row(row), used.row(row));
+      for (std::size_t column = whole; column < columns; ++column) {
         double total = 0.0;
         std::int32_t n = 0;
         for (std::size_t x = column * side; x < std::min((column + 1) * side, width); ++x) {

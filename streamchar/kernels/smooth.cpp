@@ -17,6 +17,9 @@ namespace {
 // Columns filtered together: the filtered rows of a strip stay in the second cache, and whole rows are read where they are not longer.
 constexpr std::size_t strip_width = 4096;
 
+// Pixels filtered before more of the rows to come are asked for.
+constexpr std::size_t foreseen = 512;
+
 // Whole vectors cost less than the pixels that do not fill one.
 std::size_t whole_vectors(std::size_t n) { return (n + 7) / 8 * 8; }
 
@@ -188,8 +191,17 @@ ConvolvedRows::ConvolvedRows(const Convolved &source)
 
 void ConvolvedRows::write(float *out, std::size_t stride, std::size_t count) {
   const std::size_t depth = rows_.size();
-  for (; filtered_ < written_ + 2 * source_.half + count; ++filtered_)
-    filter_row(source_.plane.row(std::int32_t(filtered_)), ring_.data() + (filtered_ % depth) * width_, width_, source_.taps, source_.half);
+  for (; filtered_ < written_ + 2 * source_.half + count; ++filtered_) {
+    const float *row = source_.plane.row(std::int32_t(filtered_));
+    float *filtered = ring_.data() + (filtered_ % depth) * width_;
+    // The processor does not foresee enough of the rows that come next.
+    const std::size_t ahead = filtered_ + together < std::size_t(source_.plane.height) ? together * source_.plane.stride : 0;
+    for (std::size_t x = 0; x < width_; x += foreseen) {
+      const std::size_t n = std::min(foreseen, width_ - x);
+      streamchar::fetch(row + ahead + x, std::ptrdiff_t(n));
+      filter_row(row + x, filtered + x, n, source_.taps, source_.half);
+    }
+  }
   for (std::size_t k = 0; k < depth; ++k) rows_[k] = ring_.data() + ((written_ + k) % depth) * width_;
   filter_columns(rows_.data(), out, stride, count, width_, source_.taps, source_.half);
   written_ += count;

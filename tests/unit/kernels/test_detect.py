@@ -95,6 +95,29 @@ def test_equals_the_pixel_rule(data, shape, value, include, min_pixels, scaled):
     assert as_lists(negative) == twin(-image, variance, value, include, min_pixels)
 
 
+@given(
+    data=st.data(),
+    width=st.integers(60, 140),
+    value=st.sampled_from([0.0, 5.0, -1.0]),
+    include=st.sampled_from([0.5, 2.0]),
+)
+def test_few_pixels_of_wide_rows(data, width, value, include):
+    """Rows are passed over in blocks where nothing reaches the threshold, by however little."""
+    image, variance = np.zeros((3, width), np.float32), np.ones((3, width), np.float32)
+    places = st.tuples(st.integers(0, 2), st.integers(0, width - 1))
+    just = np.nextafter(np.float32(5), np.float32(0)).item()
+    pixels = st.tuples(
+        places,
+        st.sampled_from([5, just, -5, -just, 1e19, 3e38, 4e-38, 1e-45, np.nan, np.inf]),
+        st.sampled_from([1, 4e36, 1e-45, 1e-38, 0, -1, np.nan, np.inf]),
+    )
+    for place, pixel, noise in data.draw(st.lists(pixels, max_size=6)):
+        image[place], variance[place] = pixel, noise
+    positive, negative = detect(image, variance, value, include, 1, True)
+    assert as_lists(positive) == twin(image, variance, value, include, 1)
+    assert as_lists(negative) == twin(-image, variance, value, include, 1)
+
+
 @pytest.mark.parametrize("density", [0.1, 0.35, 0.5, 0.8])
 @pytest.mark.parametrize("shape", [(40, 61), (1, 300), (300, 1)])
 def test_labels_random_noise_as_the_pixel_rule_and_scipy(density, shape):
