@@ -370,7 +370,11 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
 
         wanted = self._bright_enough(catalog)
         columns = self._columns_for_psf()
-        self.measurement.run(catalog, exposure, exposure_id=ids.catalog_id, wanted=wanted, columns=columns)
+        # Another task in the place of the PSF's measurement may want everything.
+        rough = only_width and columns is not None
+        self.measurement.run(
+            catalog, exposure, exposure_id=ids.catalog_id, wanted=wanted, columns=columns, rough=rough
+        )
         self.display("measure_iter", result)
         if self.config.do_measure_psf:
             result.psf_measurement = self.measure_psf.run(

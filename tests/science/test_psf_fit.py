@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from streamchar.characterize.catalog import Schema, SourceCatalog
 from streamchar.characterize.measurement import MeasurementConfig, SingleFrameMeasurement
 from streamchar.characterize.measurement.templates import PsfTemplates, ShapeTable
 from streamchar.characterize.psf.gaussian import GaussianPsf
@@ -122,6 +123,19 @@ def test_the_noise_of_the_psf_model_does_not_move_the_stars(flux):
             assert (offset / errors).std() == pytest.approx(1.0, abs=0.1)
     assert scatter["fitted"] == pytest.approx(scatter["true"], rel=0.05)
     assert scatter["fitted"] < 1.01 * scatter["peak"]
+
+
+def test_rough_positions_are_those_of_the_smoothed_peak():
+    exposure, footprints, _, _ = star_field(9, sigma=SIGMA, flux=1e5, noise=NOISE, radius=10)
+    exposure.psf = pixel_psf()
+    found = []
+    for settings, rough in (({}, True), (PEAK, False), ({}, False)):
+        task = SingleFrameMeasurement(MeasurementConfig(plugins=settings))
+        catalog = SourceCatalog(Schema(task.columns, task.aliases), len(footprints), footprints)
+        task.run(catalog, exposure, rough=rough)
+        found.append(catalog["slot_Centroid_x"])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert (found[0] != found[2]).any()
 
 
 def test_a_track_across_stars_takes_little_from_their_fluxes():

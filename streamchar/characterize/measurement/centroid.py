@@ -74,6 +74,10 @@ class SdssCentroid(Plugin[SdssCentroidConfig]):
             flag(f"{name}_flag_badError", "the errors are not finite"),
         )
 
+    def roughly(self) -> SdssCentroid:
+        """Return it without the refinement, which moves positions by less than widths feel."""
+        return SdssCentroid(self.config.model_copy(update={"refine": "none"}), self.slots, self.name)
+
     def measure(self, context: MeasurementContext) -> None:
         """Fill position, errors and flags."""
         sigma = np.asarray(context.psf_shapes.determinant_radius, np.float64)

@@ -84,6 +84,10 @@ class Plugin(ABC, Generic[C]):
         """Radii in pixels of the circles it asks the context for."""
         return ()
 
+    def roughly(self) -> Plugin[C]:
+        """The plugin as it measures where only widths are wanted: itself, unless it can do with less."""
+        return self
+
     @abstractmethod
     def measure(self, context: MeasurementContext) -> None:
         """Fill the columns for all sources of the context (at least one)."""

@@ -73,6 +73,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         exposure_id: int = 0,
         wanted: Flags | None = None,
         columns: Collection[str] | None = None,
+        rough: bool = False,
     ) -> None:
         """Fill the columns of the catalogue.
 
@@ -89,6 +90,8 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
             are; all when omitted.
         columns
             Run only the plugins of these columns, and those of centroid and shape, which the others need; all when omitted.
+        rough
+            Only widths are wanted, for which positions need no refinement.
 
         Raises
         ------
@@ -108,7 +111,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         with self.timer("run"):
             templates = self._templates(exposure, len(sources))
             plugins, undeblended = (
-                self._needed(group, columns) for group in (self.plugins, self.undeblended)
+                self._needed(group, columns, rough=rough) for group in (self.plugins, self.undeblended)
             )
             calls = [plugin.measure for plugin in plugins]
             with self._scene(exposure, footprints, exposure_id) as scene:
@@ -148,9 +151,11 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
             sources[INVALID_PSF] |= context.invalid_psf
 
     def _needed(
-        self, plugins: Sequence[Plugin[Any]], columns: Collection[str] | None
+        self, plugins: Sequence[Plugin[Any]], columns: Collection[str] | None, *, rough: bool
     ) -> Sequence[Plugin[Any]]:
         """Those of the plugins that fill the columns, the centroid or the shape."""
+        if rough:
+            plugins = [plugin.roughly() for plugin in plugins]
         if columns is None:
             return plugins
         slots = self.config.slots
