@@ -48,10 +48,16 @@ def constant_model(grid: Grid, samples: Samples, config: PixelBasisConfig) -> St
 
 
 def _clipped_mean(images: Array, weight: Array) -> Array:
-    middle = np.median(images, axis=0)
-    spread = 1.4826 * np.median(np.abs(images - middle), axis=0)
+    middle = _median(images)
+    spread = 1.4826 * _median(np.abs(images - middle))
     weight = np.where(np.abs(images - middle) <= 4.0 * spread, weight, 0.0)
     total = weight.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (weight * images).sum(axis=0) / total
     return np.ascontiguousarray(np.where(total > 0, mean, middle))
+
+
+def _median(images: Array) -> Array:
+    """Median of each pixel; sorting so many short columns is faster than selecting from each."""
+    ordered, count = np.sort(images, axis=0), len(images)
+    return np.asarray(0.5 * (ordered[(count - 1) // 2] + ordered[count // 2]))
