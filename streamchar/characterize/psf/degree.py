@@ -115,16 +115,13 @@ class _Nested:
 
     def left_out(self, values: Array, variance: Array) -> Array:
         """Squared residual of each star from the fit without it, over its variance: float64 (degrees, n, modes)."""
-        result = np.empty((len(self.counts), *values.shape))
-        for mode in range(values.shape[1]):
-            root = 1.0 / np.sqrt(variance[:, mode])
-            q = np.linalg.qr(self.basis * root[:, None])[0]
-            value = values[:, mode] * root
-            parts, leverages = q * (q.T @ value), q * q
-            for number, count in enumerate(self.counts):
-                free = np.maximum(1.0 - leverages[:, :count].sum(axis=1), 1e-6)
-                result[number, :, mode] = ((value - parts[:, :count].sum(axis=1)) / free) ** 2
-        return result
+        root = 1.0 / np.sqrt(variance.T)
+        q = np.linalg.qr(self.basis * root[:, :, None])[0]
+        value = values.T * root
+        last = np.array(self.counts) - 1
+        predicted = np.cumsum((value[:, None, :] @ q) * q, axis=2)[:, :, last]
+        free = np.maximum(1.0 - np.cumsum(q * q, axis=2)[:, :, last], 1e-6)
+        return np.ascontiguousarray((((value[:, :, None] - predicted) / free) ** 2).transpose(2, 1, 0))
 
 
 def _scatter(residuals: Array, variance: Array) -> Array:

@@ -92,8 +92,10 @@ def ridge(mean: Array, variation: Array) -> Array:
     variation
         float64 (K − 1): expected relative change by each function after the first; the mean itself may be in error by half.
     """
-    padded = np.pad(mean, 2, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5))
-    scale = np.maximum(windows.mean(axis=(2, 3)), _FAINT * mean.max())
+    around = mean
+    for _ in range(2):
+        padded = np.pad(around, ((2, 2), (0, 0)), mode="edge")
+        around = np.sum([padded[k : k + len(mean)] for k in range(5)], axis=0).T
+    scale = np.maximum(around / 25.0, _FAINT * mean.max())
     relative = np.concatenate([[_MEAN_VARIATION], variation])
     return np.asarray(1.0 / (relative[:, None, None] * scale) ** 2)
