@@ -8,7 +8,6 @@ binary table of one row with the arrays and numbers of the model. Nothing in the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from streamchar.characterize.aperture_correction import BoundedField, StandardEr
 from streamchar.characterize.background import BackgroundList, BackgroundModel
 from streamchar.characterize.chebyshev import ChebyshevField
 from streamchar.characterize.psf.io import from_arrays, to_arrays
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 from streamchar.image.access import Access, local_file
 from streamchar.image.assembly import Wanted, assemble
@@ -39,7 +39,7 @@ BACKGROUND = "BACKGROUND"
 _LAYOUT = "streamchar"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredExposure:
     """What a stored file holds.
 

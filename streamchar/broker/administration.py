@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 from streamchar.broker.config import BrokerSettings
 from streamchar.broker.errors import ErrorCode, RefusedError
@@ -37,6 +36,7 @@ from streamchar.broker.messages_data import (
 from streamchar.broker.messages_groups import FindCoordinatorRequest, FindCoordinatorResponse
 from streamchar.broker.offsets import Offsets
 from streamchar.broker.topics import Topic, Topics
+from streamchar.frozen import frozen
 
 NODE_ID = 1
 
@@ -45,7 +45,7 @@ _DYNAMIC_TOPIC_CONFIG, _STATIC_BROKER_CONFIG, _DEFAULT_CONFIG = 1, 4, 5
 _GROUP_COORDINATOR, _TRANSACTION_COORDINATOR = 0, 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Node:
     """The one node of the cluster, as clients reach it."""
 

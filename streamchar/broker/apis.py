@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from streamchar.broker import messages_admin, messages_data, messages_groups
 from streamchar.broker.codec import Int16, Int32
+from streamchar.frozen import frozen
 
 
 class ApiKey(IntEnum):
@@ -52,7 +53,7 @@ class RequestHeader:
     client_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Api:
     """One API: its versions, its request type and how many bytes a request may have."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from streamchar.broker.administration import Administration
@@ -15,9 +14,10 @@ from streamchar.broker.groups import GroupCoordinator
 from streamchar.broker.messages_admin import ApiVersionRange, ApiVersionsResponse
 from streamchar.broker.produce import RecordAppender
 from streamchar.broker.transactions import TransactionCoordinator
+from streamchar.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Caller:
     """Who sent a request."""
 

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import TypeVar
 
 from streamchar.broker.errors import ErrorCode, RefusedError
+from streamchar.frozen import frozen
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ class State(Enum):
     STABLE = "Stable"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemberTerms:
     """What a member asks for when it joins."""
 
@@ -47,7 +48,7 @@ class MemberTerms:
         return next((data for name, data in self.protocols if name == protocol), b"")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Joined:
     """A member's view of a new generation; only the leader sees the members."""
 

@@ -8,7 +8,6 @@ import os
 import time
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from streamchar.broker.batches import BatchHeader, first_record_at, is_commit_marker
@@ -16,11 +15,12 @@ from streamchar.broker.codec import Buffer
 from streamchar.broker.errors import ErrorCode, RefusedError
 from streamchar.broker.producers import Aborted, ProducerStates
 from streamchar.broker.segment import Segment
+from streamchar.frozen import frozen
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogLimits:
     """When files are closed and deleted."""
 
@@ -31,7 +31,7 @@ class LogLimits:
     durable: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Extent:
     """A range of whole batches in one file, planned but not read yet."""
 

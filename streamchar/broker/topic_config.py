@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from streamchar.broker.config import BrokerSettings
 from streamchar.broker.errors import ErrorCode, RefusedError
+from streamchar.frozen import frozen
 
 _LONGEST = (1 << 63) - 1
 
@@ -63,7 +63,7 @@ _VALID: dict[str, Callable[[str], bool]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConfigValue:
     """One effective setting."""
 

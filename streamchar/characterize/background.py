@@ -8,7 +8,7 @@ predecessors left.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 from typing import Any, ClassVar, Literal, Self, cast, get_args
 
@@ -24,6 +24,7 @@ from streamchar.characterize.errors import BackgroundFitError, TooFewBinsError, 
 from streamchar.characterize.sky import SkyConfig, find_sky
 from streamchar.characterize.splines import MIN_POINTS, InterpolationStyle, add_interpolated, best_style
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 
 BINS_PER_TERM = 2
@@ -98,7 +99,7 @@ class BackgroundConfig(Configuration):
         return self
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class BackgroundModel:
     """One background: the binned values and how they become a value for every pixel.
 

@@ -6,20 +6,20 @@ import importlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import Field
 
 from streamchar.configuration import Configuration
 from streamchar.errors import ConfigurationError
+from streamchar.frozen import frozen
 
 C = TypeVar("C", bound=Configuration)
 T = TypeVar("T", bound="Task[Any]")
 Metadata = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Timing:
     """How long one run of a timed step took.
 

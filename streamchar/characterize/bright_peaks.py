@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.frozen import frozen
 from streamchar.kernels import bright_maxima
 
 LATTICE = 61
 """Rows and columns between the pixels whose median variance is taken as that of the sky."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class BrightPeaks:
     """Local maxima above a level.
 

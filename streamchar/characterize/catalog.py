@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streamchar.frozen import frozen
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from streamchar.characterize.footprints import Footprints
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Column:
     """One column of the catalogue.
 
@@ -52,7 +54,7 @@ def flag(name: str, doc: str) -> Column:
     return Column(name, "?", "", doc)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Schema:
     """Ordered columns and the aliases (slots) that point at them.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 from numpy.typing import ArrayLike, NDArray
 
+from streamchar.frozen import frozen
 from streamchar.kernels import add_separable
 
 Array = NDArray[np.float64]
@@ -42,7 +42,7 @@ def design_matrix(x: ArrayLike, y: ArrayLike, *, order: int, width: int, height:
     return np.asarray(u[..., columns] * v[..., rows], np.float64)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class ChebyshevField:
     """Σ c[j, i] T_i(u) T_j(v) over the box whose pixel edges map to ±1.
 

@@ -6,12 +6,11 @@ matched filter is evaluated again without them and what it then misses is made u
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.footprints import Footprints
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 from streamchar.kernels import window_bits
 
@@ -50,7 +49,7 @@ def doubtful_peaks(exposure: Exposure, footprints: Footprints, bits: int) -> NDA
     return np.flatnonzero((near & bits) != 0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Response:
     """The matched filter at single pixels, from trusted pixels alone; NaN without any.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.reasons import Reason
 from streamchar.characterize.star_loss import PointLikePeaks, StarLoss, core_width, find_point_like
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Exposure, Psf
 from streamchar.kernels import clear_bits, cosmic_ray_candidates, find_cosmic_rays
 
@@ -127,7 +128,7 @@ class CosmicRayConfig(Configuration):
     """Steps back at most."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Survey:
     """What all searches of the same pixels share: it follows from image and variance alone.
 
@@ -159,7 +160,7 @@ class Survey:
         return cls(image, level, bright, cosmic_ray_candidates(image, exposure.variance, config.min_sigma))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class CosmicRays:
     """What the finder found: footprints as row spans, and how it judged itself.
 
@@ -216,7 +217,7 @@ class CosmicRays:
         return f"CosmicRays({self.count} footprints, {self.pixels} pixels, star loss {loss})"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SharpnessThresholds:
     """Largest ratios of the mean of two opposite neighbours to the peak that betray a cosmic ray.
 
@@ -243,7 +244,7 @@ class SharpnessThresholds:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class PairRatios:
     """What the mean of two pixels on opposite sides of a star's centre is, in units of the pixel there.
 
@@ -322,7 +323,7 @@ def find(exposure: Exposure, config: CosmicRayConfig, survey: Survey | None = No
     return replace(found, survey=search.survey)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class _Search:
     """One exposure made ready for any number of passes with different sensitivity."""
 

@@ -6,13 +6,13 @@ four pixels has such a core, too. It is betrayed by the light that a star would 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.bright_peaks import BrightPeaks
+from streamchar.frozen import frozen
 from streamchar.image import Psf
 from streamchar.kernels import cut_windows, window_bits
 
@@ -45,7 +45,7 @@ ADVANTAGE = 0.02
 """Least relative advantage of the spot in what it explains of the pixels' chi-square: an error of the PSF has less."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SpotLimits:
     """Which peaks are spots.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
 
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Observation
 
 NAN = float("nan")
@@ -29,7 +29,7 @@ class FiducialConditions(Configuration):
     """Magnitude limit of an exposure of that time."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Depth:
     """Depth of an exposure; NaN where an ingredient is missing.
 

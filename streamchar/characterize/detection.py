@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +40,7 @@ from streamchar.characterize.thresholds import (
     make_threshold,
 )
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 
 Polarity = Literal["positive", "negative", "both"]
@@ -112,7 +113,7 @@ class DetectionConfig(Configuration):
     """The large-scale background."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Detection:
     """What was detected.
 

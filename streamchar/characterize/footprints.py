@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Footprints:
     """Spans and peaks of n footprints, stored one after the other.
 

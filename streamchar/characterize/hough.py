@@ -6,11 +6,10 @@ Gaussian for its line and its errors, and lines are the peaks of the votes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.frozen import frozen
 from streamchar.kernels import hough_votes, link_chains, subdivide_chains
 
 Array = NDArray[np.float64]
@@ -26,7 +25,7 @@ K_MEANS_ROUNDS = 300
 """Most rounds in which lines change their group."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HoughLines:
     """Lines x cos θ + y sin θ = ρ, with coordinates from the middle of the image.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -11,6 +10,7 @@ from pydantic import Field, model_validator
 
 from streamchar.characterize.errors import CharacterizationError
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Identity
 
 ID_BITS = 63
@@ -64,7 +64,7 @@ class IdGeneratorConfig(Configuration):
         return self
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SourceIdentity:
     """What a source id says.
 
@@ -82,7 +82,7 @@ class SourceIdentity:
     counter: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IdGenerator:
     """Makes the ids of one detector image.
 

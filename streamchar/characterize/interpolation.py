@@ -6,7 +6,6 @@ ordinary kriging with the covariance exp(−d²/4) of a Gaussian point-spread fu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from streamchar.characterize import statistics
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 
 FallbackType = Literal["mean", "median", "meanclip", "user"]
@@ -110,7 +110,7 @@ def interpolate_defects(exposure: Exposure, bad: Bools, config: InterpolateConfi
     return int(bad.sum())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Runs:
     """Runs of bad pixels: row, first column, number of pixels, each an array."""
 

@@ -8,7 +8,7 @@ nothing of stars, and a streak must show in most segments.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from pydantic import Field
 
 from streamchar.characterize.statistics import quartiles
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.kernels import block_means, line_scores, line_sums, smooth
 
 Array = NDArray[np.float64]
@@ -78,7 +79,7 @@ class LineSearchConfig(Configuration):
     """Candidates that may fail before the search ends."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Line:
     """A straight line with its cross profile, in the coordinates that suit its direction.
 
@@ -115,7 +116,7 @@ class Line:
         return np.asarray(self.start + self.slope * t)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Strip:
     """The pixels beside a line.
 
@@ -318,7 +319,7 @@ def take_strip(
     return Strip(t, first, values, distance, crossed)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Table:
     """Medians of segments along a line.
 

@@ -8,7 +8,6 @@ their noise are masked together with what surrounds them, and the model is fitte
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from streamchar.characterize import statistics
 from streamchar.characterize.binning import bin_centres, bin_edges
 from streamchar.characterize.chebyshev import ChebyshevField, terms
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.kernels import block_means, smooth
 
 Plane = NDArray[np.float32]
@@ -89,7 +89,7 @@ class SkyConfig(Configuration):
     """The last round is the one that changes the model by no more, rms, in standard deviations of a pixel."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Sky:
     """What was found between the sources.
 
@@ -179,7 +179,7 @@ def find_sky(
     return Sky(field, values, errors, float(taken))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class _Blocks:
     """Block means, less the model so far, and their geometry.
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.errors import CharacterizationError
+from streamchar.frozen import frozen
 from streamchar.kernels import smooth
 from streamchar.kernels import smooth_at as _smooth_at
 
@@ -28,7 +29,7 @@ _UNCHANGED = np.ones(1, np.float32)
 """Taps of a kernel that changes nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Convolution:
     """What the smoothed planes are made from where they are wanted, without ever being planes.
 

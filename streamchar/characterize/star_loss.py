@@ -7,12 +7,11 @@ do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.bright_peaks import BrightPeaks
+from streamchar.frozen import frozen
 from streamchar.kernels import cut_windows, window_bits
 
 _NEIGHBOUR_SIGNIFICANCE = 3.0
@@ -31,7 +30,7 @@ _NEIGHBOURS = np.array([0, 1, 2, 3, 5, 6, 7, 8])
 """Pixels around the middle one of nine, row by row."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StarLoss:
     """Point-like peaks and how many of them carry a cosmic-ray pixel.
 
@@ -55,7 +54,7 @@ class StarLoss:
         return self.touched / self.peaks if self.peaks else 0.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class PointLikePeaks:
     """Bright round local maxima of an image.
 

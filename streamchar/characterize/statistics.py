@@ -6,13 +6,13 @@ The portable rule of the reference, "drop non-finite pixels", holds everywhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.errors import EmptyStatisticsError
+from streamchar.frozen import frozen
 from streamchar.kernels import bin_statistics, sample_statistics, segment_statistics
 
 CLIP_SIGMAS = 3.0
@@ -26,7 +26,7 @@ _UNUSED_MASK = 0
 _Row = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClippedStatistics:
     """Moments of the kept values; NaN when there are too few.
 
@@ -51,7 +51,7 @@ class ClippedStatistics:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Quartiles:
     """Quartiles by linear interpolation of the sorted values at f (n − 1); NaN without usable values.
 
@@ -131,7 +131,7 @@ def median(values: NDArray[Any], mask: NDArray[np.int32] | None = None, bits: in
     return quartiles(values, mask, bits).median
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BinStatistics:
     """Statistics of every bin of a grid, float64 (ny, nx); NaN where no pixel is usable.
 
@@ -185,7 +185,7 @@ def bins(
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SegmentStatistics:
     """Clipped moments of n segments; NaN where too few values are left.
 

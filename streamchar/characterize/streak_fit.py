@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.line_search import PROFILE_POWER
+from streamchar.frozen import frozen
 
 Array = NDArray[np.float64]
 
@@ -24,7 +23,7 @@ LINE_SEARCH_ROUNDS = 20
 """Most evaluations of Brent's search along a step."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StreakFit:
     """A fitted streak, in coordinates from the middle of the image.
 
@@ -47,7 +46,7 @@ class StreakFit:
     converged: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FitLimits:
     """When a fit ends.
 

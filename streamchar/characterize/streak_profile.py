@@ -6,12 +6,11 @@ move, and it may change along the line. What the subtraction leaves is measured 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.line_search import GAUSSIAN_IQR, Line, Strip, reach, take_strip
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 from streamchar.kernels import group_quartiles
 
@@ -44,7 +43,7 @@ SMALLEST_EXCESS = 0.1
 """Excess of the residuals' variance, relative to the pixels', below which it is only an error of its measurement."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CrossProfile:
     """The light of a streak over the distance from its line.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -21,6 +19,7 @@ from streamchar.characterize.statistics import quartiles
 from streamchar.characterize.streak_fit import FitLimits, StreakFit, fit_streak
 from streamchar.characterize.streak_profile import subtract_line
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 
 Array = NDArray[np.float64]
@@ -29,7 +28,7 @@ SAMPLED_ROWS = 64
 """Rows of pixels from which the noise is measured."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Streaks:
     """Streaks of an exposure.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from streamchar.characterize.psf.measure import PsfMeasurement
 from streamchar.characterize.psf.width import effective_fwhm
 from streamchar.characterize.statistics import clipped
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Exposure, Moments, Psf
 from streamchar.kernels import higher_moments
 
@@ -67,7 +68,7 @@ def _count(doc: str) -> int:
     return value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Summary:
     """Statistics of one exposure; NaN where they cannot be had. Each field's unit and meaning is in its metadata.
 

@@ -41,6 +41,7 @@ from streamchar.characterize.repair import Repair
 from streamchar.characterize.streaks import MaskStreaks, Streaks, SubtractStreaks
 from streamchar.characterize.summary import ComputeSummary, Summary
 from streamchar.configuration import named_in
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 from streamchar.image.field import Field
 
@@ -66,7 +67,7 @@ SOURCE_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resources:
     """What a run needs.
 

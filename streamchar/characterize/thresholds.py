@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.statistics import clipped
+from streamchar.frozen import frozen
 
 ThresholdType = Literal["pixel_stdev", "stdev", "variance", "value"]
 
@@ -16,7 +16,7 @@ STATISTICAL_THRESHOLDS = ("stdev", "variance")
 """Types of threshold that need statistics of the whole smoothed image."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Threshold:
     """A level, scaled pixel by pixel or not.
 

@@ -27,6 +27,7 @@ from streamchar.dashboard.follow import follow
 from streamchar.dashboard.night import Night, Row
 from streamchar.dashboard.terminal import figure, render
 from streamchar.errors import StreamcharError
+from streamchar.frozen import frozen
 
 START_TIMEOUT = 60.0
 """Seconds a process may take to say that it is ready."""
@@ -50,7 +51,7 @@ class DemoError(StreamcharError):
     template = "{process} {detail}; its log is {log}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What the demo is asked to do."""
 

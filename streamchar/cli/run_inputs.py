@@ -5,11 +5,11 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from streamchar.errors import ConfigurationError
+from streamchar.frozen import frozen
 from streamchar.image.access import Access, s3_filesystem, split_extension
 
 _PATTERN = re.compile(r"[*?[]")
@@ -18,7 +18,7 @@ _FITS_SUFFIX = re.compile(r"\.(fits?|fts)(\.(gz|fz))?$|\.(gz|fz)$", re.IGNORECAS
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Input:
     """One exposure to characterize.
 

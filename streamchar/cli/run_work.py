@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from streamchar.characterize.reasons import Reason
 from streamchar.characterize.summary import Summary
 from streamchar.cli.run_inputs import Input
 from streamchar.errors import StreamcharError
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 from streamchar.image.access import Access
 from streamchar.image.fits import ReadOptions
@@ -38,7 +39,7 @@ class UnwritableProductsError(StreamcharError):
     template = "{path}: cannot be written: {detail}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outputs:
     """What is written, and where.
 
@@ -62,7 +63,7 @@ class Outputs:
     points: frozenset[Point] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What is done with every exposure.
 
@@ -85,7 +86,7 @@ class Plan:
     limits: Limits
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """What became of one exposure: small, so that it can be sent from a worker process.
 

@@ -9,7 +9,6 @@ import mimetypes
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from importlib import resources
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +21,7 @@ from streamchar.dashboard import summaries
 from streamchar.dashboard.errors import PageListenError
 from streamchar.dashboard.feed import Feed, dump
 from streamchar.dashboard.visits import Visit, Visits
+from streamchar.frozen import frozen
 from streamchar.image.access import Access, locate
 from streamchar.image.errors import AccessError
 from streamchar.monitor.page_settings import DashboardSettings
@@ -68,7 +68,7 @@ _VERSION_MARK = b"@ASSETS@"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asset:
     """A file of the page."""
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
+
+from streamchar.frozen import frozen
 
 INTERVAL = 2.0
 TIMEOUT = 4.0
@@ -33,7 +35,7 @@ ENDS = "streamchar_worker_ends_total"
 INFO = "streamchar_build_info"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServiceState:
     """A service as its metrics describe it.
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from streamchar.dashboard.follow import read_watched
 from streamchar.dashboard.visits import Visits
+from streamchar.frozen import frozen
 from streamchar.kafka.raw_records import RecordFormatError
 from streamchar.kafka.tolerant import poll, rewind
 from streamchar.messages import TopicNames
@@ -33,7 +34,7 @@ RENEW_SECONDS = 60.0
 _YIELD_EVERY = 50
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Contact:
     """How the subscriber stands with the brokers.
 
@@ -238,8 +239,7 @@ class Subscriber:
         self._say(connected=False, since=since, detail=detail[:300])
 
     def _say(self, **changes: Any) -> None:
-        known = {name: getattr(self.contact, name) for name in Contact.__slots__}
-        contact = Contact(**{**known, **changes})
+        contact = replace(self.contact, **changes)
         if contact != self.contact:
             self.contact = contact
             self._changed()

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.frozen import frozen
 from streamchar.messages import ExposureReady, ExposureStatus, PsfQuality, Reason
 from streamchar.messages.exposure_status import ProductDescription
 from streamchar.messages.psf_quality import PsfGrid
@@ -88,7 +89,7 @@ class Detail:
     corners: NDArray[np.float64] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failure:
     """An event that ended without products; identity is None when the event could not be read."""
 

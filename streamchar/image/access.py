@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -20,6 +19,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from pydantic import Field
 
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image.errors import (
     ChecksumError,
     ChecksumFormatError,
@@ -85,7 +85,7 @@ def split_extension(uri: str) -> tuple[str, str]:
     return address, unquote(extension)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalFile:
     """A file that may be read.
 

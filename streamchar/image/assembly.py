@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.frozen import frozen
 from streamchar.image import headers
 from streamchar.image.coordinates import read_coordinates
 from streamchar.image.errors import InvalidExposureError
@@ -24,7 +24,7 @@ from streamchar.image.profiles.model import IMAGE_FILE, InstrumentProfile, Place
 Plane = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wanted:
     """What the caller knows better than the file.
 

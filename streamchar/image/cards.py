@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+from streamchar.frozen import frozen
 
 BLOCK = 2880
 """Bytes of a FITS block."""
@@ -37,7 +38,7 @@ class Comments(tuple[str, ...]):
         return "\n".join(self)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Card:
     """A line of a header.
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import BinaryIO, NoReturn
 
 from pydantic import Field
 
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image.cards import BLOCK, CARD
 from streamchar.image.errors import ExposureTooLargeError, UnreadableExposureError
 
@@ -50,7 +50,7 @@ class FileLimits(Configuration):
     """Largest size of a gzip file when it is unpacked, in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HduClaim:
     """What one header claims about its data.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.frozen import frozen
 from streamchar.image.errors import InvalidExposureError
 from streamchar.image.field import Field
 from streamchar.image.mask import MaskPlanes
@@ -33,7 +34,7 @@ STRIP_ROWS = 32
 """Rows that are looked at together."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Identity:
     """Which exposure of which detector this is.
 
@@ -58,7 +59,7 @@ class Identity:
         return f"{self.instrument}/{self.exposure}/{self.detector}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Observation:
     """How the pixels were taken. ``None`` means unknown.
 

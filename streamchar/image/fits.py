@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from streamchar.frozen import frozen
 from streamchar.image.access import (
     Access,
     LocalFile,
@@ -193,7 +193,7 @@ def _first_present(places: Sequence[str], access: Access, stack: ExitStack) -> L
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inspection:
     """What a file looks like to the instrument profiles.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from streamchar.frozen import frozen
 from streamchar.image.cards import PlainHeader
 from streamchar.image.errors import InvalidExposureError
 from streamchar.image.opening import FitsFile, FitsHeader, card_value
@@ -21,7 +21,7 @@ _MJD_0 = datetime(1858, 11, 17, tzinfo=UTC)
 Scalar = str | int | float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sources:
     """Where values may come from.
 

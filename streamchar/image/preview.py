@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streamchar.frozen import frozen
 
 Plane = NDArray[np.floating[Any]]
 Gray = NDArray[np.uint8]
@@ -22,7 +23,7 @@ _FAINTEST = -2.0
 _SAMPLE = 1e6
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stretch:
     """Which pixel values are white and which are black: linear about the sky, logarithmic in bright sources.
 

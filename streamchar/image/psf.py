@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamchar.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Moments:
     """Second moments in pixel²; scalars or equal-length arrays.
 
@@ -46,7 +47,7 @@ class Moments:
         return np.asarray(2.0 * self.xy / (self.xx + self.yy))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PsfStamps:
     """PSF images placed on the exposure's pixel grid.
 

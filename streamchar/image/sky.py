@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamchar.frozen import frozen
+
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
@@ -74,7 +76,7 @@ class SkyCoordinates(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AstropyCoordinates:
     """Coordinates of any kind that astropy knows.
 

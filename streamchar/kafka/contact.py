@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.conn import collect_hosts, create_conn
@@ -20,6 +19,8 @@ from aiokafka.errors import (
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
+
+from streamchar.frozen import frozen
 
 CONNECTION_OPTIONS = (
     "client_id",
@@ -33,7 +34,7 @@ CONNECTION_OPTIONS = (
 """Arguments that every client takes, whatever it is for."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """What happened at one address.
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.structs import ConsumerRecord
+
+from streamchar.frozen import frozen
 
 RawRecord: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
 
@@ -31,7 +32,7 @@ class RecordFormatError(ValueError):
     """The bytes are no record batches of format 2."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Batch:
     """A record batch whose records are not looked at yet."""
 

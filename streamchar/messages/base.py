@@ -8,7 +8,6 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeGuard, TypeVar
 
@@ -24,6 +23,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from streamchar.errors import StreamcharError
+from streamchar.frozen import frozen
 from streamchar.messages.identifiers import event_key, product_id
 
 SCHEMA_VERSION = "1.1"
@@ -198,7 +198,7 @@ class Provenance(Part):
     """Name of the configuration preset, when the configuration is one unchanged."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProductIdentity:
     """What all products of one event share.
 
@@ -226,7 +226,7 @@ class ProductIdentity:
 
     def fields(self) -> dict[str, Any]:
         """Return the fields by name, as the product messages take them."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__match_args__}
 
 
 class Message(Part):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import msgpack
 from pydantic import ValidationError
 
+from streamchar.frozen import frozen
 from streamchar.messages.base import MAX_ELEMENTS, SUPPORTED_MAJOR, Message, format_time
 from streamchar.messages.errors import MalformedMessageError, MessageTooLargeError, UnsupportedSchemaError
 from streamchar.messages.exposure_ready import ExposureReady
@@ -55,7 +55,7 @@ _TEXT = frozenset({str})
 _CONTAINERS = frozenset({dict, list})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Encoded:
     """A message ready to be sent.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from streamchar.frozen import frozen
 
 PREFIX = "streamchar"
 MAJOR = 1
@@ -22,7 +23,7 @@ MAX_MESSAGE_BYTES = 1_048_588
 """The broker's own default limit of a record batch; chunks stay well below it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TopicConfiguration:
     """Recommended configuration of a topic.
 
@@ -67,7 +68,7 @@ RECOMMENDED: Mapping[str, TopicConfiguration] = MappingProxyType(
 """Recommended configuration by topic type."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TopicNames:
     """Names of the topics.
 

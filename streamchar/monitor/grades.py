@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 
 Grade = Literal["green", "yellow", "orange", "red", "unknown"]
 
@@ -53,7 +53,7 @@ Limits = Mapping[str, Mapping[str, GradeLimits]]
 """Limits by quantity, by ``default``, instrument, or ``instrument/band``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exceeded:
     """A quantity that is not green.
 
@@ -73,7 +73,7 @@ class Exceeded:
     grade: Grade
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Assessment:
     """The grade of an exposure.
 

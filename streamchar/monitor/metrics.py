@@ -8,11 +8,12 @@ is told by exemplars, which Prometheus reads in the OpenMetrics format.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import choose_encoder
+
+from streamchar.frozen import frozen
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -32,7 +33,7 @@ SHORT_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 
 """Seconds, for what should be quick."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Definition:
     """A metric.
 

@@ -5,13 +5,13 @@ sky's, or the software is wrong. Such results are published, graded red, and cou
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
 from pydantic import model_validator
 
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.monitor.grades import DEFAULT
 
 
@@ -51,7 +51,7 @@ POSSIBLE: Mapping[str, PlausibleRange] = MappingProxyType(
 """What holds where nothing is configured. Stars narrower than 0.7 pixels are cosmic rays or hot pixels."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Implausible:
     """A quantity with an impossible value.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.frozen import frozen
 from streamchar.planning.errors import UnreachableDeadlineError
 from streamchar.planning.profile import ServiceProfile
 from streamchar.planning.simulation import Faults, Fleet, simulate_night
@@ -21,7 +22,7 @@ SEARCHED_EXPOSURES = 200
 """Exposures simulated for each fleet that is tried; the chosen one serves the whole night."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Plan:
     """A fleet and what it does.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from streamchar.frozen import frozen
 from streamchar.planning.errors import ProfileError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServiceProfile:
     """Cost of an exposure as a straight line over its megapixels.
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.frozen import frozen
 from streamchar.planning.profile import ServiceProfile
 from streamchar.planning.surveys import Survey
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fleet:
     """What serves the night.
 
@@ -33,7 +33,7 @@ class Fleet:
     partitions: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Faults:
     """What goes wrong.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from streamchar.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Survey:
     """What arrives in a night.
 

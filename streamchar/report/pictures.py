@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamchar.characterize.drawing import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
 from streamchar.characterize.errors import MissingPlotsError
+from streamchar.frozen import frozen
 from streamchar.image import Exposure, preview
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _MARKS_ACROSS = 300
 _FINE_SIDE = 900
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlaneColor:
     """A mask plane and the colour it is drawn in."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from streamchar.characterize import CharacterizationResult
 from streamchar.characterize.summary import Summary
 from streamchar.errors import StreamcharError
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 from streamchar.monitor.grades import Assessment
 
 Outcome = Literal["succeeded", "degraded", "failed"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Subject:
     """One attempt. A failed one has what there was before it failed.
 
@@ -72,7 +73,7 @@ class Subject:
         return "" if self.exposure is None else self.exposure.observation.unit
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """One line of the index.
 

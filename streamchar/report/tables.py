@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from streamchar.characterize.base import Timing
 from streamchar.characterize.summary import Summary
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 from streamchar.monitor.grades import Assessment
 from streamchar.report.html import Html, element, join
@@ -22,7 +23,7 @@ _SMALLEST = 1e-5
 _NUMBERS = frozenset({"pixels", "fraction", "runs", "CPU (s)", "elapsed (s)", "limit reached"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tile:
     """A figure in large print.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from streamchar.characterize.drawing.canvas import nice
 from streamchar.characterize.psf.measure import PsfStars
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 from streamchar.report.html import Html, element, join
 
@@ -21,7 +20,7 @@ _SMALLEST_AREA = 1e-20
 _MOST_ELONGATED = 5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layer:
     """Something laid over a picture.
 

@@ -8,9 +8,10 @@ headers, which it keeps for good.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 
+from streamchar.frozen import frozen
 from streamchar.stream.job import Headers, JobFailure
 from streamchar.stream.retry import History
 
@@ -23,7 +24,7 @@ VALUE_OMITTED = "sc-error-value-omitted"
 _MAX_TEXT = 2000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Origin:
     """Where and when an event was first read.
 
@@ -41,7 +42,7 @@ class Origin:
     first_seen: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Passage:
     """What our headers tell about an event that came through the retry topic.
 
@@ -90,7 +91,7 @@ def read_passage(headers: Headers, here: Origin) -> Passage:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Replay:
     """What our headers tell about an event that an operator announced again.
 

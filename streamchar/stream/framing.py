@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 
 from streamchar.errors import StreamcharError
+from streamchar.frozen import frozen
 
 Buffer = bytes | bytearray | memoryview
 
@@ -26,7 +26,7 @@ class FrameError(StreamcharError):
     code = "frame"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Frame:
     """A header of plain data and the buffers that belong to it."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streamchar.frozen import frozen
 from streamchar.stream.errors import BrokerUnreachableError
 from streamchar.stream.reading import partitions_of
 from streamchar.stream.settings import KafkaSettings, ServiceSettings, milliseconds
@@ -24,7 +24,7 @@ _GRACE_SECONDS = 30.0
 """Brokers look for overdue transactions every ten seconds, and are slow when they are busy."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenTransaction:
     """The oldest open transaction of a partition.
 

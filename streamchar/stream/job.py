@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
+from streamchar.frozen import frozen
 from streamchar.stream.framing import Buffer, Frame
 
 Headers = tuple[tuple[str, bytes], ...]
 Category = Literal["retryable", "permanent", "lost"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Assignment:
     """One event for a worker: the original message.
 
@@ -31,7 +32,7 @@ class Assignment:
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """A finished message.
 
@@ -49,7 +50,7 @@ class Message:
     headers: Headers = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MetricDelta:
     """A change of a metric, made by a worker and applied to the coordinator's registry.
 
@@ -68,7 +69,7 @@ class MetricDelta:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobResult:
     """What a worker made of an event.
 
@@ -105,7 +106,7 @@ class JobResult:
         return sum(memoryview(message.value).nbytes for message in self.messages)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobFailure:
     """Why a worker has no result.
 

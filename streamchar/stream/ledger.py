@@ -12,13 +12,15 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from streamchar.frozen import frozen
+
 METADATA_LIMIT = 4000
 """Longest commit metadata in bytes; Kafka's own default limit (``offset.metadata.max.bytes``) is 4096."""
 
 _PREFIX = "sc1."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Commit:
     """What to commit for a partition.
 

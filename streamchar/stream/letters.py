@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from streamchar.frozen import frozen
 from streamchar.kafka.raw_records import RawRecord
 from streamchar.messages import MessageError, decode_exposure_ready
 from streamchar.stream.dead_letters import VALUE_OMITTED, Origin, read_passage, read_replay, replay_headers
@@ -24,7 +24,7 @@ from streamchar.stream.reading import read_all
 from streamchar.stream.settings import ServiceSettings
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Letter:
     """A dead letter.
 
@@ -84,7 +84,7 @@ class Letter:
         return dict(self.headers).get(name, b"").decode("utf-8", "replace")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Selection:
     """Which letters; what is None does not matter.
 

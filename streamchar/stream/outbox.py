@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -32,6 +31,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
+from streamchar.frozen import frozen
 from streamchar.stream.errors import (
     FencedError,
     MessageTooLargeError,
@@ -60,7 +60,7 @@ _STOP_SECONDS = 2.0
 CommitThroughGroup = Callable[[Mapping[TopicPartition, OffsetAndMetadata]], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """A message on its way to a topic."""
 

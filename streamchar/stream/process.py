@@ -15,9 +15,9 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from streamchar.frozen import frozen
 from streamchar.stream import framing
 from streamchar.stream.errors import WorkerStartError
 from streamchar.stream.framing import Buffer, Frame, FrameError, FrameReader
@@ -37,7 +37,7 @@ installed packages for plugins of Pydantic, which takes a twentieth of a start."
 _SOCKET_BUFFER = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerExit:
     """How a worker process ended.
 

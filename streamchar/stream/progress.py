@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
+from streamchar.frozen import frozen
 from streamchar.stream.errors import BrokerUnreachableError
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.reading import partitions_of
@@ -19,7 +19,7 @@ from streamchar.stream.settings import ServiceSettings
 _RETRY_SECONDS = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PartitionProgress:
     """How far the group is in one input partition.
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from streamchar.frozen import frozen
 from streamchar.stream.job import JobFailure
 from streamchar.stream.settings import RetrySettings
 
 Step = Literal["again", "later", "dead"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class History:
     """What an event went through.
 
@@ -30,7 +30,7 @@ class History:
     rounds: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decision:
     """The next step for a failed event.
 

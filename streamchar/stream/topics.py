@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from streamchar.frozen import frozen
 from streamchar.stream.contact import diagnose
 from streamchar.stream.errors import (
     AccessRefusedError,
@@ -119,7 +119,7 @@ async def topic_settings(kafka: KafkaSettings, names: list[str]) -> dict[str, di
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """Something about a topic that is not as recommended.
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 from aiokafka import TopicPartition
 
+from streamchar.frozen import frozen
 from streamchar.kafka.raw_records import RawRecord
 from streamchar.messages import (
     CatalogChunk,
@@ -45,7 +46,7 @@ Kind = Literal["lost", "duplicated", "incomplete", "unexpected"]
 _SUCCESSES = ("succeeded", "degraded")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """Something that is not as promised.
 
@@ -66,7 +67,7 @@ class Finding:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """The result of a verification.
 

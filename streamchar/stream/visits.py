@@ -6,12 +6,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from streamchar.frozen import frozen
+
 Visit = tuple[str, int]
 
 _REMEMBERED = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Gap:
     """Detectors of a visit that were not announced in time.
 

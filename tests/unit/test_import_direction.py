@@ -10,7 +10,7 @@ import pytest
 import streamchar
 
 ROOT = Path(streamchar.__file__).parent
-FOUNDATION = {"errors", "configuration"}
+FOUNDATION = {"errors", "configuration", "frozen"}
 KERNELS = FOUNDATION | {"kernels"}
 IMAGE = KERNELS | {"image"}
 CHARACTERIZE = IMAGE | {"characterize", "tables"}
@@ -19,6 +19,7 @@ SERVICE = CONTRACT | {"stored", "stream", "client", "kafka", "archive"}
 TOP = SERVICE | {"dashboard", "telescope"}
 ALLOWED = {
     "errors": set(),
+    "frozen": set(),
     "configuration": {"errors"},
     "kernels": KERNELS,
     "image": IMAGE,

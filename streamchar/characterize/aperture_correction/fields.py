@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamchar.characterize.chebyshev import ChebyshevField, design_matrix
+from streamchar.frozen import frozen
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class BoundedField:
     """A field that keeps, beyond the stars, the value at the nearest position between them.
 
@@ -33,7 +32,7 @@ class BoundedField:
         return self.field.evaluate(np.clip(x, *self.x_range), np.clip(y, *self.y_range))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class StandardError:
     """Standard error of a fitted field as a function of position: that of the polynomial, growing away from the stars.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from streamchar.characterize.aperture_correction.fields import BoundedField, Sta
 from streamchar.characterize.chebyshev import ChebyshevField, design_matrix, terms
 from streamchar.characterize.errors import ApertureCorrectionError
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image.field import Field
 
 Array = NDArray[np.float64]
@@ -67,7 +67,7 @@ class RatioFitConfig(Configuration):
     overestimates the error of corrected fluxes by the square root of stars over terms."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class FieldFit:
     """A fitted correction.
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from streamchar.characterize.deblend import baseline, multi_threshold
 from streamchar.characterize.deblend.result import Children
 from streamchar.characterize.footprints import Footprints
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 
 if TYPE_CHECKING:
     from streamchar.characterize.deblend.task import SourceDeblendConfig
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deblender:
     """A way to divide footprints.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from streamchar.characterize.deblend.result import Children
 from streamchar.characterize.errors import DeblendingError
 from streamchar.characterize.footprints import Footprints
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 
 Numbers = NDArray[np.int64]
@@ -38,7 +38,7 @@ class MultiThresholdConfig(Configuration):
     """Smallest part of the footprint's light that makes a branch a source."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Mosaic:
     """The pixels of footprints, each footprint apart from the others on one small plane.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -14,6 +13,7 @@ from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement.psf_fit import present_bits
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Exposure, Psf, PsfStamps
 from streamchar.kernels import fit_point_sources
 
@@ -51,7 +51,7 @@ class PointSourceConfig(Configuration):
         return self.psf_chisq1 > 0 or self.psf_chisq2 > 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PointSources:
     """Fits of n peaks as point sources.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamchar.characterize.catalog import Column, flag
 from streamchar.characterize.deblend.assembly import joined
 from streamchar.characterize.footprints import Footprints
+from streamchar.frozen import frozen
 
 Numbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -40,7 +41,7 @@ DEBLEND_COLUMNS = (
 """Columns that :meth:`Deblending.columns` fills."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Children:
     """Sources that footprints were divided into.
 
@@ -90,7 +91,7 @@ class Children:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deblending:
     """What became of detected footprints.
 

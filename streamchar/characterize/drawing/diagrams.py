@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -12,13 +12,14 @@ from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.psf.candidates import cut_stamps
 from streamchar.characterize.psf.measure import PsfMeasurement
 from streamchar.characterize.psf.residuals import psf_residuals
+from streamchar.frozen import frozen
 from streamchar.image import Exposure, Moments
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class SizeMagnitude:
     """Size and brightness of n sources; NaN where one of them is not known.
 
@@ -61,7 +62,7 @@ class SizeMagnitude:
         return middle, 1.4826 * float(np.median(np.abs(radius - middle)))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Whiskers:
     """Ellipticities of n objects on an exposure.
 
@@ -112,7 +113,7 @@ class Whiskers:
         return float(np.sqrt(0.5 * np.mean(known.e1**2 + known.e2**2)))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class PsfWhiskers:
     """Ellipticities of PSF stars, of the model where they stand, and the difference.
 
@@ -145,7 +146,7 @@ class PsfWhiskers:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class StarStamps:
     """Images of n PSF stars and what is left of them after subtracting the model.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +14,7 @@ from streamchar.characterize.errors import MissingPsfError
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement.slots import Slots
 from streamchar.characterize.measurement.templates import PsfTemplates
+from streamchar.frozen import frozen
 from streamchar.image import Exposure, Moments, Psf, PsfStamps
 from streamchar.image.exposure import Image
 from streamchar.kernels import Scene, circular_apertures
@@ -26,7 +26,7 @@ SHAPE_MARGIN = 1.0 + 1e-6
 """Moments are usable when xx·yy is at least this times xy²."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Centres:
     """Where plugins measure.
 
@@ -43,7 +43,7 @@ class Centres:
     flagged: Flags
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Circle:
     """Sums over the pixels whose centres lie within a circle around each centre.
 
@@ -60,7 +60,7 @@ class Circle:
     pixels: NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shapes:
     """Second moments of the shape slot, in pixel².
 

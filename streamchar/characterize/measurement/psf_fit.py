@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from streamchar.characterize.measurement.context import Array, Flags, MeasurementContext
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 from streamchar.kernels import psf_fit
 
@@ -61,7 +60,7 @@ class PsfFitConfig(Configuration):
     """Smallest flux over its error."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PsfFits:
     """Results for n sources.
 
@@ -133,7 +132,7 @@ def fit_positions(
     return PsfFits(found[0], found[1], errors[0], errors[1], good)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Step:
     shift: Array
     error: Array

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 from typing import Literal, Self
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
+from streamchar.frozen import frozen
 from streamchar.image import Moments, Psf
 
 Array = NDArray[np.float64]
@@ -36,7 +37,7 @@ NODE_DISTANCE = 256.0
 changes by a tenth over the exposure."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ShapeTable:
     """Shapes of a PSF at the nodes of a grid, linear in between.
 
@@ -89,7 +90,7 @@ def _between(values: Array, nodes: Array) -> tuple[NDArray[np.int64], Array]:
     return before, steps - before
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PsfTemplates:
     """What measurement fits to sources.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -12,6 +10,7 @@ from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.psf.sizes import OddSize
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 from streamchar.kernels import detached_pixels
 
@@ -42,7 +41,7 @@ class ReserveConfig(Configuration):
     """With fewer candidates none is held back: every star is needed for the fit."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Candidates:
     """Stars with a stamp on the exposure, n of them.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.chebyshev import terms
 from streamchar.characterize.psf.polynomial import PositionPolynomial
+from streamchar.frozen import frozen
 
 Array = NDArray[np.float64]
 
@@ -21,7 +20,7 @@ _SCATTER_TRIALS = 24
 _RANK_TOLERANCE = 1e-9
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class DegreeChoice:
     """The spatial degree cross-validation prefers.
 
@@ -92,7 +91,7 @@ def _simplest(losses: Array) -> int:
     return int(np.argmax(excess.sum(axis=1) <= error))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class _Nested:
     """Polynomials of every degree the stars determine, as leading columns of one matrix."""
 

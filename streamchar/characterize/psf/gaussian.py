@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamchar.frozen import frozen
 from streamchar.image.psf import Moments, PsfStamps
 
 SIGMA_TO_FWHM = float(np.sqrt(8.0 * np.log(2.0)))
 """FWHM of a Gaussian of unit sigma, 2.3548."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GaussianPsf:
     """A circular Gaussian, point-sampled on the pixels and normalised to unit sum.
 

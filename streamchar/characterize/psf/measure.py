@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.psf.result import PsfFit
 from streamchar.characterize.psf.selectors import StarSelectorConfig, select_stars
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Exposure, Psf
 
 COLUMNS = (
@@ -61,7 +62,7 @@ class MeasurePsfConfig(Configuration):
     reasons; otherwise too few stars are an error, as in the reference."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class PsfStars:
     """The PSF candidates, n of them.
 
@@ -93,7 +94,7 @@ class PsfStars:
         return len(self.index)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class PsfMeasurement:
     """A PSF model, the stars behind it and how far down the ladder it was found.
 

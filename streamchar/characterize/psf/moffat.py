@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamchar.characterize.psf.pixel_basis import adaptive_moments
+from streamchar.frozen import frozen
 from streamchar.image.psf import Moments, PsfStamps
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MoffatPsf:
     """A Moffat profile (1 + rᵀ Q⁻¹ r)^(−β), point-sampled on the pixels and normalised to unit sum.
 

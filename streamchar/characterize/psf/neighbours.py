@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.psf.parts import parts
+from streamchar.frozen import frozen
 
 Array = NDArray[np.float64]
 
@@ -15,7 +14,7 @@ NEAREST = 0.5
 """Distance from the star in FWHM within which a neighbour cannot be told from the star's own shape."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Neighbours:
     """The most significant neighbour of each of some stars.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from streamchar.characterize.psf.samples import Array, Samples, cut_samples
 from streamchar.characterize.psf.sizes import OddSize
 from streamchar.configuration import Configuration
 from streamchar.errors import MissingPackageError
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 
 
@@ -53,7 +53,7 @@ class PiffConfig(Configuration):
     """Flux column that the fit starts from."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Packages:
     """The optional packages this needs."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamchar.characterize.psf.polynomial import SpatialBasis
+from streamchar.frozen import frozen
 from streamchar.image.psf import Moments, PsfStamps
 from streamchar.kernels import psf_draw, sdss_shape
 
@@ -18,7 +18,7 @@ _CHUNK = 256
 """Positions drawn at once for shapes: bounds the memory to a few megabytes."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class PixelBasisPsf:
     """Σ b_c(x, y) · component c, on a grid of super-pixels, drawn by Lanczos interpolation.
 

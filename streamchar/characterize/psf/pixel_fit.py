@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.psf.samples import Samples
+from streamchar.frozen import frozen
 from streamchar.kernels import lanczos_resample, psf_draw, psf_draw_transposed, psf_normal_product
 
 Array = NDArray[np.float64]
@@ -29,7 +30,7 @@ _OVERLAP_FLOOR = 0.03
 """Bounds the preconditioner where pixels hardly tell anything about the finest structure."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Grid:
     """The super-sampled grid and how it is drawn on stamps.
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamchar.characterize.chebyshev import terms
+from streamchar.frozen import frozen
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PositionPolynomial:
     """Monomials uⁱvʲ, i + j <= degree, of u = (x − x_offset)/x_scale and v likewise.
 
@@ -68,7 +69,7 @@ class PositionPolynomial:
         return result
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class SpatialBasis:
     """K functions of the position, each a combination of the monomials of one polynomial.
 

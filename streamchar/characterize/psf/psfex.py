@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from streamchar.characterize.psf.result import PsfFit
 from streamchar.characterize.psf.samples import Samples, cut_samples
 from streamchar.characterize.psf.sizes import OddSize
 from streamchar.configuration import Configuration
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 
 Array = NDArray[np.float64]
@@ -55,7 +56,7 @@ class PsfexConfig(Configuration):
     """Seed of that choice."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class _Stars:
     """The stars in the fit with what does not change from pass to pass.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +9,7 @@ from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.measurement.templates import PsfTemplates
 from streamchar.characterize.psf.measure import PsfStars
 from streamchar.characterize.psf.samples import cut_samples
+from streamchar.frozen import frozen
 from streamchar.image import Exposure, Moments, Psf
 from streamchar.kernels import sdss_shape
 
@@ -19,7 +18,7 @@ Array = NDArray[np.float64]
 _BAD_PLANES = ("BAD", "SAT", "CR", "INTRP", "NO_DATA")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class PsfResiduals:
     """Star minus model for n stars whose moments could be measured.
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.frozen import frozen
 from streamchar.image.psf import Psf
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class PsfFit:
     """A PSF model and the stars it was made from.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.psf.candidates import blended_pixels, cut_stamps, neighbour_pixels
+from streamchar.frozen import frozen
 from streamchar.image import Exposure
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Samples:
     """Stamps of n stars, V x V pixels each.
 
@@ -61,7 +62,7 @@ class Samples:
 
     def take(self, which: NDArray[np.generic] | slice) -> Self:
         """Samples of some stars, by mask, by numbers or as a slice."""
-        return replace(self, **{name: getattr(self, name)[which] for name in self.__slots__})
+        return replace(self, **{name: getattr(self, name)[which] for name in self.__match_args__})
 
     def cropped(self, size: int) -> Self:
         """Samples with the central size x size pixels only, size odd."""

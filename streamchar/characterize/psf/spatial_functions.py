@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
 from streamchar.characterize.psf.shape_fields import PARAMETERS, fit_fields
+from streamchar.frozen import frozen
 
 Array = NDArray[np.float64]
 
@@ -22,7 +21,7 @@ _SHARES = np.array([1.0, 0.125, 0.125])
 """What squares of relative size and of the two ellipticities count: ellipticity e stretches one axis by e/2."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class SpatialFunctions:
     """K functions of the position.
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.frozen import frozen
 from streamchar.kernels import star_modes
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class StarModes:
     """Linear fit of a model and its derivatives to n stars.
 
@@ -41,14 +41,14 @@ class StarModes:
 
     def replaced(self, which: NDArray[np.int64], by: Self) -> Self:
         """Results with those of some stars replaced."""
-        columns = {name: getattr(self, name).copy() for name in self.__slots__}
+        columns = {name: getattr(self, name).copy() for name in self.__match_args__}
         for name, column in columns.items():
             column[which] = getattr(by, name)
         return type(self)(**columns)
 
     def take(self, which: NDArray[np.generic]) -> Self:
         """Results of some of the stars."""
-        return type(self)(*(getattr(self, name)[which] for name in self.__slots__))
+        return type(self)(*(getattr(self, name)[which] for name in self.__match_args__))
 
 
 def fit_star_modes(pixels: Array, model: Array, weights: Array, dx: Array, dy: Array) -> StarModes:

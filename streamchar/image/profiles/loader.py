@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +11,7 @@ from typing import Any
 
 from streamchar.configuration import Tree, merge, read_toml, validate
 from streamchar.errors import ConfigurationError
+from streamchar.frozen import frozen
 from streamchar.image.errors import AmbiguousProfileError, UnknownInstrumentError
 from streamchar.image.profiles.model import InstrumentProfile, Rule
 
@@ -19,7 +19,7 @@ _LONGEST_VALUE = 200
 """Characters of a header value that are compared: bounds the time of a regular expression."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Facts:
     """What a file tells about itself before anything is read from it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from streamchar.characterize.psf.polynomial import PositionPolynomial
 from streamchar.characterize.psf.samples import Samples
 from streamchar.characterize.psf.shape_fields import shape_parameters, stretched
 from streamchar.characterize.psf.star_modes import StarModes, fit_star_modes
+from streamchar.frozen import frozen
 from streamchar.image import Moments
 from streamchar.kernels import sdss_shape
 
@@ -28,7 +29,7 @@ _FIRST_MARGIN = 0.3
 _TREND_DEGREE = 3
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class MeasuredStars:
     """What a round learns about the stars before it fits the model.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,11 +9,12 @@ from streamchar.characterize.psf.parts import parts
 from streamchar.characterize.psf.pixel_fit import Grid
 from streamchar.characterize.psf.polynomial import SpatialBasis
 from streamchar.characterize.psf.samples import Samples
+from streamchar.frozen import frozen
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class State:
     """The stars and pixels still in, and the model.
 
