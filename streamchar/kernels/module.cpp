@@ -21,6 +21,7 @@ void register_higher_moments(nb::module_ &m);
 void register_hough(nb::module_ &m);
 void register_hsm_moments(nb::module_ &m);
 void register_lanczos(nb::module_ &m);
+void register_inverse_variance(nb::module_ &m);
 void register_line_sums(nb::module_ &m);
 void register_peaks(nb::module_ &m);
 void register_psf_broadening(nb::module_ &m);
@@ -63,6 +64,7 @@ NB_MODULE(_kernels, m) {
   streamchar::register_hough(m);
   streamchar::register_hsm_moments(m);
   streamchar::register_lanczos(m);
+  streamchar::register_inverse_variance(m);
   streamchar::register_line_sums(m);
   streamchar::register_peaks(m);
   streamchar::register_psf_broadening(m);

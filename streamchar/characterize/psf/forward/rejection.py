@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.psf.forward.config import PixelBasisConfig
-from streamchar.characterize.psf.forward.state import State
+from streamchar.characterize.psf.forward.state import State, inverse_variance
 from streamchar.characterize.psf.parts import parts
 from streamchar.characterize.psf.pixel_fit import Grid
 from streamchar.characterize.psf.samples import Samples
@@ -41,19 +41,21 @@ def without_misfits(grid: Grid, state: State, config: PixelBasisConfig) -> State
 
 def without_far_pixels(samples: Samples, square: Array, config: PixelBasisConfig) -> Samples:
     """Leave out pixels far from the model, given their :func:`normalised_square`, and those beside them."""
-    far = samples.usable & (square > config.n_sigma_pixel**2)
+    far = square > config.n_sigma_pixel**2
     # A cosmic ray or neighbour reaches beyond its brightest pixel.
     return replace(samples, usable=samples.usable & ~grown(far))
 
 
 def normalised_square(grid: Grid, state: State, accuracy: float) -> Array:
-    """Squared residual of each pixel over its variance: float64 (n, V, V)."""
-    result = state.draw(grid)
+    """Squared residual of each pixel over its variance, zero where not usable: float64 (n, V, V)."""
+    samples, result = state.samples, state.draw(grid)
+    weights = inverse_variance(samples, result, accuracy)
     for part in parts(len(result)):
-        some = state.samples.take(part)
-        light = some.flux[:, None, None] * result[part]
-        square = (some.pixels - light) ** 2
-        np.divide(square, some.variance(light, accuracy), out=result[part])
+        residual = result[part]
+        residual *= samples.flux[part, None, None]
+        residual -= samples.pixels[part]
+        residual *= residual
+        residual *= weights[part]
     return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamchar.characterize.psf.parts import parts
+from streamchar import kernels
 from streamchar.characterize.psf.pixel_fit import Grid
 from streamchar.characterize.psf.polynomial import SpatialBasis
 from streamchar.characterize.psf.samples import Samples
@@ -43,9 +43,6 @@ class State:
 
 def inverse_variance(samples: Samples, model: Array, accuracy: float) -> Array:
     """Weights of the pixels given the model of unit flux, zero where not usable: float64 (n, V, V)."""
-    result = np.empty(model.shape)
-    for part in parts(len(samples)):
-        some = samples.take(part)
-        variance = some.variance(some.flux[:, None, None] * model[part], accuracy)
-        np.divide(some.usable, variance, out=result[part])
-    return result
+    return kernels.inverse_variance(
+        model, samples.usable, samples.flux, samples.sky_variance, samples.signal_variance, accuracy
+    )
