@@ -143,7 +143,9 @@ def fit_components(
         float64 (terms, size, size): components the ridge draws to instead of zero.
     """
     flux = samples.flux[:, None, None]
-    normal_weights = weights * flux * flux
+    weighted = weights * flux
+    normal_weights = weighted * flux
+    weighted *= samples.pixels
     common = (np.ascontiguousarray(basis), samples.dx, samples.dy)
     overlap = _overlap(grid)
     shrinking = ridge.any()
@@ -155,9 +157,7 @@ def fit_components(
             product += root * _both_ways(overlap, root * components)
         return product
 
-    target = psf_draw_transposed(
-        weights * flux * samples.pixels, *common, grid.size, grid.scale, grid.lanczos
-    )
+    target = psf_draw_transposed(weighted, *common, grid.size, grid.scale, grid.lanczos)
     if shrinking and expected is not None:
         target += root * _both_ways(overlap, root * expected)
     scale = 1.0 / np.sqrt(_diagonal(grid, samples, normal_weights) + ridge)
