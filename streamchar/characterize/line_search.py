@@ -206,7 +206,7 @@ class _Blocks:
         self.size = size
         self.threshold = config.significance
         self.shortest = config.min_length / size
-        self.counts = [line_sums(view) for view in _views(used)]
+        self.counts = _counts(used)
 
     @classmethod
     def of(
@@ -271,7 +271,7 @@ class _Blocks:
         lit = np.abs(across - line.at(along)) * line.cosine < distance + self.size
         self.values[lit] = 0
         self.used[lit] = 0
-        self.counts = [line_sums(view) for view in _views(self.used)]
+        self.counts = _counts(self.used)
 
 
 def _running_mean(plane: Plane) -> Plane:
@@ -285,6 +285,14 @@ def _running_mean(plane: Plane) -> Plane:
 def _views(plane: NDArray[np.int16]) -> list[NDArray[np.int16]]:
     """The four planes in which every line goes down by rows and to the right by at most a column per row."""
     return [np.ascontiguousarray(view) for view in (plane, plane[:, ::-1], plane.T, plane.T[:, ::-1])]
+
+
+def _counts(used: NDArray[np.int16]) -> list[NDArray[np.int16]]:
+    """Used blocks on every line of the four views."""
+    if used.all():  # the plane is its own mirror image
+        down, across = line_sums(used), line_sums(np.ascontiguousarray(used.T))
+        return [down, down, across, across]
+    return [line_sums(view) for view in _views(used)]
 
 
 def _scatter(scores: list[Plane]) -> float:

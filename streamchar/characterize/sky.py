@@ -146,12 +146,12 @@ def find_sky(
     blocks = _Blocks.of(image, mask, ignored_bits, bins, config.block_size)
     if blocks.unusable.all():
         return None
-    field, stdev, order = _start(blocks, fit, orders)
+    field, stdev, order, usable = _start(blocks, fit, orders)
     taps = _taps(config.smoothing)
     # Noise of a smoothed block in units of that of a block.
     level: Plane | np.float32 = np.float32(config.threshold * _gain(taps) * stdev)
     least = config.min_fraction * blocks.unusable.size / (bins[0] * bins[1])
-    seen = (blocks.measure().kept >= max(least, 2.0)) & (stdev > 0.0)
+    seen = (usable >= max(least, 2.0)) & (stdev > 0.0)
     correction = ChebyshevField.constant(0.0, field.width, field.height)
     for _ in range(config.max_rounds):
         sources = _sources(blocks, taps, level, config)
@@ -212,6 +212,7 @@ class _Blocks:
         return cls(size, mean, count < MIN_USABLE * size * size, x, y, edges[1], edges[0])
 
     def measure(self, masked: Flags | None = None, *, quartiles: bool = False) -> statistics.BinStatistics:
+        """Moments, or quartiles, of the blocks in every bin."""
         unusable = self.unusable if masked is None else self.unusable | masked
         return statistics.bins(
             self.mean,
@@ -221,6 +222,7 @@ class _Blocks:
             self.x_edges,
             clip=False,
             with_median=quartiles,
+            with_moments=not quartiles,
         )
 
     def subtract(self, field: ChebyshevField) -> None:
@@ -241,17 +243,18 @@ def _block_centres(length: int, size: int) -> Grid:
     return 0.5 * (first + np.minimum(first + size, length) - 1.0)
 
 
-def _start(blocks: _Blocks, fit: FitField, orders: Sequence[int]) -> tuple[ChebyshevField, float, int]:
+def _start(blocks: _Blocks, fit: FitField, orders: Sequence[int]) -> tuple[ChebyshevField, float, int, Grid]:
     """Fit where sources are not masked yet.
 
-    Returns the field, a guess of the blocks' standard deviation and the order chosen by generalized cross-validation (Craven
-    & Wahba 1979, Numer. Math. 31, 377).
+    Returns the field, a guess of the blocks' standard deviation, the order chosen by generalized cross-validation (Craven
+    & Wahba 1979, Numer. Math. 31, 377), and the number of usable blocks in every bin.
     """
     rows = np.s_[:: max(1, len(blocks.mean) // SAMPLED_ROWS)]
     both = ~(blocks.unusable[rows, 1:] | blocks.unusable[rows, :-1])
     steps = np.abs(blocks.mean[rows, 1:] - blocks.mean[rows, :-1])[both]
     stdev = float(GAUSSIAN_MAD * np.median(steps) / np.sqrt(2.0)) if steps.size else 0.0
-    medians = blocks.measure(quartiles=True).median
+    found = blocks.measure(quartiles=True)
+    medians = found.median
     order, field = orders[0], _robust(blocks, medians, fit, orders[0])
     residual = medians - blocks.at_bins(field)
     spread = _spread(residual)
@@ -265,7 +268,7 @@ def _start(blocks: _Blocks, fit: FitField, orders: Sequence[int]) -> tuple[Cheby
     lower = blocks.measure(quartiles=True).lower_quartile + 0.5 * stdev / GAUSSIAN_IQR
     correction = _robust(blocks, lower, fit, order)
     blocks.subtract(correction)
-    return _sum(field, correction), stdev, order
+    return _sum(field, correction), stdev, order, found.usable
 
 
 def _robust(blocks: _Blocks, values: Grid, fit: FitField, order: int) -> ChebyshevField:

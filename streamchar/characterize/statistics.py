@@ -162,6 +162,7 @@ def bins(
     *,
     clip: bool,
     with_median: bool = False,
+    with_moments: bool = True,
 ) -> BinStatistics:
     """Statistics of the bins between the edges, clipped as in :func:`clipped` or of all usable pixels.
 
@@ -177,8 +178,10 @@ def bins(
         Whether the moments are clipped.
     with_median
         Whether the median and the lower quartile are needed.
+    with_moments
+        Whether the moments are; NaN and 0 pixels without.
     """
-    rounds = CLIP_ROUNDS if clip else _NO_CLIPPING
+    rounds = CLIP_ROUNDS if clip else _NO_CLIPPING if with_moments else _NO_MOMENTS
     table = bin_statistics(image, mask, bits, y_edges, x_edges, with_median, rounds, CLIP_SIGMAS)
     return BinStatistics(
         table[..., 0], table[..., 1], table[..., 2], table[..., 4], table[..., 5], table[..., 6]

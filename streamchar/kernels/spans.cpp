@@ -1,5 +1,6 @@
 // Painting row spans into planes.
 #include "arrays.hpp"
+#include "fetch.hpp"
 #include <stdexcept>
 
 namespace streamchar {
@@ -25,9 +26,12 @@ void paint_spans(Plane<std::int32_t> plane, Index y, Index x0, Index x1, Index v
 }
 
 void or_spans(Plane<std::int32_t> plane, Index y, Index x0, Index x1, std::int32_t bits) {
+  constexpr std::size_t foreseen = 16; // spans: the next ones lie in other rows, pages apart
   check(plane.shape(0), plane.shape(1), y, x0, x1);
   nb::gil_scoped_release release;
   for (std::size_t i = 0; i < y.shape(0); ++i) {
+    if (const std::size_t next = i + foreseen; next < y.shape(0))
+      fetch(plane.data() + std::size_t(y(next)) * plane.shape(1) + x0(next), x1(next) - x0(next) + 1);
     std::int32_t *row = plane.data() + std::size_t(y(i)) * plane.shape(1);
     for (std::int32_t x = x0(i); x <= x1(i); ++x) row[x] |= bits;
   }
