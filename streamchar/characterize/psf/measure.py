@@ -176,8 +176,9 @@ class MeasurePsf(Task[MeasurePsfConfig]):
             if not (np.isfinite(size) and size > 0):
                 raise NonFinitePsfError(size=size)
             exposure.psf = fit.psf
-            _mark(catalog, candidates, fit)
-            return self._measurement(catalog, candidates, fit, size)
+            used = np.isin(candidates.index, fit.used)
+            _mark(catalog, candidates, used)
+            return self._measurement(catalog, candidates, fit, used, size)
 
     def _candidates(self, exposure: Exposure, catalog: SourceCatalog, exposure_id: int) -> Candidates:
         config = self.config
@@ -208,9 +209,13 @@ class MeasurePsf(Task[MeasurePsfConfig]):
         return fit if fit is not None else _gaussian(exposure)
 
     def _measurement(
-        self, catalog: SourceCatalog, candidates: Candidates, fit: PsfFit, size: float
+        self,
+        catalog: SourceCatalog,
+        candidates: Candidates,
+        fit: PsfFit,
+        used: NDArray[np.bool_],
+        size: float,
     ) -> PsfMeasurement:
-        used = np.isin(candidates.index, fit.used)
         chi2 = np.full(len(candidates), np.nan)
         chi2[used] = fit.chi2
         reserved = candidates.reserved & ~used
@@ -258,8 +263,7 @@ def _gaussian(exposure: Exposure) -> PsfFit:
     return PsfFit(psf, np.empty(0, np.int64), np.empty(0), 0, ("no_psf_stars",))
 
 
-def _mark(catalog: SourceCatalog, candidates: Candidates, fit: PsfFit) -> None:
-    used = np.isin(candidates.index, fit.used)
+def _mark(catalog: SourceCatalog, candidates: Candidates, used: NDArray[np.bool_]) -> None:
     values = {
         "calib_psf_candidate": np.ones(len(candidates), np.bool_),
         "calib_psf_used": used,

@@ -129,19 +129,28 @@ def stellar_cluster(width: Array, width_std_allowed: float, n_sigma_clip: float)
     """
     if len(width) == 0:
         return np.zeros(0, np.bool_)
-    start = np.sort(width)[len(width) // 10]
-    centres = start * (1.0 + 2.0 * width_std_allowed * np.arange(CLUSTERS))
+    order = np.argsort(width, kind="stable")
+    ordered = width[order]
+    centres = ordered[len(width) // 10] * (1.0 + 2.0 * width_std_allowed * np.arange(CLUSTERS))
     cluster = np.full(len(width), -1)
     while True:
-        distance = np.abs(width[:, None] - centres)
+        distance = np.abs(ordered[:, None] - centres)
         nearest = np.argmin(np.where(np.isnan(distance), np.inf, distance), axis=1)
         if np.array_equal(nearest, cluster):
             break
         cluster = nearest
-        centres = np.array(
-            [np.median(width[cluster == k]) if (cluster == k).any() else np.nan for k in range(CLUSTERS)]
-        )
-    return _clipped(width, cluster == 0, width_std_allowed, n_sigma_clip)
+        # Clusters of sorted widths lie one behind the other.
+        ends = np.cumsum(np.bincount(nearest, minlength=CLUSTERS)).tolist()
+        centres = np.array([_median(ordered[a:b]) for a, b in zip([0, *ends], ends, strict=False)])
+    narrowest = np.zeros(len(width), np.bool_)
+    narrowest[order] = cluster == 0
+    return _clipped(width, narrowest, width_std_allowed, n_sigma_clip)
+
+
+def _median(ordered: Array) -> float:
+    """Median of ascending values, NaN without any."""
+    count = len(ordered)
+    return 0.5 * float(ordered[(count - 1) // 2] + ordered[count // 2]) if count else np.nan
 
 
 def _clipped(width: Array, member: Flags, width_std_allowed: float, n_sigma_clip: float) -> Flags:
