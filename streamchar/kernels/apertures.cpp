@@ -50,7 +50,7 @@ struct Planes {
   }
 };
 
-// Columns of each row inside each circle, inclusive (none: last < first), known before any pixel is added: what the
+// Columns of each row inside each circle, inclusive (none: last = first - 1), known before any pixel is added: what the
 // processor expects of a length is then put right without waiting for a root.
 struct Chords {
   std::ptrdiff_t top = 0, rows = 0;
@@ -65,16 +65,20 @@ void Chords::of(double x, double y, const double *radii, std::size_t count) {
   rows = std::ptrdiff_t(std::floor(y + radii[count - 1])) - top + 1;
   first.resize(count * std::size_t(rows));
   last.resize(first.size());
-  pixels.assign(count, 0);
+  pixels.resize(count);
   for (std::size_t k = 0; k < count; ++k) {
-    std::int32_t *from = first.data() + k * std::size_t(rows), *to = last.data() + k * std::size_t(rows);
+    std::int32_t *__restrict from = first.data() + k * std::size_t(rows), *__restrict to = last.data() + k * std::size_t(rows);
     const double limit = radii[k] * radii[k];
-    for (std::int32_t r = 0; r < std::int32_t(rows); ++r) {
-      const double dy = double(std::int32_t(top) + r) - y, square = limit - dy * dy, half = std::sqrt(std::max(square, 0.0));
-      from[r] = std::int32_t(std::ceil(x - half));
-      to[r] = square >= 0.0 ? std::int32_t(std::floor(x + half)) : -1;
-      pixels[k] += std::max(to[r] - from[r] + 1, 0);
+    const std::int32_t n = std::int32_t(rows), row = std::int32_t(top);
+    for (std::int32_t r = 0; r < n; ++r) {
+      const double dy = double(row + r) - y, square = limit - dy * dy, half = std::sqrt(square > 0.0 ? square : 0.0);
+      const double low = std::ceil(x - half), high = std::floor(x + half);
+      from[r] = std::int32_t(low);
+      to[r] = std::int32_t(square >= 0.0 ? high : low - 1.0);
     }
+    std::int32_t total = 0;
+    for (std::int32_t r = 0; r < n; ++r) total += to[r] - from[r] + 1;
+    pixels[k] = total;
   }
 }
 

@@ -18,17 +18,30 @@ struct Kernel {
   std::ptrdiff_t centre; // tap that is at the output pixel itself
 };
 
-double lanczos(double u) {
-  if (std::abs(u) < 1e-8) return 1.0;
-  const double z = M_PI * u;
-  return std::sin(z) * std::sin(z / ORDER) * ORDER / (z * z);
-}
+// sin(pi k / ORDER) and cos(pi k / ORDER), |k| <= ORDER.
+struct Turns {
+  double sine[2 * ORDER + 1], cosine[2 * ORDER + 1];
+  Turns() {
+    for (int k = -ORDER; k <= ORDER; ++k) {
+      sine[k + ORDER] = std::sin(M_PI * k / ORDER);
+      cosine[k + ORDER] = std::cos(M_PI * k / ORDER);
+    }
+  }
+};
 
-Kernel shift_kernel(double offset) {
+// Lanczos taps at the distances k + offset, of unit sum. As k is whole, sin(pi (k + f)) = (-1)^k sin(pi f), and the sine of a fifth of
+// that follows from those of its parts.
+Kernel shift_kernel(const Turns &turns, double offset) {
   Kernel kernel{};
   kernel.centre = offset > 0 ? ORDER : ORDER - 1;
+  const double whole = std::sin(M_PI * offset), sine = std::sin(M_PI * offset / ORDER), cosine = std::cos(M_PI * offset / ORDER);
   double taps[TAPS], total = 0.0;
-  for (int p = 0; p < TAPS; ++p) total += taps[p] = lanczos(double(p - kernel.centre) + offset);
+  for (int p = 0; p < TAPS; ++p) {
+    const int k = p - int(kernel.centre);
+    const double u = double(k) + offset, z = M_PI * u, slow = sine * turns.cosine[k + ORDER] + cosine * turns.sine[k + ORDER];
+    taps[p] = std::abs(u) < 1e-8 ? 1.0 : (k % 2 ? -whole : whole) * slow * ORDER / (z * z);
+    total += taps[p];
+  }
   for (int p = 0; p < TAPS; ++p) kernel.taps[p] = float(taps[p] / total);
   return kernel;
 }
@@ -127,6 +140,7 @@ nb::tuple sinc_aperture(Scene &scene, Plane<const float> variance, Vector<const 
     nb::gil_scoped_release release;
     const std::ptrdiff_t size = std::ptrdiff_t(coefficients.shape(0)), half = size / 2;
     const std::ptrdiff_t image_width = std::ptrdiff_t(scene.width()), image_height = std::ptrdiff_t(scene.height());
+    const Turns turns;
     std::vector<float> shifted(std::size_t(size * size)), rows(std::size_t(size * size));
     for (std::size_t i = 0; i < n; ++i) {
       out.row(i)[0] = out.row(i)[1] = std::nan("");
@@ -152,7 +166,7 @@ nb::tuple sinc_aperture(Scene &scene, Plane<const float> variance, Vector<const 
         fetch(variance.data(), image_width, next);
       }
       const Shown shown(scene, i);
-      shift(coefficients.data(), size, shift_kernel(xf - column), shift_kernel(yf - row), rows.data(), shifted.data());
+      shift(coefficients.data(), size, shift_kernel(turns, xf - column), shift_kernel(turns, yf - row), rows.data(), shifted.data());
       const std::size_t offset = std::size_t(kept.y0 * image_width + kept.x0);
       const Sums sums = weighted(shifted.data() + (kept.y0 - all.y0) * size + (kept.x0 - all.x0), size, scene.image().data() + offset,
                                  variance.data() + offset, image_width, kept.x1 - kept.x0 + 1, kept.y1 - kept.y0 + 1);
