@@ -151,12 +151,12 @@ def measure_workers(size: int, each: int, say: Say) -> Found:
 
 
 def measure_sizes(sizes: Sequence[int], say: Say) -> Found:
-    """CPU seconds against the number of pixels, at the same densities."""
+    """CPU seconds against the number of pixels, at the same densities; small exposures, easily disturbed, more often."""
     found: Found = {}
     for size in sizes:
         say(f"{size}x{size}")
         scene = prepare("normal", size, size)
-        found[str(size)] = _costs(characterize(scene, {}, 2 if size <= 4096 else 1))
+        found[str(size)] = _costs(characterize(scene, {}, max(sizes) // size))
     return found
 
 
@@ -167,7 +167,7 @@ def measure_counts(counts: Sequence[int], size: int, say: Say) -> Found:
         side = 2 * size if count > CROWDED * (size / 4096) ** 2 else size
         say(f"{count} stars on {side}x{side}")
         scene = prepare("normal", side, side, count)
-        found[str(count)] = _costs(characterize(scene, MEASURE_ALL, 1))
+        found[str(count)] = _costs(characterize(scene, MEASURE_ALL, 1 if side > size else 3))
     return found
 
 
