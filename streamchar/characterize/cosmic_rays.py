@@ -19,7 +19,7 @@ from streamchar.characterize.star_loss import PointLikePeaks, StarLoss, core_wid
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image import Exposure, Psf
-from streamchar.kernels import clear_bits, cosmic_ray_candidates, find_cosmic_rays
+from streamchar.kernels import clear_bits, clear_spans, cosmic_ray_candidates, find_cosmic_rays
 
 BAD_PLANES = ("BAD", "INTRP", "SAT", "NO_DATA")
 """Planes whose pixels are never cosmic rays, nor used to replace one."""
@@ -129,7 +129,7 @@ class CosmicRayConfig(Configuration):
 
 
 @frozen(eq=False)
-class Survey:
+class SearchBasis:
     """What all searches of the same pixels share: it follows from image and variance alone.
 
     Attributes
@@ -150,7 +150,7 @@ class Survey:
     candidates: NDArray[np.int64]
 
     @classmethod
-    def of(cls, exposure: Exposure, config: CosmicRayConfig) -> Survey:
+    def of(cls, exposure: Exposure, config: CosmicRayConfig) -> SearchBasis:
         """Look at all pixels of an exposure."""
         image, level = _flattened(exposure, config.background)
         bright = BrightPeaks.none()
@@ -184,7 +184,7 @@ class CosmicRays:
         How often it was lowered.
     reasons
         Why the result is degraded, empty when it is not.
-    survey
+    basis
         Of the pixels as they were then, for further searches of the same.
     """
 
@@ -199,7 +199,7 @@ class CosmicRays:
     min_width: float = float("nan")
     steps_back: int = 0
     reasons: tuple[Reason, ...] = ()
-    survey: Survey | None = None
+    basis: SearchBasis | None = None
 
     @classmethod
     def none(cls) -> CosmicRays:
@@ -293,7 +293,7 @@ class PairRatios:
         return PairRatios(self.offsets, self.ratios * (np.hypot(*self.offsets.T) <= reach))
 
 
-def find(exposure: Exposure, config: CosmicRayConfig, survey: Survey | None = None) -> CosmicRays:
+def find(exposure: Exposure, config: CosmicRayConfig, before: CosmicRays | None = None) -> CosmicRays:
     """Find cosmic rays and set the mask plane CR, clearing it first; pixel values stay as they are.
 
     Pixels on the border are not tested. NaN is never a cosmic ray; next to NaN the other directions decide.
@@ -305,8 +305,9 @@ def find(exposure: Exposure, config: CosmicRayConfig, survey: Survey | None = No
         are no stars to tell, only so much is expected of it.
     config
         Thresholds.
-    survey
-        That of an earlier search with the same thresholds, when no pixel of image and variance has changed since.
+    before
+        What an earlier search with the same thresholds found, when neither image and variance nor the plane CR have changed
+        since.
 
     Raises
     ------
@@ -315,12 +316,17 @@ def find(exposure: Exposure, config: CosmicRayConfig, survey: Survey | None = No
     """
     if "CR" not in exposure.planes:
         exposure.planes = exposure.planes.including("CR")
-    clear_bits(exposure.mask, exposure.bits("CR"))
-    search = _Search.of(exposure, config, survey or Survey.of(exposure, config))
+    basis = None if before is None else before.basis
+    if before is None or basis is None:
+        clear_bits(exposure.mask, exposure.bits("CR"))
+        basis = SearchBasis.of(exposure, config)
+    else:
+        clear_spans(exposure.mask, before.y, before.x0, before.x1, exposure.bits("CR"))
+    search = _Search.of(exposure, config, basis)
     found = search.find(config.cond3_fac2)
     if config.max_star_loss is not None:
         found = _step_back(search, found)
-    return replace(found, survey=search.survey)
+    return replace(found, basis=search.basis)
 
 
 @frozen(eq=False)
@@ -329,24 +335,24 @@ class _Search:
 
     exposure: Exposure
     config: CosmicRayConfig
-    survey: Survey
+    basis: SearchBasis
     kernel: NDArray[np.float64]
     peaks: PointLikePeaks
     pairs: PairRatios
     width: float
 
     @classmethod
-    def of(cls, exposure: Exposure, config: CosmicRayConfig, survey: Survey) -> _Search:
+    def of(cls, exposure: Exposure, config: CosmicRayConfig, basis: SearchBasis) -> _Search:
         psf = exposure.psf
         assert psf is not None
         kernel = psf.kernel_images(*psf.average_position)[0]
         peaks = PointLikePeaks.none()
         if config.max_star_loss is not None or config.min_width > 0:
             peaks = find_point_like(
-                survey.image,
+                basis.image,
                 exposure.mask,
-                survey.bright.above(config.star_loss_min_significance),
-                background=survey.level,
+                basis.bright.above(config.star_loss_min_significance),
+                background=basis.level,
                 psf_sigma=float(psf.shapes(*psf.average_position).determinant_radius[0]),
                 bad_bits=_bits(exposure, BAD_PLANES),
             )
@@ -354,7 +360,7 @@ class _Search:
         pairs = PairRatios.none()
         if np.isfinite(width):
             pairs = PairRatios.of(psf, exposure.shape, config.pair_reach)
-        return cls(exposure, config, survey, kernel, peaks, pairs, width)
+        return cls(exposure, config, basis, kernel, peaks, pairs, width)
 
     @property
     def bit(self) -> int:
@@ -362,16 +368,16 @@ class _Search:
 
     def find(self, scale: float, *, by_pairs: bool = True) -> CosmicRays:
         """Find with the thresholds of the nearest neighbours scaled, and by pairs further away or without."""
-        exposure, config, survey = self.exposure, self.config, self.survey
+        exposure, config, basis = self.exposure, self.config, self.basis
         nearest = SharpnessThresholds.of(self.kernel, scale)
         pairs = self.pairs if by_pairs else PairRatios.none()
         width = self.width if len(pairs.offsets) else float("nan")
         by_bad = config.judge_by_bad_pixels
         complete, count, y, x0, x1, start = find_cosmic_rays(
-            survey.image,
+            basis.image,
             exposure.mask,
             exposure.variance,
-            survey.level,
+            basis.level,
             nearest.horizontal,
             nearest.vertical,
             nearest.diagonal,
@@ -391,11 +397,11 @@ class _Search:
             config.growth_sigma,
             config.growth_significance,
             config.replaced_pair_factor,
-            survey.candidates,
+            basis.candidates,
         )
         if not complete:
             raise TooManyCosmicRaysError(count=count, limit=config.n_cr_pixel_max)
-        found = CosmicRays(y, x0, x1, start, 0, survey.level, cond3_fac2=scale, min_width=width)
+        found = CosmicRays(y, x0, x1, start, 0, basis.level, cond3_fac2=scale, min_width=width)
         if np.isfinite(width) and config.spot_improvement > 0:
             found = self._with_spots(found)
         pixels = _distinct_pixels(found.y, found.x0, found.x1, exposure.shape[1])
@@ -409,12 +415,12 @@ class _Search:
         exposure, config = self.exposure, self.config
         assert exposure.psf is not None
         spots = find_spots(
-            self.survey.image,
+            self.basis.image,
             exposure.mask,
             exposure.variance,
             exposure.psf,
-            self.survey.bright.above(config.spot_sigma),
-            level=self.survey.level,
+            self.basis.bright.above(config.spot_sigma),
+            level=self.basis.level,
             excluded=_bits(exposure, BAD_PLANES) | self.bit,
             limits=SpotLimits(
                 improvement=config.spot_improvement,

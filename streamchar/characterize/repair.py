@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamchar.characterize import cosmic_rays
 from streamchar.characterize.base import Task
-from streamchar.characterize.cosmic_rays import BAD_PLANES, CosmicRayConfig, CosmicRays, Survey
+from streamchar.characterize.cosmic_rays import BAD_PLANES, CosmicRayConfig, CosmicRays
 from streamchar.characterize.errors import MissingPsfError
 from streamchar.characterize.interpolation import InterpolateConfig, defect_pixels, interpolate_defects
 from streamchar.configuration import Configuration
@@ -46,7 +46,7 @@ class Repair(Task[RepairConfig]):
         *,
         keep_crs: bool | None = None,
         defects: NDArray[np.integer] | None = None,
-        survey: Survey | None = None,
+        before: CosmicRays | None = None,
     ) -> CosmicRays:
         """Repair an exposure in place.
 
@@ -62,8 +62,8 @@ class Repair(Task[RepairConfig]):
             Whether cosmic rays are only masked; as configured when omitted.
         defects
             (n, 4) boxes x0, y0, x1, y1 (inclusive) to interpolate over first.
-        survey
-            Of an earlier run, when image and variance are what they were before it.
+        before
+            What an earlier run found, when image and variance are what they were before it and CR is as it left it.
 
         Raises
         ------
@@ -78,10 +78,10 @@ class Repair(Task[RepairConfig]):
             if defects is not None and self.config.do_interpolate:
                 interpolate_defects(exposure, defect_pixels(exposure.shape, defects), self.config.interp)
                 self.record("interpolated_pixel_count", len(defects))
-                survey = None
+                before = None
             if not self.config.do_cosmic_ray:
                 return CosmicRays.none()
-            found = cosmic_rays.find(exposure, self.config.cosmicray, survey)
+            found = cosmic_rays.find(exposure, self.config.cosmicray, before)
             if not (self.config.cosmicray.keep_crs if keep_crs is None else keep_crs):
                 replace_cosmic_rays(exposure, found)
             self.record("cosmic_ray_count", found.count)

@@ -416,10 +416,9 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         return Resources(cores=1, memory=BASE_MEMORY + each * height * width)
 
     def _repair(self, result: CharacterizationResult, *, keep_crs: bool | None) -> CosmicRays | None:
-        before = result.cosmic_rays
-        survey = None if before is None or not self._pixels_stay else before.survey
+        before = result.cosmic_rays if self._pixels_stay else None
         try:
-            cosmic_rays = self.repair.run(result.exposure, keep_crs=keep_crs, survey=survey)
+            cosmic_rays = self.repair.run(result.exposure, keep_crs=keep_crs, before=before)
         except TooManyCosmicRaysError as error:
             if self.config.require_cr_for_psf:
                 raise

@@ -1,4 +1,4 @@
-// Painting row spans into planes.
+// Painting row spans into planes, and wiping them off.
 #include "arrays.hpp"
 #include "fetch.hpp"
 #include <stdexcept>
@@ -25,7 +25,8 @@ void paint_spans(Plane<std::int32_t> plane, Index y, Index x0, Index x1, Index v
   }
 }
 
-void or_spans(Plane<std::int32_t> plane, Index y, Index x0, Index x1, std::int32_t bits) {
+// Call change(first pixel, behind the last) for every span.
+template <typename Change> void change_spans(Plane<std::int32_t> plane, Index y, Index x0, Index x1, Change change) {
   constexpr std::size_t foreseen = 16; // spans: the next ones lie in other rows, pages apart
   check(plane.shape(0), plane.shape(1), y, x0, x1);
   nb::gil_scoped_release release;
@@ -33,8 +34,20 @@ void or_spans(Plane<std::int32_t> plane, Index y, Index x0, Index x1, std::int32
     if (const std::size_t next = i + foreseen; next < y.shape(0))
       fetch(plane.data() + std::size_t(y(next)) * plane.shape(1) + x0(next), x1(next) - x0(next) + 1);
     std::int32_t *row = plane.data() + std::size_t(y(i)) * plane.shape(1);
-    for (std::int32_t x = x0(i); x <= x1(i); ++x) row[x] |= bits;
+    change(row + x0(i), row + x1(i) + 1);
   }
+}
+
+void or_spans(Plane<std::int32_t> plane, Index y, Index x0, Index x1, std::int32_t bits) {
+  change_spans(plane, y, x0, x1, [bits](std::int32_t *pixel, const std::int32_t *end) {
+    for (; pixel < end; ++pixel) *pixel |= bits;
+  });
+}
+
+void clear_spans(Plane<std::int32_t> plane, Index y, Index x0, Index x1, std::int32_t bits) {
+  change_spans(plane, y, x0, x1, [bits](std::int32_t *pixel, const std::int32_t *end) {
+    for (; pixel < end; ++pixel) *pixel &= ~bits;
+  });
 }
 
 } // namespace
@@ -44,6 +57,8 @@ void register_spans(nb::module_ &m) {
         "Write value[i] into plane (int32, in place) on columns x0[i]..x1[i] of row y[i]; later spans win.");
   m.def("or_spans", &or_spans, nb::arg("plane"), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("bits"),
         "Set bits of plane (int32, in place) on columns x0[i]..x1[i] of row y[i].");
+  m.def("clear_spans", &clear_spans, nb::arg("plane").noconvert(), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("bits"),
+        "Clear bits of plane (int32, in place) on columns x0[i]..x1[i] of row y[i].");
 }
 
 } // namespace streamchar

@@ -127,7 +127,7 @@ def test_repairs_share_what_they_see_of_the_pixels(monkeypatch):
     assert len(pixels) == 1
     monkeypatch.setattr(CharacterizeImage, "_pixels_stay", False)
     anew = CharacterizeImage().run(scene.copy())
-    assert shared.cosmic_rays.survey is not anew.cosmic_rays.survey
+    assert shared.cosmic_rays.basis is not anew.cosmic_rays.basis
     for name in ("y", "x0", "x1", "start"):
         np.testing.assert_array_equal(getattr(shared.cosmic_rays, name), getattr(anew.cosmic_rays, name))
     np.testing.assert_array_equal(shared.exposure.mask, anew.exposure.mask)

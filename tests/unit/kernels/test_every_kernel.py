@@ -14,6 +14,7 @@ DEFINED_BY = {
     "Scene": "test_one_source_at_a_time",
     "paint_spans": "test_later_spans_win",
     "or_spans": "test_bits_are_added",
+    "clear_spans": "test_bits_are_added",
     "footprint_bits": "test_bits_of_footprints",
     "footprints_contain": "test_footprints_contain",
     "window_bits": "test_bits_of_windows",

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamchar.kernels import or_spans, paint_spans
+from streamchar.kernels import clear_spans, or_spans, paint_spans
 
 SHAPE = (5, 9)
-SPANS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 8), st.integers(0, 8)), max_size=8)
+SPANS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 8), st.integers(0, 8)), max_size=24)
 
 
 def columns(spans):
@@ -35,6 +35,10 @@ def test_bits_are_added(spans, bits):
     for i in range(len(y)):
         expected[y[i], x0[i] : x1[i] + 1] |= bits
     np.testing.assert_array_equal(plane, expected)
+    clear_spans(plane, y, x0, x1, bits)
+    for i in range(len(y)):
+        expected[y[i], x0[i] : x1[i] + 1] &= ~bits
+    np.testing.assert_array_equal(plane, expected)
 
 
 @pytest.mark.parametrize("span", [(5, 0, 0), (-1, 0, 0), (0, -1, 0), (0, 3, 1), (0, 0, 9)])
@@ -42,6 +46,8 @@ def test_refuses_spans_outside_the_plane(span):
     y, x0, x1 = (np.array([value], np.int32) for value in span)
     with pytest.raises(ValueError, match="outside"):
         or_spans(np.zeros(SHAPE, np.int32), y, x0, x1, 1)
+    with pytest.raises(ValueError, match="outside"):
+        clear_spans(np.zeros(SHAPE, np.int32), y, x0, x1, 1)
 
 
 def test_refuses_arrays_of_different_length():
