@@ -194,6 +194,8 @@ def psf_calls(inputs: Inputs) -> Calls:
         yield f"psf_draw {name}", draw
         product = partial(kernels.psf_normal_product, components, basis, dx, dy, weights, 1.0, order)
         yield f"psf_normal_product {name}", product
+    model, pixels = random.normal(size=(2, count, STAMP, STAMP))
+    yield "star_modes", partial(kernels.star_modes, pixels, model, weights, dx, dy)
 
 
 def main(library: str) -> None:

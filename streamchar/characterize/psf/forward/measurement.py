@@ -132,9 +132,10 @@ def _without_neighbours(
 def _shapes(grid: Grid, state: State, samples: Samples, modes: StarModes) -> tuple[Array, Array]:
     """Shape parameters of the stars, those of the model at their places plus the departures, and variances."""
     # All centred on a pixel: moments of sharp images depend on where between the pixels they are, by 1 %.
-    centred = np.zeros(len(samples))
-    images = grid.draw(state.components, state.spatial(samples.x, samples.y), centred, centred)
-    middle = centred + grid.stamp // 2
+    centred = np.zeros(len(state.components))
+    drawn = grid.draw(state.components, np.eye(len(centred)), centred, centred).reshape(len(centred), -1)
+    images = (state.spatial(samples.x, samples.y) @ drawn).reshape(-1, grid.stamp, grid.stamp)
+    middle = np.full(len(samples), float(grid.stamp // 2))
     xx, yy, xy, *_ = sdss_shape(images, middle, middle, tol1=1e-6, tol2=1e-5)
     moments = Moments(xx, yy, xy)
     size = float(np.sqrt(np.nanmedian(xx + yy)))
