@@ -54,7 +54,7 @@ def fit_pixel_basis(
     # Cosmic rays that were not found go before they can spoil the shapes of their stars.
     square = normalised_square(grid, wide, _FIRST_CLIP_ACCURACY)
     wide = replace(wide, samples=without_far_pixels(samples, square, config))
-    wide = replace(wide, samples=without_sky(grid, wide))
+    wide = without_sky(grid, wide, config)
     core, state = cropped_to_core(grid, wide, config)
     accuracy = max(config.accuracy, FIRST_ACCURACY)
     for number in range(config.rounds):

@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from streamchar.characterize.psf.forward.config import PixelBasisConfig
+from streamchar.characterize.psf.forward.rejection import grown
 from streamchar.characterize.psf.forward.state import State
+from streamchar.characterize.psf.neighbours import point_significance
 from streamchar.characterize.psf.pixel_fit import Grid
 from streamchar.characterize.psf.samples import Samples
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 _SKY_RADIUS = 0.375
 """Inner radius of the pixels that tell the sky, in stamp widths."""
@@ -16,25 +23,85 @@ _SKY_CLIP = 3.0
 _SKY_PIXELS = 50
 _SKY_LIGHT = 1.0
 """Mean light of the star in those pixels, in standard deviations of the sky, above which they do not tell it."""
+_SLOPE_STARS = 50
+"""Stars it takes to tell light that follows a star's flux from light that does not."""
+_SLOPE_ROUNDS = 10
+_SLOPE_HUBER = 1.0
+"""Residual in standard deviations from which a star counts less for the slope: sources only ever add light."""
+_WING_VARIATION = 0.15
+"""Relative change of the wings over the field, at most: brightness there goes as FWHM^(5/3)."""
 
 
-def without_sky(grid: Grid, wide: State) -> Samples:
-    """Subtract from each star the sky left around it: the mean residual in the outer part of its stamp.
+def without_sky(grid: Grid, wide: State, config: PixelBasisConfig) -> State:
+    """Subtract from each star the sky left around it, and from the model what it holds of that sky.
 
-    Light of sources nobody detected lifts the sky under the stars. The model's wings rest on the brightest stars,
-    for which it hardly counts, so what faint stars have beyond it is not theirs.
+    The residuals in the outer part of a star's stamp tell both. Light of sources nobody detected lifts the sky
+    whatever the star's flux; the first model, a mean of bright stars, holds as much of it as lies around those. What
+    of the residuals is proportional to the stars' fluxes is therefore the model's error.
+
+    The rest is the sky, of which the neighbours that are left out or subtracted in the fit are left out here too:
+    counted as sky as well, they would be taken away twice, and the wings become too faint.
     """
     samples = wide.samples
     light = samples.flux[:, None, None] * wide.draw(grid)
     offset = np.arange(grid.stamp) - grid.stamp // 2
     outer = samples.usable & (np.hypot(offset[:, None], offset) > _SKY_RADIUS * grid.stamp)
     residual = samples.pixels - light
-    # Noise alone would not exceed this; sources do.
-    outer &= np.abs(residual) < _SKY_CLIP * np.sqrt(samples.sky_variance)[:, None, None]
-    count = np.count_nonzero(outer, axis=(1, 2))
-    sky = np.where(outer, residual, 0.0).sum(axis=(1, 2)) / np.maximum(count, 1)
-    # Where the light itself is brighter than the sky's noise the model's wings are not known well enough.
     noise = np.sqrt(samples.sky_variance)
-    faint = np.where(outer, light, 0.0).sum(axis=(1, 2)) < _SKY_LIGHT * noise * count
-    sky = np.where((count >= _SKY_PIXELS) & faint, sky, 0.0)
-    return replace(samples, pixels=np.where(samples.usable, samples.pixels - sky[:, None, None], 0.0))
+    # Noise alone would not exceed this; sources do. That does not depend on the star, whereas what shows as a
+    # neighbour does as long as the model is in error.
+    quiet = outer & (np.abs(residual) < _SKY_CLIP * noise[:, None, None])
+    sky, count = _mean(residual, quiet)
+    wings, _ = _mean(light, quiet)
+    # Where the light itself is brighter than the sky's noise the model's wings are not known well enough.
+    known = (count >= _SKY_PIXELS) & (wings < _SKY_LIGHT * noise)
+    slope = _slope(samples.flux[known], sky[known], wings[known])
+    residual -= sky[:, None, None]
+    sky -= slope * samples.flux
+    sky += _without_neighbours(residual, outer, samples, config.samples_per_fwhm * grid.step, config)
+    sky = np.where(known, sky, np.mean(sky[known]) if known.any() else 0.0)
+    pixels = np.where(samples.usable, samples.pixels - sky[:, None, None], 0.0)
+    # A constant on the grid draws that constant on the stamp.
+    return replace(wide, samples=replace(samples, pixels=pixels), components=wide.components + slope)
+
+
+def _without_neighbours(
+    residual: Array, outer: Flags, samples: Samples, fwhm: float, config: PixelBasisConfig
+) -> Array:
+    """Mean residual of each star beside its neighbours; zero where too few pixels are left: float64 (n).
+
+    Neighbours are looked for above the sky with their light in it. Below it more would show, but the fit subtracts
+    only the most significant ones.
+    """
+    significance = point_significance(residual, outer / samples.sky_variance[:, None, None], fwhm)
+    neighbours = grown(grown(outer & (significance > config.n_sigma_neighbour)))
+    mean, count = _mean(residual, outer & ~neighbours)
+    return np.where(count >= _SKY_PIXELS, mean, 0.0)
+
+
+def _mean(values: Array, which: Flags) -> tuple[Array, NDArray[np.int64]]:
+    """Mean over some pixels of each stamp, and their number."""
+    count = np.count_nonzero(which, axis=(1, 2))
+    return np.where(which, values, 0.0).sum(axis=(1, 2)) / np.maximum(count, 1), count
+
+
+def _slope(flux: Array, sky: Array, wings: Array) -> float:
+    """Sky per flux by a robust straight line, zero with few stars: iteratively reweighted (Huber 1964)."""
+    if len(flux) < _SLOPE_STARS:
+        return 0.0
+    scatter = 1.4826 * float(np.median(np.abs(sky - np.median(sky))))
+    deviation = np.hypot(scatter, _WING_VARIATION * wings)
+    if not np.all(deviation > 0.0):
+        return 0.0
+    unit = float(np.median(flux))
+    design = np.stack([np.ones_like(flux), flux / unit], axis=1) / deviation[:, None]
+    values = sky / deviation
+    weight = np.ones((len(flux), 1))
+    slope = 0.0
+    for _ in range(_SLOPE_ROUNDS):
+        line = np.linalg.lstsq(design * weight, values * weight[:, 0], rcond=None)[0]
+        slope = float(line[1]) / unit
+        pull = np.abs(values - design @ line)
+        limit = max(_SLOPE_HUBER * 1.4826 * float(np.median(pull)), np.finfo(float).tiny)
+        weight = np.sqrt(limit / np.maximum(pull, limit))[:, None]
+    return slope
