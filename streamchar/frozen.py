@@ -1,13 +1,13 @@
-"""Frozen dataclasses with slots that share their methods.
+"""Frozen dataclasses with slots that share what only shows and compares them.
 
 ``dataclass`` writes and compiles six methods for every class, which took a seventh of a worker's start; here a class gets
-only an ``__init__`` of its own.
+only the three of its own that make its instances and keep them as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform, overload
 
 T = TypeVar("T")
@@ -34,23 +34,15 @@ def frozen(kind: type[T] | None = None, /, *, eq: bool = True) -> type[T] | Call
     """
 
     def make(kind: type[T]) -> type[T]:
-        made = dataclass(slots=True, eq=False, repr=False)(kind)
-        for name, method in (_SHARED | _BY_VALUE if eq else _SHARED).items():
+        made = dataclass(frozen=True, slots=True, eq=False, repr=False)(kind)
+        shared: dict[str, Any] = {"__repr__": _describe}
+        if eq:
+            shared |= {"__eq__": _equal, "__hash__": _hash}
+        for name, method in shared.items():
             setattr(made, name, method)
         return made
 
     return make if kind is None else make(kind)
-
-
-def _set_once(self: Any, name: str, value: Any) -> None:
-    # ``__init__`` sets every field once, and so do copying and unpickling.
-    if hasattr(self, name):
-        raise FrozenInstanceError(f"cannot assign to field {name!r}")
-    object.__setattr__(self, name, value)
-
-
-def _refuse(_self: Any, name: str) -> None:
-    raise FrozenInstanceError(f"cannot delete field {name!r}")
 
 
 def _describe(self: Any) -> str:
@@ -68,7 +60,3 @@ def _equal(self: Any, other: object) -> bool:
 
 def _hash(self: Any) -> int:
     return hash(_values(self))
-
-
-_SHARED: dict[str, Any] = {"__setattr__": _set_once, "__delattr__": _refuse, "__repr__": _describe}
-_BY_VALUE: dict[str, Any] = {"__eq__": _equal, "__hash__": _hash}
