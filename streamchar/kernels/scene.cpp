@@ -35,17 +35,9 @@ Scene::Scene(Plane<float> image, Vector<const std::int32_t> y, Vector<const std:
   std::iota(sources_.begin(), sources_.end(), std::size_t(0));
   if (!share) return;
   if (share->shape(0) != pixels) throw std::invalid_argument("share needs one value for each pixel of the spans");
-  share_ = share;
-}
-
-void Scene::show(std::size_t i) {
-  if (!share_) return write(i, originals_.data());
-  for (std::size_t s = start_[i]; s < start_[i + 1]; ++s) {
-    const Span &span = spans_[s];
-    const float *light = originals_.data() + span.offset, *share = share_->data() + span.offset;
-    float *pixels = image_.data() + std::size_t(span.y) * width() + std::size_t(span.x0);
-    for (std::ptrdiff_t x = 0; x <= span.x1 - span.x0; ++x) pixels[x] = light[x] * share[x];
-  }
+  // Sources are shown once for each kernel that measures them: their light is worked out before.
+  own_.resize(pixels);
+  for (std::size_t p = 0; p < pixels; ++p) own_[p] = originals_[p] * (*share)(p);
 }
 
 void Scene::write(std::size_t i, const float *values) {
@@ -87,7 +79,7 @@ void register_scene(nb::module_ &m) {
   nb::class_<Scene>(m, "Scene",
                     "An image (float32, modified in place) whose footprints can be hidden by noise. Spans as in Footprints: rows y, "
                     "columns x0..x1 inclusive, source i owning spans start[i]:start[i + 1]; noise holds one float32 per span pixel (kept, not copied), and share, "
-                    "when given, the fraction of the pixel's light that is shown as the source's (kept, not copied). "
+                    "when given, the fraction of the pixel's light that is shown as the source's. "
                     "Measuring kernels show one source at a time: their source i is the i-th footprint of sources. Restore the image with show_all.")
       .def(nb::init<Plane<float>, Vector<const std::int32_t>, Vector<const std::int32_t>, Vector<const std::int32_t>,
                     Vector<const std::int64_t>, Vector<const float>, std::optional<Vector<const float>>>(),

@@ -18,7 +18,7 @@ public:
   const float *row(std::size_t y) const { return image_.data() + y * width(); }
   const Plane<float> &image() const { return image_; }
 
-  void show(std::size_t i); // put the source's own light back
+  void show(std::size_t i) { write(i, (own_.empty() ? originals_ : own_).data()); } // put the source's own light back
   void hide(std::size_t i) { write(i, noise_.data()); } // replace them by their noise again
   void hide_all();
   void show_all();
@@ -41,9 +41,8 @@ private:
   std::vector<Span> spans_;
   std::vector<std::size_t> start_;
   std::vector<std::size_t> sources_;
-  std::vector<float> originals_;
+  std::vector<float> originals_, own_; // own_: what of originals_ is the source's own; empty when that is all
   Vector<const float> noise_;
-  std::optional<Vector<const float>> share_; // of originals_; none when every source owns all of its pixels
 };
 
 // Shows source i of those chosen for as long as it lives.
