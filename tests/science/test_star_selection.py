@@ -243,12 +243,18 @@ def test_reserved_stars_are_the_generators_choice():
     assert len(choose_reserved(0, config, 7)) == 0
 
 
-def test_stamps_at_the_border():
-    plane = np.arange(100.0).reshape(10, 10)
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_stamps_at_the_border(kind):
+    plane = np.arange(100).reshape(10, 10).astype(kind)
+    plane[0, 0] = -(2**30) + 64  # as floats such bytes would be of no use
     stamps, inside = cut_stamps(plane, np.array([2.0, 1.0, 7.4, 7.6, np.nan]), np.full(5, 5.0), 5)
     np.testing.assert_array_equal(inside, [True, False, True, False, False])
+    assert stamps.dtype == kind
     np.testing.assert_array_equal(stamps[0], plane[3:8, 0:5])
-    assert (stamps[1] == 0).all()
+    assert (stamps[[1, 3, 4]] == 0).all()
+    np.testing.assert_array_equal(cut_stamps(plane, np.ones(1), np.ones(1), 3)[0][0], plane[:3, :3])
+    assert cut_stamps(plane, np.ones(1), np.ones(1), 11)[0].shape == (1, 11, 11)
+    assert cut_stamps(plane, np.empty(0), np.empty(0), 3)[0].shape == (0, 3, 3)
 
 
 def test_neighbours_are_masked_with_a_margin_and_the_star_is_not():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -12,10 +14,11 @@ from streamchar.characterize.psf.sizes import OddSize
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image import Exposure
-from streamchar.kernels import detached_pixels
+from streamchar.kernels import cut_windows, detached_pixels
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+_Pixel = TypeVar("_Pixel", np.float32, np.int32)
 
 NEIGHBOUR_MARGIN = 3
 """Pixels by which a neighbour's area is grown before it is masked (reference: psf.md section 3)."""
@@ -110,10 +113,8 @@ def choose_reserved(count: int, config: ReserveConfig, exposure_id: int) -> Flag
     return reserved
 
 
-def cut_stamps(
-    plane: NDArray[np.generic], x: Array, y: Array, size: int
-) -> tuple[NDArray[np.generic], Flags]:
-    """Cut size x size pixels around the pixel that holds each position.
+def cut_stamps(plane: NDArray[_Pixel], x: Array, y: Array, size: int) -> tuple[NDArray[_Pixel], Flags]:
+    """Cut size x size pixels, size odd, around the pixel that holds each position, of a plane of four bytes a pixel.
 
     Returns
     -------
@@ -127,11 +128,11 @@ def cut_stamps(
     with np.errstate(invalid="ignore"):
         column, row = np.floor(x + 0.5), np.floor(y + 0.5)
         inside = (column >= half) & (column < width - half) & (row >= half) & (row < height - half)
-    stamps = np.zeros((len(x), size, size), plane.dtype)
-    if inside.any():
-        windows = np.lib.stride_tricks.sliding_window_view(plane, (size, size))
-        stamps[inside] = windows[row[inside].astype(int) - half, column[inside].astype(int) - half]
-    return stamps, np.asarray(inside)
+    column, row = (np.where(inside, axis, 0.0).astype(np.int64) for axis in (column, row))
+    # Pixels are copied as they are, whatever their bytes mean.
+    stamps = cut_windows(plane.view(np.float32), column, row, half).view(plane.dtype)
+    stamps[~inside] = 0
+    return stamps.reshape(len(x), size, size), np.asarray(inside)
 
 
 def neighbour_pixels(detected: Flags) -> Flags:

@@ -127,7 +127,7 @@ def cut_samples(
     index, x, y, flux = index[kept], x[kept], y[kept], flux[kept]
     image, inside = cut_stamps(exposure.image, x, y, size)
     index, x, y, flux, image = index[inside], x[inside], y[inside], flux[inside], image[inside]
-    mask = cut_stamps(exposure.mask, x, y, size)[0].astype(np.int32)
+    mask = cut_stamps(exposure.mask, x, y, size)[0]
     variance = cut_stamps(exposure.variance, x, y, size)[0].astype(np.float64)
     planes = exposure.planes
     bad = planes.value(*(name for name in bad_planes if name in planes))
