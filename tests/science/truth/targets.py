@@ -147,7 +147,7 @@ TARGETS = (
         "PSF flux pull, mean",
         "within",
         0.1,
-        asserted=("normal", "dense", "cosmic-rays", "streaks", "gradients"),
+        asserted=("normal", "poor", "dense", "crowded", "cosmic-rays", "streaks", "gradients"),
     ),
     Target("flux_pull_width_error", "PSF flux pull, width - 1", "within", 0.1, asserted=EVERY),
     Target(
