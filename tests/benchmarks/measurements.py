@@ -55,11 +55,11 @@ def prepare(name: str, width: int, height: int, stars: int | None = None) -> Fou
 def characterize(
     scene: Mapping[str, Any], configuration: Mapping[str, Any], runs: int, *, memory: bool = False
 ) -> Found:
-    """Characterize a scene in a process of its own; adds ``process_cpu``, of the whole process."""
+    """Characterize a scene in a process of its own; adds what the whole ``process`` used."""
     found, usage = run_module(
         "exposures", path=scene["path"], configuration=configuration, runs=runs, memory=memory
     )
-    return {**found, "process_cpu": usage.cpu}
+    return {**found, "process": {"cpu": usage.cpu, "user": usage.user}}
 
 
 def cases(size: int) -> dict[str, tuple[str, int, int, Mapping[str, Any]]]:
@@ -105,12 +105,18 @@ def measure_peers(size: int, runs: int, say: Say) -> Found:
                 name: {"cpu": use.cpu, "peak_bytes": use.peak_bytes} for name, use in chain.steps.items()
             }
             found[label].append(
-                {"cpu": chain.cpu, "peak_bytes": chain.peak_bytes, "steps": steps, "sources": chain.sources}
+                {
+                    "cpu": chain.cpu,
+                    "user": chain.user,
+                    "peak_bytes": chain.peak_bytes,
+                    "steps": steps,
+                    "sources": chain.sources,
+                }
             )
         for label, settings in (("ours", {}), ("ours, measure all", MEASURE_ALL)):
             ours = characterize(scene, settings, 0)
             found[label].append(
-                {"cpu": ours["process_cpu"], "peak_bytes": ours["peak_bytes"], "sources": ours["rows"]}
+                {**ours["process"], "peak_bytes": ours["peak_bytes"], "sources": ours["rows"]}
             )
         sep, usage = run_module("sep_chain", plain=scene["plain"], fwhm=scene["fwhm"], gain=GAIN)
         found["sep"].append({**sep, "cpu": usage.cpu})

@@ -81,6 +81,11 @@ class Chain:
         return sum(usage.cpu for usage in self.steps.values())
 
     @property
+    def user(self) -> float:
+        """User seconds of the three processes."""
+        return sum(usage.user for usage in self.steps.values())
+
+    @property
     def peak_bytes(self) -> int:
         """Largest resident size of any."""
         return max(usage.peak_bytes for usage in self.steps.values())

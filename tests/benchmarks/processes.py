@@ -25,17 +25,25 @@ class Usage:
 
     Attributes
     ----------
-    cpu
-        User and system seconds.
+    user
+        Seconds in the program itself.
+    system
+        Seconds in the kernel, which include what it takes to provide memory.
     peak_bytes
         Largest resident size.
     output
         What it wrote to its standard output.
     """
 
-    cpu: float
+    user: float
+    system: float
     peak_bytes: int
     output: str
+
+    @property
+    def cpu(self) -> float:
+        """User and system seconds."""
+        return self.user + self.system
 
 
 def run(command: Sequence[str], folder: Path = ROOT) -> Usage:
@@ -69,7 +77,7 @@ def run(command: Sequence[str], folder: Path = ROOT) -> Usage:
     log.unlink()
     if process.returncode:
         raise ProcessError(f"{' '.join(command)[:200]}: status {process.returncode}\n{said[-3000:]}")
-    return Usage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
+    return Usage(usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024, output)
 
 
 def _inherited() -> dict[str, str]:
