@@ -7,6 +7,7 @@ import logging
 import time
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypedDict, TypeVar, Union, cast
 
@@ -380,7 +381,7 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
     async def poll(self) -> Mapping[TopicPartition, list[Record]]:
         """Wait a moment for records; a header name that is no UTF-8 is escaped."""
         return await poll(
-            self.consumer, connection(self._settings), wait=POLL_SECONDS, max_records=MAX_RECORDS
+            self.consumer, partial(connection, self._settings), wait=POLL_SECONDS, max_records=MAX_RECORDS
         )
 
     async def is_at_end(self) -> bool:

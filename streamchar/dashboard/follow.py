@@ -58,7 +58,7 @@ async def follow(
     await consumer.start()
     try:
         while True:
-            for records in (await poll(consumer, connection, wait=wait)).values():
+            for records in (await poll(consumer, lambda: connection, wait=wait)).values():
                 for record in records:
                     message = read_watched(record, names)
                     if message is not None:

@@ -192,7 +192,7 @@ class Subscriber:
         if not self._following:
             return 0
         # Somebody else's event with a header that the client cannot read must not blind the operator.
-        batches = await poll(consumer, self._kafka.connection(), wait=POLL_SECONDS, max_records=POLL_RECORDS)
+        batches = await poll(consumer, self._kafka.connection, wait=POLL_SECONDS, max_records=POLL_RECORDS)
         self._following = {partition: await consumer.position(partition) for partition in self._following}
         took = 0
         for records in batches.values():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -35,7 +35,7 @@ def rewind(consumer: AIOKafkaConsumer, following: Mapping[TopicPartition, int]) 
 
 async def poll(
     consumer: AIOKafkaConsumer,
-    connection: Mapping[str, Any],
+    connection: Callable[[], Mapping[str, Any]],
     *partitions: TopicPartition,
     wait: float,
     max_records: int | None = None,
@@ -47,7 +47,8 @@ async def poll(
     consumer
         Reads committed records only.
     connection
-        The client's arguments that say how to reach the brokers.
+        Returns the client's arguments that say how to reach the brokers; called only where the client cannot read, since
+        it may read certificates and passwords.
     *partitions
         Which of its partitions; all when there are none.
     wait
@@ -78,7 +79,7 @@ async def poll(
             *partitions, timeout_ms=round(1000 * wait), max_records=max_records
         )
     except UnicodeDecodeError:
-        return await _poll_in_its_place(consumer, connection, before)
+        return await _poll_in_its_place(consumer, connection(), before)
     return found
 
 

@@ -138,7 +138,7 @@ async def _read(
         before = dict(following)
         batches: Mapping[TopicPartition, list[Any]]
         try:
-            batches = await poll(consumer, kafka.connection(), *open_, wait=_POLL_SECONDS)
+            batches = await poll(consumer, kafka.connection, *open_, wait=_POLL_SECONDS)
             for partition in open_:  # past markers of transactions, which are no records
                 following[partition] = await consumer.position(partition)
         except KafkaError as error:

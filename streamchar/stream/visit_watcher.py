@@ -89,7 +89,7 @@ class VisitWatcher:
                 first = found[partition]
                 consumer.seek(partition, end[partition] if first is None else first.offset)
             while True:
-                for records in (await poll(consumer, kafka.connection(), wait=_POLL_SECONDS)).values():
+                for records in (await poll(consumer, kafka.connection, wait=_POLL_SECONDS)).values():
                     for record in records:
                         self._see(watch, record)
                 self._report(watch)
