@@ -10,7 +10,7 @@ import pytest
 import streamchar
 
 ROOT = Path(streamchar.__file__).parent
-FOUNDATION = {"errors", "configuration", "frozen"}
+FOUNDATION = {"errors", "configuration", "frozen", "robust"}
 KERNELS = FOUNDATION | {"kernels"}
 IMAGE = KERNELS | {"image"}
 CHARACTERIZE = IMAGE | {"characterize", "tables"}
@@ -20,6 +20,7 @@ TOP = SERVICE | {"dashboard", "telescope"}
 ALLOWED = {
     "errors": set(),
     "frozen": set(),
+    "robust": set(),
     "configuration": {"errors"},
     "kernels": KERNELS,
     "image": IMAGE,

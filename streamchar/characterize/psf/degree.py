@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from streamchar.characterize.chebyshev import terms
 from streamchar.characterize.psf.polynomial import PositionPolynomial
 from streamchar.frozen import frozen
+from streamchar.robust import median
 
 Array = NDArray[np.float64]
 
@@ -16,7 +17,8 @@ MAX_DEGREE = 8
 _LOO_LIMIT = 16.0
 """Largest squared normalised residual a star contributes to the score: one galaxy must not choose the degree."""
 _SCATTER_LIMIT = 9.0
-_SCATTER_TRIALS = 24
+_SCATTER_TRIALS = np.concatenate([[0.0], np.geomspace(1e-4, 3.0, 24)])
+"""Variances beyond the errors that are tried, in units of the median error's."""
 _RANK_TOLERANCE = 1e-9
 
 
@@ -135,8 +137,7 @@ def _scatter(residuals: Array, variance: Array) -> Array:
         float64 (n, parameters): squared residuals over their variance.
     """
     square = residuals * variance
-    trials = np.concatenate([[0.0], np.geomspace(1e-4, 3.0, _SCATTER_TRIALS)])
-    added = trials[:, None] * np.median(variance, axis=0)
+    added = _SCATTER_TRIALS[:, None] * median(variance)
     total = variance + added[:, None]
     loss = (np.minimum(square / total, _SCATTER_LIMIT) + np.log(total)).sum(axis=1)
     return np.asarray(np.take_along_axis(added, np.argmin(loss, axis=0)[None], axis=0)[0])

@@ -30,6 +30,7 @@ from streamchar.characterize.psf.selectors import StarSelectorConfig, select_sta
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image import Exposure, Psf
+from streamchar.robust import median
 
 COLUMNS = (
     flag("calib_psf_candidate", "chosen by the star selector and usable as a stamp"),
@@ -222,7 +223,7 @@ class MeasurePsf(Task[MeasurePsfConfig]):
         flux = catalog["base_PsfFlux_instFlux"][candidates.index].astype(np.float64)
         stars = PsfStars(candidates.index, candidates.x, candidates.y, flux, used, reserved, chi2)
         finite = fit.chi2[np.isfinite(fit.chi2)]
-        middle = float(np.median(finite)) if len(finite) else float("nan")
+        middle = float(median(finite))
         metadata = {
             "spatial_fit_chi2": middle,
             "num_avail_stars": len(candidates),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -11,6 +13,7 @@ from streamchar.characterize.chebyshev import terms
 from streamchar.characterize.errors import NoGoodSourcesError, NoSourcesError
 from streamchar.characterize.psf.polynomial import PositionPolynomial
 from streamchar.configuration import Configuration
+from streamchar.robust import median, median_of_sorted, scatter
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -125,32 +128,26 @@ def stellar_cluster(width: Array, width_std_allowed: float, n_sigma_clip: float)
     Parameters
     ----------
     width
-        float64 (n), finite; n may be 0.
+        float64 (n), finite and positive; n may be 0.
     """
     if len(width) == 0:
         return np.zeros(0, np.bool_)
     order = np.argsort(width, kind="stable")
     ordered = width[order]
     centres = ordered[len(width) // 10] * (1.0 + 2.0 * width_std_allowed * np.arange(CLUSTERS))
-    cluster = np.full(len(width), -1)
+    clusters: list[slice] = []
     while True:
-        distance = np.abs(ordered[:, None] - centres)
-        nearest = np.argmin(np.where(np.isnan(distance), np.inf, distance), axis=1)
-        if np.array_equal(nearest, cluster):
+        # Clusters of sorted widths lie one behind the other, and part halfway between their centres.
+        halfway = np.searchsorted(ordered, 0.5 * (centres[:-1] + centres[1:]), side="right").tolist()
+        ends = [0, *halfway, len(width)]
+        now = [slice(first, end) for first, end in pairwise(ends) if end > first]
+        if now == clusters:
             break
-        cluster = nearest
-        # Clusters of sorted widths lie one behind the other.
-        ends = np.cumsum(np.bincount(nearest, minlength=CLUSTERS)).tolist()
-        centres = np.array([_median(ordered[a:b]) for a, b in zip([0, *ends], ends, strict=False)])
+        clusters = now
+        centres = np.array([median_of_sorted(ordered[cluster]) for cluster in clusters])
     narrowest = np.zeros(len(width), np.bool_)
-    narrowest[order] = cluster == 0
+    narrowest[order[clusters[0]]] = True
     return _clipped(width, narrowest, width_std_allowed, n_sigma_clip)
-
-
-def _median(ordered: Array) -> float:
-    """Median of ascending values, NaN without any."""
-    count = len(ordered)
-    return 0.5 * float(ordered[(count - 1) // 2] + ordered[count // 2]) if count else np.nan
 
 
 def _clipped(width: Array, member: Flags, width_std_allowed: float, n_sigma_clip: float) -> Flags:
@@ -163,7 +160,7 @@ def _clipped(width: Array, member: Flags, width_std_allowed: float, n_sigma_clip
             break
         middle = inside[count // 2]
         deviation = min(inside.std(), 0.741 * (inside[int(0.75 * count)] - inside[int(0.25 * count)]))
-        member = member & (np.abs(width - np.median(inside)) < n_sigma_clip * deviation)
+        member = member & (np.abs(width - median_of_sorted(inside)) < n_sigma_clip * deviation)
         if np.count_nonzero(member) == count or deviation < width_std_allowed * middle:
             break
     return member
@@ -174,21 +171,19 @@ def _follow_locus(
 ) -> Flags:
     """Refit ln width of the members as a polynomial of position and take every source within its scatter."""
     error = np.where(np.isfinite(error), np.abs(error), 1.0 / config.signal_to_noise_min)
-    scatter = config.width_std_allowed / config.locus_sigma_clip
+    excess = config.width_std_allowed / config.locus_sigma_clip
     for _ in range(_LOCUS_ROUNDS):
         count = int(np.count_nonzero(member))
         if count < _MIN_LOCUS_STARS:
             break
         polynomial = PositionPolynomial.over(x[member], y[member], _locus_degree(count))
-        weight = 1.0 / np.hypot(scatter, error[member])
-        basis = polynomial.basis(x[member], y[member])
-        fit = np.linalg.lstsq(basis * weight[:, None], size[member] * weight, rcond=None)[0]
-        residual = size - polynomial.basis(x, y) @ fit
-        inside = residual[member]
-        spread = 1.4826 * float(np.median(np.abs(inside - np.median(inside))))
-        excess = np.sqrt(max(spread**2 - float(np.median(error[member])) ** 2, 0.0))
-        scatter = max(excess, _MIN_LOCUS_SCATTER)
-        now = np.abs(residual) < config.locus_sigma_clip * np.hypot(scatter, error)
+        weight = 1.0 / np.hypot(excess, error[member])
+        basis = polynomial.basis(x, y)
+        fit = np.linalg.lstsq(basis[member] * weight[:, None], size[member] * weight, rcond=None)[0]
+        residual = size - basis @ fit
+        square = scatter(residual[member]) ** 2 - median(error[member]) ** 2
+        excess = max(np.sqrt(max(float(square), 0.0)), _MIN_LOCUS_SCATTER)
+        now = np.abs(residual) < config.locus_sigma_clip * np.hypot(excess, error)
         if np.array_equal(now, member):
             break
         member = now

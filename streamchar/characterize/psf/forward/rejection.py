@@ -12,6 +12,7 @@ from streamchar.characterize.psf.forward.state import State, inverse_variance
 from streamchar.characterize.psf.parts import parts
 from streamchar.characterize.psf.pixel_fit import Grid
 from streamchar.characterize.psf.samples import Samples
+from streamchar.robust import median, scatter
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -31,8 +32,8 @@ def without_misfits(grid: Grid, state: State, config: PixelBasisConfig) -> State
     square = normalised_square(grid, state, max(config.accuracy, CLIP_ACCURACY))
     samples = without_far_pixels(samples, square, config)
     chi2 = reduced_chi2(samples, square)
-    excess = chi2 - np.median(chi2)
-    spread = max(1.4826 * float(np.median(np.abs(excess))), _MIN_CHI2_SPREAD)
+    excess = chi2 - median(chi2)
+    spread = np.maximum(scatter(excess, about=0.0), _MIN_CHI2_SPREAD)
     kept = excess < config.n_sigma_chi2 * spread
     if np.count_nonzero(kept) >= config.min_stars:
         samples = samples.take(kept)

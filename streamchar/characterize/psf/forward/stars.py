@@ -13,6 +13,7 @@ from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
 from streamchar.characterize.psf.informative import most_informative
 from streamchar.characterize.psf.samples import Samples, cut_samples
 from streamchar.image import Exposure
+from streamchar.robust import median
 
 Array = NDArray[np.float64]
 
@@ -56,5 +57,5 @@ def _stamp_size(catalog: SourceCatalog, index: NDArray[np.int64], config: PixelB
     sigma = sigmas(catalog, index)
     if not len(sigma):
         return config.stamp_size
-    wanted = 2 * math.ceil(0.5 * config.stamp_fwhm * SIGMA_TO_FWHM * float(np.median(sigma))) + 1
+    wanted = 2 * math.ceil(0.5 * config.stamp_fwhm * SIGMA_TO_FWHM * float(median(sigma))) + 1
     return max(config.stamp_size, min(wanted, config.max_stamp_size - 1 + config.max_stamp_size % 2))

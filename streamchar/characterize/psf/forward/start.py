@@ -13,6 +13,7 @@ from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
 from streamchar.characterize.psf.pixel_fit import SPLINE, Grid
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
 from streamchar.characterize.psf.samples import Samples
+from streamchar.robust import median, scatter
 
 Array = NDArray[np.float64]
 
@@ -48,16 +49,9 @@ def constant_model(grid: Grid, samples: Samples, config: PixelBasisConfig) -> St
 
 
 def _clipped_mean(images: Array, weight: Array) -> Array:
-    middle = _median(images)
-    spread = 1.4826 * _median(np.abs(images - middle))
-    weight = np.where(np.abs(images - middle) <= 4.0 * spread, weight, 0.0)
+    middle = median(images)
+    weight = np.where(np.abs(images - middle) <= 4.0 * scatter(images, middle), weight, 0.0)
     total = weight.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (weight * images).sum(axis=0) / total
     return np.ascontiguousarray(np.where(total > 0, mean, middle))
-
-
-def _median(images: Array) -> Array:
-    """Median of each pixel; sorting so many short columns is faster than selecting from each."""
-    ordered, count = np.sort(images, axis=0), len(images)
-    return np.asarray(0.5 * (ordered[(count - 1) // 2] + ordered[count // 2]))
