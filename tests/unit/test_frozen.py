@@ -55,6 +55,30 @@ def test_it_is_made_and_shown_as_any_dataclass(arguments):
 
 
 @pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ((), {}),
+        ((1.0, 2.0, (), {}), {}),
+        ((1.0,), {"x": 2.0}),
+        ((1.0,), {"z": 2.0}),
+        ((1.0,), {"memory": {}}),
+        ((), {"y": 2.0}),
+    ],
+)
+def test_it_is_made_of_its_fields_only(values, named):
+    for star in (OURS, THEIRS):
+        with pytest.raises(TypeError):
+            star(*values, **named)
+
+
+def test_values_are_given_by_place_or_by_name():
+    ours, theirs = (star(names=("b", "a"), x=1.0) for star in (OURS, THEIRS))
+    assert repr(ours) == repr(theirs)
+    assert ours.memory == {}
+    assert ours.memory is not OURS(1.0).memory
+
+
+@pytest.mark.parametrize(
     ("a", "b"),
     [
         ((1.0,), (1.0, 0.5)),
