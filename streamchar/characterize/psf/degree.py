@@ -140,7 +140,7 @@ def _scatter(residuals: Array, variance: Array) -> Array:
     added = _SCATTER_TRIALS[:, None] * median(variance)
     total = variance + added[:, None]
     loss = (np.minimum(square / total, _SCATTER_LIMIT) + np.log(total)).sum(axis=1)
-    return np.asarray(np.take_along_axis(added, np.argmin(loss, axis=0)[None], axis=0)[0])
+    return np.asarray(added[np.argmin(loss, axis=0), np.arange(added.shape[1])])
 
 
 def max_degree_for(count: int, stars_per_term: float) -> int:

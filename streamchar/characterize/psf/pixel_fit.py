@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -26,6 +27,8 @@ _SPLINE_OVERLAPS = (15724248.0, 9738114.0, 2203488.0, 152637.0, 2036.0, 1.0)
 """Overlap integrals of quintic B-splines 0 … 5 knots apart, times 11!: the Eulerian numbers of order 11, values of the
 B-spline of degree 11 at its knots."""
 _SPLINE_NORM = 39916800.0
+_SPLINE_VALUES = (66.0 / 120.0, 26.0 / 120.0, 1.0 / 120.0)
+"""Values of the quintic B-spline at its knots."""
 _OVERLAP_FLOOR = 0.03
 """Bounds the preconditioner where pixels hardly tell anything about the finest structure."""
 
@@ -71,11 +74,7 @@ class Grid:
         """Grid values (size, size) turned into what the interpolation takes: itself, or spline coefficients."""
         if self.lanczos != SPLINE:
             return values
-        weights = (66.0 / 120.0, 26.0 / 120.0, 1.0 / 120.0)
-        matrix = sum(
-            weight * (np.eye(self.size, k=k) + (np.eye(self.size, k=-k) if k else 0.0))
-            for k, weight in enumerate(weights)
-        )
+        matrix = _banded(self.size, _SPLINE_VALUES)
         half = np.linalg.solve(matrix, values)
         return np.ascontiguousarray(np.linalg.solve(matrix, half.T).T)
 
@@ -147,7 +146,7 @@ def fit_components(
     normal_weights = weighted * flux
     weighted *= samples.pixels
     common = (np.ascontiguousarray(basis), samples.dx, samples.dy)
-    overlap = _overlap(grid)
+    overlap, inverse = _overlap(grid.size) if grid.lanczos == SPLINE else (None, None)
     shrinking = ridge.any()
     root = np.sqrt(ridge)
 
@@ -161,11 +160,6 @@ def fit_components(
     if shrinking and expected is not None:
         target += root * _both_ways(overlap, root * expected)
     scale = 1.0 / np.sqrt(_diagonal(grid, samples, normal_weights) + ridge)
-    inverse = (
-        None
-        if overlap is None
-        else np.asarray(np.linalg.inv(overlap + _OVERLAP_FLOOR * np.eye(grid.size)), np.float64)
-    )
 
     def precondition(components: Array) -> Array:
         return np.asarray(scale * _both_ways(inverse, scale * components))
@@ -190,16 +184,22 @@ def fit_components(
     return solution
 
 
-def _overlap(grid: Grid) -> Array | None:
-    """Overlap integrals of the grid's splines, the diagonal being 1: (size, size); ``None`` for values."""
-    if grid.lanczos != SPLINE:
-        return None
-    return np.asarray(
-        sum(
-            value / _SPLINE_OVERLAPS[0] * (np.eye(grid.size, k=k) + (np.eye(grid.size, k=-k) if k else 0.0))
-            for k, value in enumerate(_SPLINE_OVERLAPS)
-        )
-    )
+@lru_cache(maxsize=32)
+def _overlap(size: int) -> tuple[Array, Array]:
+    """Overlap integrals of a grid's splines, the diagonal being 1, and their inverse, bounded: (size, size)."""
+    overlap = _banded(size, tuple(value / _SPLINE_OVERLAPS[0] for value in _SPLINE_OVERLAPS))
+    inverse = np.asarray(np.linalg.inv(overlap + _OVERLAP_FLOOR * np.eye(size)), np.float64)
+    for matrix in (overlap, inverse):
+        matrix.flags.writeable = False
+    return overlap, inverse
+
+
+def _banded(size: int, diagonals: tuple[float, ...]) -> Array:
+    """Symmetric matrix (size, size) with constant diagonals, of which the first is the main one."""
+    values = np.zeros(max(size, len(diagonals)))
+    values[: len(diagonals)] = diagonals
+    place = np.arange(size)
+    return np.asarray(values[np.abs(place[:, None] - place)])
 
 
 def _both_ways(matrix: Array | None, components: Array) -> Array:

@@ -55,6 +55,10 @@ class PositionPolynomial:
         """Exponents (i, j) of u and v of each monomial."""
         return tuple((i, j) for j in range(self.degree + 1) for i in range(self.degree + 1 - j))
 
+    def place(self, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of the terms uⁱvʲ, i + j <= degree."""
+        return j * (2 * self.degree + 3 - j) // 2 + i
+
     def basis(self, x: ArrayLike, y: ArrayLike) -> Array:
         """Monomials at n positions: float64 (n, terms)."""
         u = (np.atleast_1d(np.asarray(x, np.float64)) - self.x_offset) / self.x_scale
@@ -101,6 +105,10 @@ class SpatialBasis:
         """Values at n positions: float64 (n, K)."""
         return np.ascontiguousarray(self.polynomial.basis(x, y) @ self.mixing)
 
+    def some(self, which: NDArray[np.generic]) -> Self:
+        """Return some of the functions, by mask or by numbers."""
+        return type(self)(self.polynomial, self.mixing[:, which])
+
     def combined(self, transform: Array) -> Self:
         """Return the functions ``self(x, y) @ transform``."""
         return type(self)(self.polynomial, self.mixing @ transform)
@@ -117,17 +125,16 @@ class SpatialBasis:
         """
         degree = max(self.polynomial.degree * (2 if second > first else 1), monomial_degree)
         target = replace(self.polynomial, degree=degree)
-        # The products are polynomials themselves, so a least-squares fit on enough points is exact.
-        nodes = np.cos(np.pi * (np.arange(2 * degree + 1) + 0.5) / (2 * degree + 1)) * 0.5
-        u, v = (axis.ravel() for axis in np.meshgrid(nodes, nodes))
-        x, y = (
-            self.polynomial.x_offset + u * self.polynomial.x_scale,
-            self.polynomial.y_offset + v * self.polynomial.y_scale,
-        )
-        values = self(x, y)
-        pairs = [values[:, i] * values[:, j] for i in range(first, second) for j in range(i, second)]
-        plain = replace(self.polynomial, degree=monomial_degree).basis(x, y)[:, 1:]
-        columns = np.column_stack([np.ones(len(x)), values, *pairs, plain])
-        return type(self)(
-            target, np.asarray(np.linalg.lstsq(target.basis(x, y), columns, rcond=None)[0], np.float64)
-        )
+        i, j = np.array(self.polynomial.powers).T
+        functions = np.zeros((target.terms, len(self)))
+        functions[target.place(i, j)] = self.mixing
+        # Every term times every other, and which one that is.
+        product = target.place(i[:, None] + i, j[:, None] + j).ravel()
+        pairs = [
+            np.bincount(product, np.outer(self.mixing[:, k], self.mixing[:, m]).ravel(), target.terms)
+            for k in range(first, second)
+            for m in range(k, second)
+        ]
+        plain = target.place(*np.array(replace(self.polynomial, degree=monomial_degree).powers).T)
+        every = np.eye(target.terms)
+        return type(self)(target, np.column_stack([every[:, 0], functions, *pairs, every[:, plain[1:]]]))

@@ -78,14 +78,16 @@ def spatial_functions(
     fields.mixing[0] -= mean
     spread = float(np.sqrt(share @ (values - mean) ** 2 @ _SHARES))
     functions, kinds = _joined(fields, degree, curved=curved)
-    transform, rms = _orthonormal(functions(x, y), share)
+    values = functions(x, y)
+    _, rms = _triangle(values, share)
     kept = rms > np.choose(kinds, [0.0, _DEPENDENT, _SMALLEST_CURVATURE, _DEPENDENT])
     kept &= (kinds != _OTHER) | (rms > _REPEATED)
-    functions, kinds = functions.combined(np.eye(len(functions))[:, kept]), kinds[kept]
-    transform, rms = _orthonormal(functions(x, y), share)
+    triangle, rms = _triangle(values[:, kept], share)
+    functions = functions.some(kept).combined(np.asarray(np.linalg.inv(triangle), np.float64))
+    kinds = kinds[kept]
     linear, curvature = (np.where(kinds == kind, rms, 0.0)[1:] for kind in (_LINEAR, _CURVED))
     other = np.where(kinds == _OTHER, spread, 0.0)[1:]
-    return SpatialFunctions(functions.combined(transform), linear, curvature, other)
+    return SpatialFunctions(functions, linear, curvature, other)
 
 
 def _joined(fields: SpatialBasis, degree: int, *, curved: bool) -> tuple[SpatialBasis, NDArray[np.int64]]:
@@ -94,23 +96,21 @@ def _joined(fields: SpatialBasis, degree: int, *, curved: bool) -> tuple[Spatial
     first = 1 + PARAMETERS
     by_degree = np.argsort([i + j for i, j in fields.polynomial.powers[1:]], kind="stable")
     monomials = len(every) - len(by_degree) + by_degree
-    picks = [np.eye(len(every))[:, :first], np.eye(len(every))[:, monomials]]
+    parts = [every.mixing[:, :first], every.mixing[:, monomials]]
     if curved:
-        # Products of pairs follow the fields: ss, s e1, s e2, e1 e1, e1 e2, e2 e2.
-        terms = np.zeros((len(every), 3))
-        terms[first, 0], terms[first + 3, 0], terms[first + 5, 0] = 1.0, _SHARES[1], _SHARES[2]
-        terms[first + 1, 1] = terms[first + 2, 2] = 1.0
-        picks.insert(1, terms)
+        # Products of pairs follow the fields.
+        ss, se1, se2, e1e1, _, e2e2 = every.mixing[:, first : first + 6].T
+        parts.insert(1, np.stack([ss + _SHARES[1] * e1e1 + _SHARES[2] * e2e2, se1, se2], axis=1))
     kinds = np.repeat(
         [_CONSTANT, _LINEAR, _CURVED, _OTHER], [1, PARAMETERS, 3 if curved else 0, len(monomials)]
     )
-    return every.combined(np.hstack(picks)), kinds
+    return SpatialBasis(every.polynomial, np.hstack(parts)), kinds
 
 
-def _orthonormal(values: Array, share: Array) -> tuple[Array, Array]:
-    """Upper triangular transform that orthonormalises the columns in turn, and what each added before scaling."""
+def _triangle(values: Array, share: Array) -> tuple[Array, Array]:
+    """Upper triangle whose inverse orthonormalises the columns in turn, and what each added before scaling."""
     r = np.asarray(np.linalg.qr(values * np.sqrt(share)[:, None], mode="r"), np.float64)
     sign = np.sign(np.diagonal(r))
     r = r * np.where(sign == 0, 1.0, sign)[:, None]
     rms = np.diagonal(r).copy()
-    return np.linalg.inv(r + np.diag(np.where(rms > 0, 0.0, 1.0))), rms
+    return r + np.diag(np.where(rms > 0, 0.0, 1.0)), rms
