@@ -25,6 +25,7 @@ void register_inverse_variance(nb::module_ &m);
 void register_line_sums(nb::module_ &m);
 void register_peaks(nb::module_ &m);
 void register_psf_broadening(nb::module_ &m);
+void register_point_significance(nb::module_ &m);
 void register_point_sources(nb::module_ &m);
 void register_psf_fit(nb::module_ &m);
 void register_psf_flux(nb::module_ &m);
@@ -68,6 +69,7 @@ NB_MODULE(_kernels, m) {
   streamchar::register_line_sums(m);
   streamchar::register_peaks(m);
   streamchar::register_psf_broadening(m);
+  streamchar::register_point_significance(m);
   streamchar::register_point_sources(m);
   streamchar::register_psf_fit(m);
   streamchar::register_psf_flux(m);

@@ -274,22 +274,23 @@ def test_neighbours_in_residuals():
     residual[2] += 8 * source(-6.0, 3.0)
     weights[2, 8:, :10] = 0.0  # but masked
     residual[3] += 4 * source(-8.0, 0.0) + 8 * source(9.9, 9.2)
-    none = np.zeros(4)
-    found = find_neighbours(residual, weights, none, none, fwhm=4.0, threshold=6.0)
+    none, every = np.zeros(4), np.arange(4)
+    found = find_neighbours(residual, weights, none, none, every, fwhm=4.0, threshold=6.0)
     assert found.star.tolist() == [0, 3]
     np.testing.assert_allclose(np.stack([found.dx, found.dy]), [[5.3, 9.9], [-4.2, 9.2]], atol=0.4)
+    some = find_neighbours(residual, weights, none, none, every[1:], fwhm=4.0, threshold=6.0)
+    assert some.star.tolist() == [3]
     # The threshold is a signal to noise: three sigma are rare in the 600 pixels, about 40 independent ones, of a stamp.
-    pure = rng.normal(0, 2, (300, 25, 25))
-    zeros = np.zeros(300)
-    rate = [
-        len(find_neighbours(pure, np.full_like(pure, 0.25), zeros, zeros, fwhm=4.0, threshold=limit)) / 300
-        for limit in (3.0, 4.5)
-    ]
+    pure, zeros, every = rng.normal(0, 2, (300, 25, 25)), np.zeros(300), np.arange(300)
+
+    def count(weights, stars, threshold):
+        return len(find_neighbours(pure, weights, zeros, zeros, stars, fwhm=4.0, threshold=threshold))
+
+    rate = [count(np.full_like(pure, 0.25), every, limit) / 300 for limit in (3.0, 4.5)]
     assert 0.02 < rate[0] < 0.4
     assert rate[1] < 0.02
-    nothing = find_neighbours(pure[:0], pure[:0], zeros[:0], zeros[:0], fwhm=4.0, threshold=3.0)
-    assert len(nothing) == 0
-    assert len(find_neighbours(pure, np.zeros_like(pure), zeros, zeros, fwhm=4.0, threshold=3.0)) == 0
+    assert count(np.full_like(pure, 0.25), every[:0], 3.0) == 0
+    assert count(np.zeros_like(pure), every, 3.0) == 0
 
 
 @settings(max_examples=30, deadline=None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamchar.characterize.psf.parts import parts
+from streamchar import kernels
 from streamchar.frozen import frozen
 
 Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 NEAREST = 0.5
 """Distance from the star in FWHM within which a neighbour cannot be told from the star's own shape."""
@@ -26,7 +27,7 @@ class Neighbours:
         float64 (m): places relative to the centre of the stamp's middle pixel, in pixels.
     """
 
-    star: NDArray[np.int64]
+    star: Rows
     dx: Array
     dy: Array
 
@@ -34,7 +35,7 @@ class Neighbours:
         return len(self.star)
 
 
-def point_significance(residual: Array, weights: Array, fwhm: float) -> Array:
+def point_significance(residual: Array, weights: Array, fwhm: float) -> NDArray[np.float32]:
     """Signal to noise of a point source at each pixel: the residual in the matched filter.
 
     The filter is a Gaussian g of the PSF's width, and the result Σ g w r / √(Σ g² w) (Stetson 1987, PASP 99, 191;
@@ -49,22 +50,13 @@ def point_significance(residual: Array, weights: Array, fwhm: float) -> Array:
     fwhm
         Of the PSF, in pixels.
     """
-    offset = np.arange(residual.shape[1], dtype=np.float64)
-    gaussian = np.exp(-4.0 * np.log(2.0) * ((offset[:, None] - offset) / fwhm) ** 2)
-    square = gaussian * gaussian
-    result = np.zeros(residual.shape)
-    for part in parts(len(residual)):
-        weight = weights[part]
-        signal = gaussian @ (weight * residual[part]) @ gaussian
-        noise = square @ weight @ square
-        np.divide(signal, np.sqrt(noise), out=result[part], where=noise > 0)
-    return result
+    return kernels.point_significance(residual, weights, fwhm)
 
 
 def find_neighbours(
-    residual: Array, weights: Array, dx: Array, dy: Array, *, fwhm: float, threshold: float
+    residual: Array, weights: Array, dx: Array, dy: Array, stars: Rows, *, fwhm: float, threshold: float
 ) -> Neighbours:
-    """Find the most significant peak of each star's residual in the matched filter.
+    """Find the most significant peak of the residuals of some stars in the matched filter.
 
     Parameters
     ----------
@@ -72,39 +64,13 @@ def find_neighbours(
         As for :func:`point_significance`.
     dx, dy
         float64 (n): the stars' offsets from the middle pixel.
+    stars
+        int64: numbers of the stars to look at, ascending.
     fwhm
         Of the PSF, in pixels.
     threshold
         Smallest signal to noise.
     """
-    size = residual.shape[1]
-    offset = np.arange(size, dtype=np.float64) - size // 2
-    significance = point_significance(residual, weights, fwhm)
-    along_x, along_y = np.square(offset - dx[:, None]), np.square(offset - dy[:, None])
-    significance *= along_x[:, None, :] + along_y[:, :, None] >= (NEAREST * fwhm) ** 2
-    peak = significance.reshape(len(residual), -1).argmax(axis=1) if len(residual) else np.empty(0, np.int64)
-    star = np.arange(len(residual))
-    row, column = np.divmod(peak, size)
-    star = star[significance[star, row, column] > threshold]
-    row, column = row[star], column[star]
-    inner = np.clip(row, 1, size - 2), np.clip(column, 1, size - 2)
-    return Neighbours(
-        star,
-        offset[column] + np.where(column == inner[1], _vertex(significance, star, *inner, 0, 1), 0.0),
-        offset[row] + np.where(row == inner[0], _vertex(significance, star, *inner, 1, 0), 0.0),
-    )
-
-
-def _vertex(
-    values: Array,
-    star: NDArray[np.int64],
-    row: NDArray[np.int64],
-    column: NDArray[np.int64],
-    down: int,
-    right: int,
-) -> Array:
-    """Offset of the parabola's vertex through three pixels from the middle one, at most half a pixel."""
-    before, here, after = (values[star, row + k * down, column + k * right] for k in (-1, 0, 1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        offset = 0.5 * (before - after) / (before - 2.0 * here + after)
-    return np.clip(np.nan_to_num(offset, nan=0.0, posinf=0.0, neginf=0.0), -0.5, 0.5)
+    found = kernels.brightest_points(residual, weights, dx, dy, stars, fwhm, NEAREST * fwhm)
+    clear = found[:, 0] > threshold
+    return Neighbours(stars[clear], found[clear, 1], found[clear, 2])

@@ -39,12 +39,10 @@ class StarModes:
     variance: Array
     residual: Array
 
-    def replaced(self, which: NDArray[np.int64], by: Self) -> Self:
-        """Results with those of some stars replaced."""
-        columns = {name: getattr(self, name).copy() for name in self.__match_args__}
-        for name, column in columns.items():
-            column[which] = getattr(by, name)
-        return type(self)(**columns)
+    def put(self, which: NDArray[np.int64], by: Self) -> None:
+        """Replace the results of some stars."""
+        for name in self.__match_args__:
+            getattr(self, name)[which] = getattr(by, name)
 
     def take(self, which: NDArray[np.generic]) -> Self:
         """Results of some of the stars."""

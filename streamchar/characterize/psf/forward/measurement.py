@@ -93,20 +93,20 @@ def _without_neighbours(
     grid: Grid, state: State, model: Array, modes: StarModes, config: PixelBasisConfig
 ) -> tuple[Samples, StarModes]:
     """Subtract sources beside the stars that show in their residuals, the most significant one first."""
-    samples = state.samples
-    pixels = samples.pixels.copy()
+    samples = replace(state.samples, pixels=state.samples.pixels.copy())
     weights = inverse_variance(samples, model, config.neighbour_tolerance)
     looking = np.arange(len(samples))
     for _ in range(config.neighbours):
         found = find_neighbours(
-            modes.residual[looking],
-            weights[looking],
-            samples.dx[looking],
-            samples.dy[looking],
+            modes.residual,
+            weights,
+            samples.dx,
+            samples.dy,
+            looking,
             fwhm=config.samples_per_fwhm * grid.step,
             threshold=config.n_sigma_neighbour,
         )
-        looking = looking[found.star]
+        looking = found.star
         if not len(looking):
             break
         basis = state.spatial(samples.x[looking], samples.y[looking])
@@ -114,19 +114,13 @@ def _without_neighbours(
         weighted = weights[looking] * profile
         flux = np.einsum("nij,nij->n", weighted, modes.residual[looking])
         flux /= np.einsum("nij,nij->n", weighted, profile)
-        pixels[looking] -= np.where(
-            samples.usable[looking], np.maximum(flux, 0.0)[:, None, None] * profile, 0.0
-        )
-        part = replace(samples.take(looking), pixels=pixels[looking])
-        again = fit_star_modes(
-            part.pixels,
-            model[looking],
-            inverse_variance(part, model[looking], config.accuracy),
-            part.dx,
-            part.dy,
-        )
-        modes = modes.replaced(looking, again)
-    return replace(samples, pixels=pixels), modes
+        part, drawn = samples.take(looking), model[looking]
+        profile *= np.maximum(flux, 0.0)[:, None, None] * part.usable
+        np.subtract(part.pixels, profile, out=part.pixels)
+        samples.pixels[looking] = part.pixels
+        weighted = inverse_variance(part, drawn, config.accuracy)
+        modes.put(looking, fit_star_modes(part.pixels, drawn, weighted, part.dx, part.dy))
+    return samples, modes
 
 
 def _shapes(grid: Grid, state: State, samples: Samples, modes: StarModes) -> tuple[Array, Array]:
