@@ -30,7 +30,7 @@ from streamchar.characterize.config import CharacterizeImageConfig, Preset
 from streamchar.configuration import Configuration, merge, parse_override, read_toml, validate
 from streamchar.errors import ConfigurationError
 from streamchar.monitor.grades import GradeLimits
-from streamchar.stream.heap import keep_freed_memory, made_to_stay
+from streamchar.stream.heap import made_to_stay, prepare_heap
 from streamchar.tables import DescribedTable, FileFormat
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def _attempts(plan: Plan, inputs: Sequence[Input], workers: int) -> Generator[At
         from streamchar.cli.run_work import Desk
 
         desk = Desk(plan)
-    keep_freed_memory()
+    prepare_heap()
     for chosen in inputs:
         yield desk.attempt(chosen)
 

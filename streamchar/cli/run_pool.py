@@ -17,7 +17,7 @@ from typing import NoReturn
 from streamchar.cli.run_inputs import Input
 from streamchar.cli.run_work import Attempt, Desk, Plan, failed
 from streamchar.errors import StreamcharError
-from streamchar.stream.heap import Leftovers, keep_freed_memory, made_to_stay
+from streamchar.stream.heap import Leftovers, made_to_stay, prepare_heap
 
 _STOP_SECONDS = 5.0
 
@@ -126,7 +126,7 @@ def _serve(pipe: Connection, plan: Plan) -> None:
     # Ctrl-C reaches every process of the terminal; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
-    keep_freed_memory()
+    prepare_heap()
     with made_to_stay():
         desk = Desk(plan)
     leftovers = Leftovers()

@@ -20,7 +20,7 @@ from pathlib import Path
 from streamchar.errors import StreamcharError, Value
 from streamchar.stream import framing
 from streamchar.stream.errors import JobImportError
-from streamchar.stream.heap import Leftovers, keep_freed_memory, leave, made_to_stay
+from streamchar.stream.heap import Leftovers, leave, made_to_stay, prepare_heap
 from streamchar.stream.job import (
     Category,
     Job,
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     faulthandler.enable()
     offer_to_oom_killer()
-    keep_freed_memory()
+    prepare_heap()
     with socket.socket(fileno=descriptor) as connection:
         first = framing.receive(connection, MAX_ASSIGNMENT_BYTES)
         if first is None:

@@ -3,11 +3,11 @@
 import json
 import sys
 
-from streamchar.stream.heap import keep_freed_memory, leave, made_to_stay
+from streamchar.stream.heap import leave, made_to_stay, prepare_heap
 from tests.benchmarks.processes import answer
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    prepare_heap()
     with made_to_stay():
         from tests.benchmarks.loop import measure
     answer(measure(**json.loads(sys.argv[1])))

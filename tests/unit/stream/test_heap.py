@@ -49,6 +49,37 @@ def test_planes_are_reused():
     assert page_faults("keep") < 1_000
 
 
+SMALL_PAGES = """
+import gc, resource
+from pathlib import Path
+import numpy as np
+from streamchar.stream.heap import Leftovers, prepare_heap
+
+def huge_pages_allowed():
+    return "THP_enabled:\\t1" in Path("/proc/self/status").read_text()
+
+def page_faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+assert huge_pages_allowed()
+prepare_heap()
+before = page_faults()
+np.empty(1 << 24, np.float32).fill(1.0)
+print(page_faults() - before)
+assert not huge_pages_allowed()
+Leftovers().collect()
+assert huge_pages_allowed()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems are not asked")
+def test_the_first_exposure_is_put_into_small_pages_and_later_ones_may_have_huge_ones():
+    answer = subprocess.run(
+        [sys.executable, "-c", SMALL_PAGES], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert int(answer.stdout) > 10_000
+
+
 def test_what_is_made_to_stay_is_not_looked_at_again():
     try:
         with made_to_stay():
