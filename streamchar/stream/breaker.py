@@ -14,7 +14,8 @@ class Breaker:
     """Counts dead letters, and results with impossible values, among the latest events.
 
     Closed: everything passes. Open: nothing passes until the cool-down is over. Probing: one event passes, and
-    its end decides.
+    its end decides. Should it end without a verdict (it went to the retry topic, or its partition to another service),
+    another one passes after a further cool-down.
 
     Parameters
     ----------
@@ -27,24 +28,25 @@ class Breaker:
         self._latest: deque[bool] = deque(maxlen=settings.window)
         self._in_a_row = 0
         self._opened_at = 0.0
-        self._probe_taken = False
+        self._probe_taken_at: float | None = None
         self._state: State = "closed"
 
     def state(self, now: float) -> State:
         """Return the state at the monotonic time ``now``."""
         if self._state == "open" and now - self._opened_at >= self._settings.cool_down:
             self._state = "probing"
-            self._probe_taken = False
+            self._probe_taken_at = None
         return self._state
 
     def allows(self, now: float) -> bool:
         """Say whether another event may be started."""
-        state = self.state(now)
-        return state == "closed" or (state == "probing" and not self._probe_taken)
+        state, taken = self.state(now), self._probe_taken_at
+        is_free = taken is None or now - taken >= self._settings.cool_down
+        return state == "closed" or (state == "probing" and is_free)
 
-    def started(self) -> None:
+    def started(self, now: float) -> None:
         """Note that an event was started."""
-        self._probe_taken = True
+        self._probe_taken_at = now
 
     def finished(self, *, dead: bool, now: float) -> None:
         """Note how an event ended."""

@@ -22,6 +22,10 @@ REPLAY_TIME = "sc-replay-time"
 REPLAY_OF = "sc-replay-of"
 VALUE_OMITTED = "sc-error-value-omitted"
 _MAX_TEXT = 2000
+_MAX_TOPIC = 249
+_MAX_COUNT = 2**31 - 1
+_MAX_OFFSET = 2**62
+"""Anybody can write our headers: numbers beyond any real one count as damaged."""
 
 
 @frozen
@@ -76,11 +80,10 @@ def read_passage(headers: Headers, here: Origin) -> Passage:
     original = tuple((name, value) for name, value in headers if not name.startswith(_PREFIXES))
     first_seen = _time(ours, "sc-origin-time")
     origin = here
-    if first_seen is not None and "sc-origin-topic" in ours:
-        topic = ours["sc-origin-topic"].decode("utf-8", "replace")
-        origin = Origin(
-            topic, _integer(ours, "sc-origin-partition"), _integer(ours, "sc-origin-offset"), first_seen
-        )
+    topic = ours.get("sc-origin-topic", b"").decode("utf-8", "replace")
+    if first_seen is not None and 0 < len(topic) <= _MAX_TOPIC:
+        offset = _integer(ours, "sc-origin-offset", _MAX_OFFSET)
+        origin = Origin(topic, _integer(ours, "sc-origin-partition"), offset, first_seen)
     return Passage(
         origin,
         rounds=_integer(ours, "sc-retry-round"),
@@ -112,7 +115,7 @@ class Replay:
 
 def read_replay(headers: Headers) -> Replay:
     """Read the headers of a replay; what is absent or damaged counts as no replay."""
-    ours = {name: value for name, value in headers if name.startswith(_REPLAY)}
+    ours = {name: value or b"" for name, value in headers if name.startswith(_REPLAY)}
     return Replay(
         _integer(ours, REPLAY_ROUND),
         _time(ours, REPLAY_TIME),
@@ -181,16 +184,17 @@ def _text(text: str, limit: int = _MAX_TEXT) -> bytes:
     return text.encode("utf-8", "replace")[:limit]
 
 
-def _integer(headers: Mapping[str, bytes], name: str) -> int:
+def _integer(headers: Mapping[str, bytes], name: str, most: int = _MAX_COUNT) -> int:
     try:
-        return max(0, int(headers.get(name, b"0")))
+        number = int(headers.get(name, b"0"))
     except ValueError:
         return 0
+    return number if 0 <= number <= most else 0
 
 
 def _time(headers: Mapping[str, bytes], name: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(headers[name].decode("ascii"))
-    except (KeyError, ValueError):
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (KeyError, ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -324,7 +324,8 @@ class Dispatcher:
         if earlier is not None:
             self._end_repeated(event, earlier)
         elif not_before is not None and not_before > now:
-            self._delay(event, (not_before - now).total_seconds())
+            # Longer than we ever ask for: another clock was wrong, or another hand wrote it.
+            self._delay(event, min((not_before - now).total_seconds(), self._settings.retry.delay_max))
         else:
             self._attempt(event)
 
@@ -337,7 +338,7 @@ class Dispatcher:
         if event.expired(now, limit):
             self._complete(event, self._correspondent.expired(event, now, limit), "expired")
             return
-        self._breaker.started()
+        self._breaker.started(now=self._loop.time())
         event.tries += 1
         assignment = Assignment(event.value, event.headers, event.passage.attempts + event.tries)
         ticket = self._pool.submit(assignment, first=first)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,6 +39,7 @@ from streamchar.stream.pool import Ticket
 from streamchar.stream.retry import History
 
 _MAX_KEY = 1024
+_MAX_TRACEPARENT = 512
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNIX_EPOCH_MJD = 40_587.0
 NO_DIGEST = "sha256:" + "0" * 64
@@ -182,7 +183,8 @@ class Correspondent:
     config_digest
         Digest of the configuration in force.
     letter_limit
-        Largest value of a dead letter in bytes; larger ones travel without their value.
+        Largest dead letter in bytes; a larger one travels without its value, and when that is not enough without
+        its key and the headers it came with.
     """
 
     topics: TopicNames
@@ -216,19 +218,28 @@ class Correspondent:
 
     def dead(self, event: Event, failure: JobFailure, now: datetime) -> tuple[Record, ...]:
         """Return the dead letter and the status of an event that failed for good."""
-        headers = dead_letter_headers(
-            event.passage,
+        return (
+            self._letter(event, failure, now),
+            self._status(event, "failed", now, reasons=[_reason(failure)]),
+        )
+
+    def _letter(self, event: Event, failure: JobFailure, now: datetime) -> Record:
+        """Return the dead letter, without what would not fit: the original is still at its first position."""
+        original = event.passage.original_headers
+        ours = dead_letter_headers(
+            replace(event.passage, original_headers=()),
             failure,
             event.history,
             application=f"streamchar/{__version__}",
             failed_at=now,
         )
-        value = event.value
-        if len(value) > self.letter_limit:
-            value = b""  # it would not fit through the producer; the original is still at its first position
-            headers = (*headers, (VALUE_OMITTED, str(len(event.value)).encode()))
-        letter = Record(self.topics.dlq, event.key, value, headers)
-        return (letter, self._status(event, "failed", now, reasons=[_reason(failure)]))
+        letter = Record(self.topics.dlq, event.key, event.value, (*original, *ours))
+        if _size(letter) > self.letter_limit:
+            ours = (*ours, (VALUE_OMITTED, str(len(event.value)).encode()))
+            letter = Record(self.topics.dlq, event.key, b"", (*original, *ours))
+        if _size(letter) > self.letter_limit:
+            letter = Record(self.topics.dlq, None, b"", ours)
+        return letter
 
     def retry(self, event: Event, failure: JobFailure, not_before: datetime) -> tuple[Record, ...]:
         """Return the event on its way to the retry topic; it has no status yet."""
@@ -280,12 +291,18 @@ class Correspondent:
             products=tuple(products),
             provenance=Provenance(software_version=__version__),
         )
-        trace = dict(event.headers).get("traceparent")
+        trace = dict(event.headers).get("traceparent", b"")
+        passed_on = trace if 0 < len(trace) <= _MAX_TRACEPARENT else None
         key = event.key if announced is None and len(event.key or b"") <= _MAX_KEY else None
-        encoded = encode(status, time=now, source=self.source, traceparent=trace, key=key)
+        encoded = encode(status, time=now, source=self.source, traceparent=passed_on, key=key)
         return Record(
             self.topics.name_of(encoded.topic_type), encoded.key, encoded.value, tuple(encoded.headers)
         )
+
+
+def _size(record: Record) -> int:
+    headers = sum(len(name.encode()) + len(value) for name, value in record.headers)
+    return len(record.key or b"") + memoryview(record.value).nbytes + headers
 
 
 def _reason(failure: JobFailure) -> Reason:

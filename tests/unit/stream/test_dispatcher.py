@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from streamchar.messages import ExposureStatus, TopicNames, decode
 from streamchar.monitor.metrics import Metrics
 from streamchar.stream.dispatcher import Dispatcher
 from streamchar.stream.errors import PartitionLostError, PublishError, PublishTimeoutError
-from streamchar.stream.events import Correspondent
+from streamchar.stream.events import Correspondent, Event
 from streamchar.stream.job import Assignment, JobFailure, JobResult, Message
 from streamchar.stream.ledger import Commit, OffsetLedger
 from streamchar.stream.outbox import Record
@@ -319,3 +320,65 @@ async def test_while_draining_nothing_new_begins_and_failures_are_left_to_the_ne
     assert bench.dispatcher.in_flight == 0
     assert sorted(status.exposure or 0 for status in bench.outbox.statuses()) == [1, 2]
     assert bench.outbox.commits[A].offset == 0
+
+
+ORIGIN = {"sc_origin_time": b"2026-01-01T00:00:00Z", "sc_origin_topic": b"ready"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {**ORIGIN, "sc_origin_offset": b"9" * 40},
+        {**ORIGIN, "sc_origin_partition": b"9" * 40},
+        {**ORIGIN, "sc_origin_topic": b""},
+        {**ORIGIN, "sc_origin_topic": b"x" * 5000},
+        {**ORIGIN, "sc_origin_time": b"0001-01-01T00:00:00+23:59"},
+        {"sc_retry_attempts": b"9" * 40, "sc_retry_lost_workers": b"9" * 40, "sc_retry_round": b"-1"},
+        {"sc_replay_time": b"9999-12-31T23:59:59-23:59", "sc_replay_round": b"9" * 40},
+    ],
+)
+@pytest.mark.parametrize("value", [None, b"garbage"])
+async def test_headers_that_look_like_ours_cannot_break_anything(
+    bench: Bench, headers: dict[str, bytes], value: bytes | None
+) -> None:
+    bench.assign(A)
+    bench.dispatcher.receive(A, [record(A, 0, value, **headers)])
+    for ticket in bench.pool.tickets:
+        ticket._resolve(RESULT)
+    await settle()
+    assert [status.outcome for status in bench.outbox.statuses()] == ["failed" if value else "succeeded"]
+
+
+async def test_an_event_is_not_delayed_for_longer_than_the_service_itself_would() -> None:
+    """The clock of the service that asked for the delay was ahead of ours, or somebody else wrote the header."""
+    bench = Bench("retry.delay_max=0.05")
+    bench.assign(A)
+    bench.dispatcher.receive(A, [record(A, 0, sc_retry_not_before=b"2999-01-01T00:00:00Z")])
+    assert bench.pool.tickets == []
+    async with asyncio.timeout(10):
+        while not bench.pool.tickets:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "large", [{"key": b"k" * 20_000}, {"headers": (("x", b"y" * 20_000),)}, {"value": b"z" * 8_900}]
+)
+@pytest.mark.parametrize("code", ["event_too_large", "malformed"])
+def test_a_dead_letter_is_never_larger_than_what_can_be_published(large: dict[str, Any], code: str) -> None:
+    limit = 9_000
+    found = Correspondent(NAMES, "night", letter_limit=limit)
+    read = record(A, 0, large.get("value", b"garbage"))
+    told = (*read.headers, *large.get("headers", ()))
+    event = Event.read(replace(read, key=large.get("key", b"k"), headers=told), datetime.now(UTC))
+    failure = JobFailure("permanent", code, "x" * 5000, traceback="y" * 9000)
+    for one in found.dead(event, failure, datetime.now(UTC)):
+        headers = sum(len(name) + len(value) for name, value in one.headers)
+        assert len(one.key or b"") + len(one.value) + headers <= limit
+
+
+async def test_a_trace_context_of_any_size_does_not_keep_a_status_from_being_published(bench: Bench) -> None:
+    bench.assign(A)
+    bench.dispatcher.receive(A, [record(A, 0, b"garbage", traceparent=b"0" * 10_000)])
+    await settle()
+    (status,) = (each for each in bench.outbox.records if each.topic == NAMES.exposure_status)
+    assert "traceparent" not in dict(status.headers)

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamchar.stream.breaker import Breaker
-from streamchar.stream.dead_letters import Origin, dead_letter_headers, read_passage, retry_headers
+from streamchar.stream.dead_letters import (
+    Origin,
+    Replay,
+    dead_letter_headers,
+    read_passage,
+    read_replay,
+    retry_headers,
+)
 from streamchar.stream.job import JobFailure
 from streamchar.stream.retry import Decision, History, decide
 from streamchar.stream.settings import BreakerSettings, RetrySettings
@@ -122,7 +129,7 @@ def test_the_breaker_opens_on_the_ratio_and_closes_after_a_good_probe() -> None:
     assert it.state(1) == "open"
     assert not it.allows(59)
     assert it.allows(60)
-    it.started()
+    it.started(now=60)
     assert not it.allows(61)
     it.finished(dead=False, now=62)
     assert it.state(62) == "closed"
@@ -134,7 +141,26 @@ def test_the_breaker_opens_on_a_row_and_again_after_a_bad_probe() -> None:
         it.finished(dead=True, now=0)
     assert it.state(0) == "open"
     assert it.allows(60)
-    it.started()
+    it.started(now=60)
     it.finished(dead=True, now=61)
     assert it.state(100) == "open"
     assert it.state(121) == "probing"
+
+
+def test_a_probe_without_a_verdict_does_not_keep_the_breaker_open_for_ever() -> None:
+    """It went to the retry topic, which counts neither as good nor as bad, or its partition went to another service."""
+    it = breaker(minimum=1000)
+    for _ in range(4):
+        it.finished(dead=True, now=0)
+    assert it.allows(60)
+    it.started(now=60)
+    assert not it.allows(119)
+    assert it.allows(120)
+    it.started(now=120)
+    assert not it.allows(121)
+    it.finished(dead=False, now=122)
+    assert it.state(122) == "closed"
+
+
+def test_a_replay_header_without_a_value_counts_as_no_replay() -> None:
+    assert read_replay((("sc-replay-round", None), ("sc-replay-of", None))) == Replay()  # type: ignore[arg-type]
