@@ -143,15 +143,20 @@ def neighbour_pixels(detected: Flags) -> Flags:
     detected
         bool (n, size, size): the DETECTED plane of the stamps.
     """
-    foreign = detached_pixels(detected)
-    crowded = np.flatnonzero(foreign.any(axis=(1, 2)))
-    reach = range(-NEIGHBOUR_MARGIN, NEIGHBOUR_MARGIN + 1)
-    circle = [(i, j) for i in reach for j in reach if 0 < i * i + j * j <= NEIGHBOUR_MARGIN**2]
-    foreign[crowded] = _dilated(foreign[crowded], circle)
-    return foreign
+    return dilated(detached_pixels(detected), NEIGHBOUR_MARGIN)
 
 
-def _dilated(pixels: Flags, shifts: list[tuple[int, int]]) -> Flags:
+def dilated(pixels: Flags, radius: int) -> Flags:
+    """Pixels of stamps (n, V, V) within a distance of any that is set, that one included."""
+    result = pixels.copy()
+    crowded = np.flatnonzero(pixels.any(axis=(1, 2)))
+    reach = range(-radius, radius + 1)
+    circle = [(i, j) for i in reach for j in reach if 0 < i * i + j * j <= radius**2]
+    result[crowded] = _shifted_onto(pixels[crowded], circle)
+    return result
+
+
+def _shifted_onto(pixels: Flags, shifts: list[tuple[int, int]]) -> Flags:
     result = pixels.copy()
     _, height, width = pixels.shape
     for dy, dx in shifts:

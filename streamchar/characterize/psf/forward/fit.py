@@ -52,21 +52,23 @@ def fit_pixel_basis(
     grid = grid_of(catalog, samples, config)
     wide = constant_model(grid, samples, config)
     # Cosmic rays that were not found go before they can spoil the shapes of their stars.
-    square = normalised_square(grid, wide, _FIRST_CLIP_ACCURACY)
+    square = normalised_square(samples, wide.draw(grid), _FIRST_CLIP_ACCURACY)
     wide = replace(wide, samples=without_far_pixels(samples, square, config))
     wide = without_sky(grid, wide, config)
     core, state = cropped_to_core(grid, wide, config)
+    model = state.draw(core)
     accuracy = max(config.accuracy, FIRST_ACCURACY)
     for number in range(config.rounds):
-        stars = measured_stars(core, state, config, accuracy)
+        stars = measured_stars(core, state, model, config, accuracy)
         _require(len(stars.samples), len(index), config)
         state = fitted(core, state, stars, config, accuracy)
+        model = state.draw(core)
         accuracy = config.accuracy
         # The first fit is not yet good enough to judge the brightest stars by.
         if number > 0:
-            state = without_misfits(core, state, config)
+            state, model = without_misfits(state, model, config)
             _require(len(state.samples), len(index), config)
-    chi2 = reduced_chi2(state.samples, normalised_square(core, state, config.accuracy))
+    chi2 = reduced_chi2(state.samples, normalised_square(state.samples, model, config.accuracy))
     state = with_wings(grid, wide, core, state, config)
     order = np.argsort(state.samples.index)
     reasons = _reasons(state.degree, len(state.samples), config)
@@ -90,7 +92,7 @@ def fit_constant(
     _require(len(samples), len(index), config)
     grid = grid_of(catalog, samples, config)
     state = constant_model(grid, samples, config)
-    chi2 = reduced_chi2(samples, normalised_square(grid, state, FIRST_ACCURACY))
+    chi2 = reduced_chi2(samples, normalised_square(samples, state.draw(grid), FIRST_ACCURACY))
     return PsfFit(published(grid, state, config), samples.index, chi2, 0)
 
 

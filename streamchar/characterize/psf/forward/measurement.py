@@ -48,10 +48,11 @@ class MeasuredStars:
     choice: DegreeChoice
 
 
-def measured_stars(grid: Grid, state: State, config: PixelBasisConfig, accuracy: float) -> MeasuredStars:
-    """Refit flux, position and shape of each star; drop those for which that fails or gives an odd shape."""
+def measured_stars(
+    grid: Grid, state: State, model: Array, config: PixelBasisConfig, accuracy: float
+) -> MeasuredStars:
+    """Refit flux, position and shape of each star to the model as drawn; drop those that cannot be fitted or are odd."""
     samples = state.samples
-    model = state.draw(grid)
     weights = inverse_variance(samples, model, accuracy)
     modes = fit_star_modes(samples.pixels, model, weights, samples.dx, samples.dy)
     if accuracy <= config.accuracy:

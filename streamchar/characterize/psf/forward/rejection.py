@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.characterize.psf.candidates import dilated
 from streamchar.characterize.psf.forward.config import PixelBasisConfig
 from streamchar.characterize.psf.forward.state import State, inverse_variance
 from streamchar.characterize.psf.parts import parts
-from streamchar.characterize.psf.pixel_fit import Grid
 from streamchar.characterize.psf.samples import Samples
 from streamchar.robust import median, scatter
 
@@ -22,22 +22,22 @@ CLIP_ACCURACY = 0.05
 _MIN_CHI2_SPREAD = 0.05
 
 
-def without_misfits(grid: Grid, state: State, config: PixelBasisConfig) -> State:
-    """Leave out pixels far from the model and stars of excessive chi-square.
+def without_misfits(state: State, model: Array, config: PixelBasisConfig) -> tuple[State, Array]:
+    """Leave out pixels far from the model, as drawn, and stars of excessive chi-square; also of what was drawn.
 
     Both are judged with room for errors of the model, or the brightest stars would go before it has converged on
     them.
     """
     samples = state.samples
-    square = normalised_square(grid, state, max(config.accuracy, CLIP_ACCURACY))
+    square = normalised_square(samples, model, max(config.accuracy, CLIP_ACCURACY))
     samples = without_far_pixels(samples, square, config)
     chi2 = reduced_chi2(samples, square)
     excess = chi2 - median(chi2)
     spread = np.maximum(scatter(excess, about=0.0), _MIN_CHI2_SPREAD)
     kept = excess < config.n_sigma_chi2 * spread
     if np.count_nonzero(kept) >= config.min_stars:
-        samples = samples.take(kept)
-    return replace(state, samples=samples)
+        samples, model = samples.take(kept), model[kept]
+    return replace(state, samples=samples), model
 
 
 def without_far_pixels(samples: Samples, square: Array, config: PixelBasisConfig) -> Samples:
@@ -47,16 +47,14 @@ def without_far_pixels(samples: Samples, square: Array, config: PixelBasisConfig
     return replace(samples, usable=samples.usable & ~grown(far))
 
 
-def normalised_square(grid: Grid, state: State, accuracy: float) -> Array:
-    """Squared residual of each pixel over its variance, zero where not usable: float64 (n, V, V)."""
-    samples, result = state.samples, state.draw(grid)
-    weights = inverse_variance(samples, result, accuracy)
+def normalised_square(samples: Samples, model: Array, accuracy: float) -> Array:
+    """Squared residual of each pixel from the model of unit flux over its variance, zero where not usable: float64 (n, V, V)."""
+    result = inverse_variance(samples, model, accuracy)
     for part in parts(len(result)):
-        residual = result[part]
-        residual *= samples.flux[part, None, None]
+        residual = samples.flux[part, None, None] * model[part]
         residual -= samples.pixels[part]
         residual *= residual
-        residual *= weights[part]
+        result[part] *= residual
     return result
 
 
@@ -68,9 +66,4 @@ def reduced_chi2(samples: Samples, square: Array) -> Array:
 
 def grown(pixels: Flags) -> Flags:
     """Pixels and their neighbours along rows and columns: bool (n, V, V)."""
-    result = pixels.copy()
-    result[:, 1:] |= pixels[:, :-1]
-    result[:, :-1] |= pixels[:, 1:]
-    result[:, :, 1:] |= pixels[:, :, :-1]
-    result[:, :, :-1] |= pixels[:, :, 1:]
-    return result
+    return dilated(pixels, 1)
