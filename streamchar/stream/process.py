@@ -7,6 +7,7 @@ Everything happens on the coordinator's event loop without threads: the socket a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -60,9 +61,10 @@ class WorkerExit:
 
     def describe(self) -> str:
         """Return a sentence part such as "killed by SIGSEGV" or "exited with status 3"."""
-        if self.signal is not None:
-            return f"killed by {signal.Signals(self.signal).name}"
-        return f"exited with status {self.code}"
+        if self.signal is None:
+            return f"exited with status {self.code}"
+        named = self.signal in set(signal.Signals)  # of the real-time signals only the first and the last are
+        return f"killed by {signal.Signals(self.signal).name if named else f'signal {self.signal}'}"
 
 
 class WorkerGoneError(Exception):
@@ -97,6 +99,11 @@ class WorkerProcess:
         How it ended; None while it runs.
     on_exit
         Called on the loop when the process has ended.
+
+    Raises
+    ------
+    WorkerStartError
+        The system has no process or no file descriptor left for it.
     """
 
     def __init__(self, reply_limit: int, environment: Mapping[str, str] | None = None) -> None:
@@ -108,15 +115,8 @@ class WorkerProcess:
         self._detail = ""
         self.on_exit: Callable[[], None] | None = None
         self.exit: WorkerExit | None = None
-        ours, theirs = socket.socketpair()
-        with theirs:
-            for end in (ours, theirs):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
-            self._process = _start(theirs.fileno(), environment or {}, ours)
-        ours.setblocking(False)
-        self._socket = ours
+        self._socket, self._process, self._pidfd = _start(environment or {})
         self.pid = self._process.pid
-        self._pidfd = os.pidfd_open(self.pid)
         self._reading = True
         self._loop.add_reader(self._socket.fileno(), self._readable)
         self._loop.add_reader(self._pidfd, self._ended)
@@ -245,21 +245,37 @@ class WorkerProcess:
             self._waiter.set_result(None)
 
 
-def _start(descriptor: int, environment: Mapping[str, str], ours: socket.socket) -> subprocess.Popen[bytes]:
+def _start(environment: Mapping[str, str]) -> tuple[socket.socket, subprocess.Popen[bytes], int]:
+    """Start a worker; return our end of its socket, the process, and its descriptor."""
+    with contextlib.ExitStack() as undo:
+        try:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            with theirs:
+                for end in (ours, theirs):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+                process = _launch(theirs.fileno(), environment)
+            undo.callback(process.wait)
+            undo.callback(process.kill)
+            descriptor = os.pidfd_open(process.pid)
+        except OSError as error:
+            raise WorkerStartError(detail=f"{error.strerror} ({sys.executable})") from error
+        undo.pop_all()
+    ours.setblocking(False)
+    return ours, process, descriptor
+
+
+def _launch(descriptor: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", "streamchar.stream.worker", str(descriptor), str(os.getpid())]
-    try:
-        return subprocess.Popen(  # noqa: S603 - our own module, no input in the command
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else None,
-            pass_fds=[descriptor],
-            # Its own group: a Ctrl-C in the terminal reaches the coordinator alone, which drains.
-            process_group=0,
-            env={**os.environ, **WORKER_ENVIRONMENT, **environment},
-        )
-    except OSError as error:
-        ours.close()
-        raise WorkerStartError(detail=f"{error.strerror} ({command[0]})") from error
+    return subprocess.Popen(  # noqa: S603 - our own module, no input in the command
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else None,
+        pass_fds=[descriptor],
+        # Its own group: a Ctrl-C in the terminal reaches the coordinator alone, which drains.
+        process_group=0,
+        env={**os.environ, **WORKER_ENVIRONMENT, **environment},
+    )
 
 
 def _has_descriptor(stream: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -266,3 +267,38 @@ async def test_a_worker_killed_while_it_starts_does_not_end_the_pool(start_pool:
     psutil.Process().children()[0].kill()
     pool = await starting
     assert isinstance(await pool.submit(order()).outcome, JobResult)
+
+
+async def test_a_worker_ended_by_a_signal_without_a_name_is_lost_like_any_other(
+    start_pool: StartPool,
+) -> None:
+    pool = await start_pool()
+    first = await pool.submit(order()).outcome
+    assert isinstance(first, JobResult)
+    slow = pool.submit(order(sleep=30))
+    await asyncio.sleep(0.1)
+    os.kill(first.summary["pid"], signal.SIGRTMIN + 3)
+    failure = await slow.outcome
+    assert isinstance(failure, JobFailure)
+    assert failure.text == f"the worker was killed by signal {signal.SIGRTMIN + 3}"
+    assert isinstance(await pool.submit(order()).outcome, JobResult)
+
+
+@pytest.mark.parametrize("place", ["socket.socketpair", "os.pidfd_open", "subprocess.Popen"])
+async def test_a_moment_without_file_descriptors_costs_no_worker(
+    start_pool: StartPool, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    pool = await start_pool()
+    module, name = place.split(".")
+    original, refused = getattr(sys.modules[module], name), []
+
+    def refuse_once(*values: object, **named: object) -> object:
+        if not refused:
+            refused.append(name)
+            raise OSError(errno.EMFILE, "Too many open files")
+        return original(*values, **named)
+
+    monkeypatch.setattr(place, refuse_once)
+    await pool.submit(order(do="kill")).outcome
+    assert isinstance(await asyncio.wait_for(pool.submit(order()).outcome, 20), JobResult)
+    assert refused
