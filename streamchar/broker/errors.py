@@ -102,6 +102,22 @@ class DataDirectoryInUseError(BrokerError):
     )
 
 
+class DataDirectoryUnusableError(BrokerError):
+    """The data directory cannot be made, read or written."""
+
+    code = "broker_data_directory_unusable"
+    template = (
+        "{path} cannot hold the broker's data: {detail}; choose another directory (--data-dir) or its owner"
+    )
+
+
+class ListenError(BrokerError):
+    """The broker's address cannot be listened on."""
+
+    code = "broker_listen"
+    template = "cannot listen on {host} port {port}: {detail}; choose another with --port (0: any free one) or --host"
+
+
 class JournalCorruptError(BrokerError):
     """The metadata journal is damaged before its last entry."""
 

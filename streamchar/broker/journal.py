@@ -115,16 +115,20 @@ class Journal:
         temporary = self.path.with_suffix(".tmp")
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         size = 0
-        with os.fdopen(os.dup(descriptor), "wb") as file:
-            for event in events:
-                size += file.write(_format(event))
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(self.path)
-        _sync_directory(self.path.parent)
+        try:
+            with os.fdopen(os.dup(descriptor), "wb") as file:
+                for event in events:
+                    size += file.write(_format(event))
+                file.flush()
+                os.fsync(descriptor)
+            temporary.replace(self.path)
+        except OSError:
+            os.close(descriptor)  # tried again twice a second while the disk is full
+            raise
         os.close(self._descriptor)
         self._descriptor = descriptor
         self._size = self._snapshot_size = size
+        _sync_directory(self.path.parent)
 
     def close(self) -> None:
         """Force everything to the disk and close the file."""

@@ -22,7 +22,13 @@ from streamchar.broker.config import BrokerSettings
 from streamchar.broker.connection import READ_BUFFER, ByteBudget, Connection
 from streamchar.broker.dispatch import Dispatcher
 from streamchar.broker.durability import Durability
-from streamchar.broker.errors import BrokerError, DataDirectoryInUseError, UnsafeListenerError
+from streamchar.broker.errors import (
+    BrokerError,
+    DataDirectoryInUseError,
+    DataDirectoryUnusableError,
+    ListenError,
+    UnsafeListenerError,
+)
 from streamchar.broker.fetch import RecordReader
 from streamchar.broker.groups import GroupCoordinator
 from streamchar.broker.journal import Event, Journal
@@ -86,7 +92,8 @@ class EmbeddedBroker:
     @property
     def bootstrap(self) -> str:
         """The address clients connect to first."""
-        return f"{self._advertised}:{self.port}"
+        host = f"[{self._advertised}]" if ":" in self._advertised else self._advertised
+        return f"{host}:{self.port}"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -100,19 +107,33 @@ class EmbeddedBroker:
     # starting
 
     async def start(self) -> None:
-        """Recover what is in the data directory and begin to listen."""
-        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock_directory(self.settings.data_dir)
+        """Recover what is in the data directory and begin to listen.
+
+        Raises
+        ------
+        BrokerError
+            The data directory is in use, damaged or not writable, or the address cannot be listened on.
+        """
         try:
-            self._recover()
-            await self._transactions.recover()
+            await self._recover()
             await self._listen()
         except BaseException:
             await self.stop()
             raise
         self._begin_chores()
 
-    def _recover(self) -> None:
+    async def _recover(self) -> None:
+        directory = self.settings.data_dir
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock_directory(directory)
+            self._replay()
+            await self._transactions.recover()
+        except OSError as error:
+            detail = f"{error.strerror} ({error.filename or directory})"
+            raise DataDirectoryUnusableError(path=str(directory), detail=detail) from error
+
+    def _replay(self) -> None:
         parts = (self._topics, self._offsets, self._transactions)
         handlers = {name: handler for part in parts for name, handler in part.handlers().items()}
         self._journal.open({**handlers, "cluster": self._replay_cluster})
@@ -125,9 +146,14 @@ class EmbeddedBroker:
         self._cluster_id = cluster_id
 
     async def _listen(self) -> None:
-        server = await asyncio.start_server(
-            self._connected, self.settings.host, self.settings.port, limit=READ_BUFFER, start_serving=False
-        )
+        host, port = self.settings.host, self.settings.port
+        try:
+            server = await asyncio.start_server(
+                self._connected, host, port, limit=READ_BUFFER, start_serving=False
+            )
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            raise ListenError(host=host, port=port, detail=reason) from error
         self._server = server
         self.port = server.sockets[0].getsockname()[1]
         node = Node(self._cluster_id, self._advertised, self.port)
@@ -226,7 +252,7 @@ def _advertised_host(settings: BrokerSettings) -> str:
     if not settings.allow_remote and not _is_loopback(settings.host):
         raise UnsafeListenerError(host=settings.host)
     advertised = settings.advertised_host or settings.host
-    if "," in advertised or ":" in advertised.replace("::", ""):
+    if "," in advertised or (":" in advertised and not _is_address(advertised)):
         raise ConfigurationError.at(
             "advertised_host", f"{advertised!r} must name exactly one node, without a port"
         )
@@ -237,11 +263,16 @@ def _advertised_host(settings: BrokerSettings) -> str:
     return advertised
 
 
-def _is_loopback(host: str) -> bool:
+def _is_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost"
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host).is_loopback if _is_address(host) else host == "localhost"
 
 
 def _lock_directory(path: Path) -> int:

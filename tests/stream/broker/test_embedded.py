@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from streamchar.broker import BrokerSettings, EmbeddedBroker
-from streamchar.broker.errors import DataDirectoryInUseError, UnsafeListenerError
+from streamchar.broker.errors import (
+    DataDirectoryInUseError,
+    DataDirectoryUnusableError,
+    ListenError,
+    UnsafeListenerError,
+)
 from tests.stream.conformance.clients import make_topic, producer, values
 
 
@@ -43,6 +48,33 @@ def test_network_address_needs_consent(tmp_path: Path) -> None:
         )
     )
     assert broker.bootstrap == "tower:9092"
+
+
+@pytest.mark.parametrize(
+    ("host", "bootstrap"), [("::1", "[::1]:9092"), ("2001:db8::7", "[2001:db8::7]:9092")]
+)
+def test_addresses_of_version_6_are_written_so_that_they_can_be_read(
+    tmp_path: Path, host: str, bootstrap: str
+) -> None:
+    settings = BrokerSettings(data_dir=tmp_path, host=host, allow_remote=True, port=9092)
+    assert EmbeddedBroker(settings).bootstrap == bootstrap
+
+
+async def test_what_keeps_it_from_starting_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataDirectoryUnusableError, match="Not a directory"):
+        await EmbeddedBroker(BrokerSettings(data_dir=tmp_path / "file" / "data", port=0)).start()
+    data = tmp_path / "data"
+    (data / "journal").mkdir(parents=True)
+    with pytest.raises(DataDirectoryUnusableError, match=r"Is a directory.*journal"):
+        await EmbeddedBroker(BrokerSettings(data_dir=data, port=0)).start()
+    (data / "journal").rmdir()
+    async with EmbeddedBroker(BrokerSettings(data_dir=data, port=0)) as first:
+        settings = BrokerSettings(data_dir=tmp_path / "other", port=first.port)
+        with pytest.raises(ListenError, match=f"port {first.port}: Address already in use"):
+            await EmbeddedBroker(settings).start()
+    async with EmbeddedBroker(settings):  # nothing of the failed start holds the directory
+        pass
 
 
 async def test_stopping_does_not_wait_for_idle_clients(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -96,4 +97,29 @@ def test_full_disk_is_reported_and_leaves_no_trace(tmp_path: Path, monkeypatch: 
     journal.close()
     journal, seen = _replay(tmp_path / "journal")
     assert seen == ["first", "third"]
+    journal.close()
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "streamchar.broker.journal._sync_directory"])
+def test_a_rewriting_that_fails_loses_neither_events_nor_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    path = tmp_path / "journal"
+    journal, _ = _replay(path)
+    journal.append("note", "before")
+    files = len(list(Path("/proc/self/fd").iterdir()))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, fail)
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space"):
+                journal.rewrite([("note", "before")])
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
+    journal.append("note", "after")
+    journal.close()
+    journal, seen = _replay(path)
+    assert seen == ["before", "after"]
     journal.close()
