@@ -101,7 +101,6 @@ def psf_draw_transposed(
 def psf_normal_product(
     components: _F64, basis: _F64, dx: _F64, dy: _F64, weights: _F64, scale: float, order: int
 ) -> _F64: ...
-def detached_pixels(stamps: _Bool) -> _Bool: ...
 def inverse_variance(
     model: _F64, usable: _Bool, flux: _F64, sky: _F64, slope: _F64, accuracy: float
 ) -> _F64: ...
@@ -109,6 +108,19 @@ def point_significance(residual: _F64, weights: _F64, fwhm: float) -> _F32: ...
 def brightest_points(
     residual: _F64, weights: _F64, dx: _F64, dy: _F64, stars: _I64, fwhm: float, nearest: float
 ) -> _F64: ...
+def star_pixels(
+    image: _F32,
+    variance: _F32,
+    mask: _I32,
+    x: _I64,
+    y: _I64,
+    within: _Bool,
+    foreign: _Bool,
+    bad: int,
+    detected: int,
+    margin: int,
+) -> tuple[_F64, _Bool, _F64, _F64]: ...
+def largest_in_windows(plane: _F32, x: _I64, y: _I64, half: int) -> _F32: ...
 def star_modes(pixels: _F64, model: _F64, weights: _F64, dx: _F64, dy: _F64) -> tuple[_F64, _F64]: ...
 def bin_statistics(
     image: _F32,

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import BSpline
-from scipy.ndimage import binary_dilation, label
+from scipy.ndimage import binary_dilation
 
-from streamchar.characterize.psf.candidates import NEIGHBOUR_MARGIN, neighbour_pixels
 from streamchar.characterize.psf.degree import choose_degree
+from streamchar.characterize.psf.forward.rejection import grown
 from streamchar.characterize.psf.informative import (
     BRIGHTEST,
     CELLS,
@@ -293,17 +293,8 @@ def test_neighbours_in_residuals():
     assert count(np.zeros_like(pure), every, 3.0) == 0
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**31), st.floats(0.05, 0.6))
-def test_neighbour_pixels(seed, density):
-    detected = np.random.default_rng(seed).uniform(size=(4, 15, 15)) < density
-    reach = np.arange(-NEIGHBOUR_MARGIN, NEIGHBOUR_MARGIN + 1)
-    circle = np.hypot(reach[:, None], reach) <= NEIGHBOUR_MARGIN
-    expected = []
-    for stamp in detected:
-        seeded = stamp.copy()
-        seeded[7, 7] = True
-        areas = label(seeded, np.ones((3, 3)))[0]
-        foreign = stamp & (areas != areas[7, 7])
-        expected.append(binary_dilation(foreign, circle) if foreign.any() else foreign)
-    np.testing.assert_array_equal(neighbour_pixels(detected), expected)
+def test_grown_pixels():
+    pixels = np.random.default_rng(3).uniform(size=(5, 12, 12)) < 0.1
+    pixels[2] = False
+    expected = [binary_dilation(stamp) for stamp in pixels]
+    np.testing.assert_array_equal(grown(pixels), expected)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -14,14 +12,11 @@ from streamchar.characterize.psf.sizes import OddSize
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image import Exposure
-from streamchar.kernels import cut_windows, detached_pixels
+from streamchar.kernels import cut_windows, largest_in_windows
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-_Pixel = TypeVar("_Pixel", np.float32, np.int32)
-
-NEIGHBOUR_MARGIN = 3
-"""Pixels by which a neighbour's area is grown before it is masked (reference: psf.md section 3)."""
+Rows = NDArray[np.int64]
 
 
 class MakePsfCandidatesConfig(Configuration):
@@ -89,10 +84,10 @@ def make_candidates(
     """
     index = np.flatnonzero(stars)
     x, y = catalog["slot_Centroid_x"][index], catalog["slot_Centroid_y"][index]
-    stamps, inside = cut_stamps(exposure.image, x, y, config.kernel_size + 2 * config.border_width)
-    finite = np.isfinite(stamps)
-    maximum = np.where(finite, stamps, -np.inf).max(axis=(1, 2), initial=-np.inf)
-    kept = inside & finite.any(axis=(1, 2))
+    size = config.kernel_size + 2 * config.border_width
+    column, row, inside = middle_pixels(exposure.shape, x, y, size)
+    maximum = largest_in_windows(exposure.image, column, row, size // 2)
+    kept = inside & np.isfinite(maximum)
     chosen = index[kept].astype(np.int64)
     return Candidates(
         chosen,
@@ -113,56 +108,33 @@ def choose_reserved(count: int, config: ReserveConfig, exposure_id: int) -> Flag
     return reserved
 
 
-def cut_stamps(plane: NDArray[_Pixel], x: Array, y: Array, size: int) -> tuple[NDArray[_Pixel], Flags]:
-    """Cut size x size pixels, size odd, around the pixel that holds each position, of a plane of four bytes a pixel.
-
-    Returns
-    -------
-    stamps
-        Copies (n, size, size) of the plane's dtype; zero for a position whose stamp leaves the plane or is NaN.
-    inside
-        bool (n): whether the stamp lies on the plane.
-    """
-    height, width = plane.shape
+def middle_pixels(shape: tuple[int, ...], x: Array, y: Array, size: int) -> tuple[Rows, Rows, Flags]:
+    """Column and row of the pixel that holds each position, and whether size x size pixels around it are in the plane."""
+    height, width = shape
     half = size // 2
     with np.errstate(invalid="ignore"):
         column, row = np.floor(x + 0.5), np.floor(y + 0.5)
         inside = (column >= half) & (column < width - half) & (row >= half) & (row < height - half)
     column, row = (np.where(inside, axis, 0.0).astype(np.int64) for axis in (column, row))
-    # Pixels are copied as they are, whatever their bytes mean.
-    stamps = cut_windows(plane.view(np.float32), column, row, half).view(plane.dtype)
-    stamps[~inside] = 0
-    return stamps.reshape(len(x), size, size), np.asarray(inside)
+    return column, row, np.asarray(inside)
 
 
-def neighbour_pixels(detected: Flags) -> Flags:
-    """Detected pixels not connected (8 neighbours) with the stamp's central pixel, grown by a circle of 3 pixels.
+def cut_stamps(
+    plane: NDArray[np.float32], x: Array, y: Array, size: int
+) -> tuple[NDArray[np.float32], Flags]:
+    """Cut size x size pixels, size odd, around the pixel that holds each position.
 
-    Parameters
-    ----------
-    detected
-        bool (n, size, size): the DETECTED plane of the stamps.
+    Returns
+    -------
+    stamps
+        float32 (n, size, size), copies; zero for a position whose stamp leaves the plane or is NaN.
+    inside
+        bool (n): whether the stamp lies on the plane.
     """
-    return dilated(detached_pixels(detected), NEIGHBOUR_MARGIN)
-
-
-def dilated(pixels: Flags, radius: int) -> Flags:
-    """Pixels of stamps (n, V, V) within a distance of any that is set, that one included."""
-    result = pixels.copy()
-    crowded = np.flatnonzero(pixels.any(axis=(1, 2)))
-    reach = range(-radius, radius + 1)
-    circle = [(i, j) for i in reach for j in reach if 0 < i * i + j * j <= radius**2]
-    result[crowded] = _shifted_onto(pixels[crowded], circle)
-    return result
-
-
-def _shifted_onto(pixels: Flags, shifts: list[tuple[int, int]]) -> Flags:
-    result = pixels.copy()
-    _, height, width = pixels.shape
-    for dy, dx in shifts:
-        target = result[:, max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
-        target |= pixels[:, max(-dy, 0) : height + min(-dy, 0), max(-dx, 0) : width + min(-dx, 0)]
-    return result
+    column, row, inside = middle_pixels(plane.shape, x, y, size)
+    stamps = cut_windows(plane, column, row, size // 2)
+    stamps[~inside] = 0
+    return stamps.reshape(len(x), size, size), inside
 
 
 def blended_pixels(

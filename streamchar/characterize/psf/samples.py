@@ -9,12 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.catalog import SourceCatalog
-from streamchar.characterize.psf.candidates import blended_pixels, cut_stamps, neighbour_pixels
+from streamchar.characterize.psf.candidates import blended_pixels, middle_pixels
 from streamchar.frozen import frozen
 from streamchar.image import Exposure
+from streamchar.kernels import star_pixels
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+
+NEIGHBOUR_MARGIN = 3
+"""Pixels by which a neighbour's area is grown before it is masked (reference: psf.md section 3)."""
 
 
 @frozen(eq=False)
@@ -106,9 +110,13 @@ def cut_samples(
     """Cut the stamps of stars, mask their neighbours and estimate their noise.
 
     Pixels are unusable when they are not finite, have no positive finite variance, carry one of ``bad_planes``
-    (those the exposure has), belong to a detected neighbour or lie nearer to another peak of the star's own
-    footprint (reference: psf.md section 3). Stars whose stamp leaves the exposure, or whose centroid or flux is
-    not finite and positive, are left out.
+    (those the exposure has), lie within three pixels of detected ones not connected with the star, or nearer to
+    another peak of the star's own footprint (reference: psf.md section 3). Stars whose stamp leaves the exposure, or
+    whose centroid or flux is not finite and positive, are left out.
+
+    The variance plane follows the noisy pixels themselves. What belongs to the sky is separated from what grows with
+    the light by a line, variance = sky + slope · pixel, through each stamp's usable pixels. Where the sky would not be
+    positive it is the smallest tenth of the variances, and the slope 0.
 
     Parameters
     ----------
@@ -122,53 +130,28 @@ def cut_samples(
         Leave out the corners of the stamps, so that they reach equally far in every direction.
     """
     x, y = catalog["slot_Centroid_x"][index], catalog["slot_Centroid_y"][index]
+    column, row, inside = middle_pixels(exposure.shape, x, y, size)
     with np.errstate(invalid="ignore"):
-        kept = np.isfinite(x) & np.isfinite(y) & np.isfinite(flux) & (flux > 0)
-    index, x, y, flux = index[kept], x[kept], y[kept], flux[kept]
-    image, inside = cut_stamps(exposure.image, x, y, size)
-    index, x, y, flux, image = index[inside], x[inside], y[inside], flux[inside], image[inside]
-    mask = cut_stamps(exposure.mask, x, y, size)[0]
-    variance = cut_stamps(exposure.variance, x, y, size)[0].astype(np.float64)
+        kept = inside & np.isfinite(flux) & (flux > 0)
+    index, x, y, flux, column, row = index[kept], x[kept], y[kept], flux[kept], column[kept], row[kept]
+    offset = np.arange(size) - size // 2
+    within = np.hypot(offset[:, None], offset) <= (0.5 * size if circular else size)
     planes = exposure.planes
-    bad = planes.value(*(name for name in bad_planes if name in planes))
-    detected = (
-        (mask & planes.value("DETECTED")) != 0 if "DETECTED" in planes else np.zeros(mask.shape, np.bool_)
+    pixels, usable, sky, slope = star_pixels(
+        exposure.image,
+        exposure.variance,
+        exposure.mask,
+        column,
+        row,
+        within,
+        blended_pixels(catalog.footprints, index, x, y, size),
+        planes.value(*(name for name in bad_planes if name in planes)),
+        planes.value("DETECTED") if "DETECTED" in planes else 0,
+        NEIGHBOUR_MARGIN,
     )
-    foreign = blended_pixels(catalog.footprints, index, x, y, size)
-    with np.errstate(invalid="ignore"):
-        usable = np.isfinite(image) & np.isfinite(variance) & (variance > 0) & ((mask & bad) == 0)
-    usable &= ~(foreign | neighbour_pixels(detected & ~foreign))
-    if circular:
-        offset = np.arange(size) - size // 2
-        usable &= np.hypot(offset[:, None], offset) <= 0.5 * size
-    pixels = np.where(usable, image, 0.0).astype(np.float64)
-    sky, slope = variance_line(pixels, np.where(usable, variance, 0.0), usable)
-    kept = np.isfinite(sky)
+    stamps = (len(index), size, size)
     samples = Samples(
-        index, x, y, x - np.floor(x + 0.5), y - np.floor(y + 0.5), flux, pixels, usable, sky, slope
+        index, x, y, x - column, y - row, flux, pixels.reshape(stamps), usable.reshape(stamps), sky, slope
     )
+    kept = np.isfinite(sky)
     return samples if kept.all() else samples.take(kept)
-
-
-def variance_line(pixels: Array, variance: Array, usable: Flags) -> tuple[Array, Array]:
-    """Fit variance = sky + slope · pixel to each stamp's usable pixels.
-
-    The variance plane follows the noisy pixels themselves; the line separates what belongs to the sky from what
-    grows with the light.
-
-    Returns
-    -------
-    sky, slope
-        float64 (n). The slope is not negative. Where the sky would not be positive both come from the smallest
-        tenth of the variances and 0; NaN without usable pixels.
-    """
-    count = usable.sum(axis=(1, 2)).astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean_p, mean_v = pixels.sum(axis=(1, 2)) / count, variance.sum(axis=(1, 2)) / count
-        centred = np.where(usable, pixels - mean_p[:, None, None], 0.0)
-        slope = np.einsum("nij,nij->n", centred, variance) / np.einsum("nij,nij->n", centred, centred)
-    slope = np.where(np.isfinite(slope), np.maximum(slope, 0.0), 0.0)
-    sky = mean_v - slope * mean_p
-    for i in np.flatnonzero(~(sky > 0) & (count > 0)):
-        sky[i], slope[i] = np.quantile(variance[i][usable[i]], 0.1), 0.0
-    return sky, slope
