@@ -10,14 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from types import UnionType
 from typing import Any, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from streamchar.errors import ConfigurationError
 
 Tree = dict[str, Any]
 M = TypeVar("M", bound=BaseModel)
+_TEXTS = frozenset({str, SecretStr, Path, type(None)})
 
 
 class Configuration(BaseModel):
@@ -30,7 +32,7 @@ class Configuration(BaseModel):
         """Return a copy with ``dotted.name=value`` settings applied, validated as a whole."""
         tree = self.model_dump()
         for text in overrides:
-            merge(tree, parse_override(text))
+            merge(tree, parse_override(text, type(self)))
         return validate(type(self), tree, "override")
 
 
@@ -83,8 +85,11 @@ def _attribute_docstrings(kind: type[Any]) -> Mapping[str, str]:
     return found
 
 
-def parse_override(text: str) -> Tree:
+def parse_override(text: str, model: type[BaseModel] | None = None) -> Tree:
     """Read ``dotted.name=value``; the value is TOML, a bare string when it is not, and ``None`` when it is empty.
+
+    Where a field of the ``model`` is text, a number is text as well: nobody thinks of quotes for a name that happens to be
+    one, and in environment variables they are hard to write.
 
     >>> parse_override("detection.threshold_value=4.5")
     {'detection': {'threshold_value': 4.5}}
@@ -100,7 +105,11 @@ def parse_override(text: str) -> Tree:
         parsed: Any = tomllib.loads(f"value = {value}")["value"] if value.strip() else None
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
-    for part in reversed(name.strip().split(".")):
+    path = name.strip().split(".")
+    field = _fields_at(model, path[:-1]).get(path[-1]) if model is not None else None
+    if field is not None and _is_text(field.annotation) and not isinstance(parsed, str | None):
+        parsed = value.strip()
+    for part in reversed(path):
         parsed = {part: parsed}
     tree: Tree = parsed
     return tree
@@ -111,6 +120,8 @@ def read_toml(path: Path) -> Tree:
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
+    except UnicodeDecodeError as error:
+        raise ConfigurationError.at(str(path), f"is not text in UTF-8 (byte {error.start})") from error
     except OSError as error:
         raise ConfigurationError.at(str(path), f"cannot be read: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
@@ -149,7 +160,7 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     location = [str(part) for part in problem["loc"]]
     name = ".".join(location)
     if problem["type"] != "extra_forbidden":
-        return f"'{name}': {problem['msg']} (got {problem.get('input')!r})"
+        return f"'{name}': {problem['msg'].removeprefix('Value error, ')}{_given(location, problem.get('input'))}"
     known = list(_fields_at(model, location[:-1]))
     nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.4)
     hint = (
@@ -158,6 +169,19 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
         else f"; known are {', '.join(known)}"
     )
     return f"'{name}' is not a setting{hint}"
+
+
+def _given(location: Sequence[str], value: object) -> str:
+    """Tell what was given, but no password."""
+    if isinstance(value, Mapping):
+        return f" (given: {', '.join(map(str, value)) or 'nothing'})"
+    return "" if "password" in location[-1] else f" (got {value!r})"
+
+
+def _is_text(annotation: object) -> bool:
+    """Whether a field holds text, or a path, or nothing."""
+    alternatives = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return _TEXTS.issuperset(alternatives)
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[str]) -> Mapping[str, Any]:

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     tree: dict[str, Any] = {"host": options.host, "port": options.port, "data_dir": options.data_dir}
     try:
         for text in options.set:
-            merge(tree, parse_override(text))
+            merge(tree, parse_override(text, BrokerSettings))
         allow_many_files()
         asyncio.run(run_until_terminated(validate(BrokerSettings, tree, "broker"), announce))
     except StreamcharError as error:

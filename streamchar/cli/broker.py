@@ -83,7 +83,7 @@ def broker(
     }
     try:
         for text in override or ():
-            merge(tree, parse_override(text))
+            merge(tree, parse_override(text, BrokerSettings))
         allow_many_files()
         asyncio.run(run_until_terminated(validate(BrokerSettings, tree, "broker"), announce))
     except StreamcharError as error:

@@ -20,6 +20,7 @@ from streamchar.client.errors import (
     SubscriptionError,
     UnreachableError,
 )
+from streamchar.kafka.addresses import problem_of
 from streamchar.kafka.contact import CONNECTION_OPTIONS, try_brokers
 
 _FORBIDDEN = (TopicAuthorizationFailedError, GroupAuthorizationFailedError)
@@ -93,12 +94,6 @@ def check_address(bootstrap: object) -> None:
     AddressError
         It is empty, holds a scheme, or a port is no number between 1 and 65535.
     """
-    parts = bootstrap.split(",") if isinstance(bootstrap, str) else []
-    if not parts:
-        raise AddressError(bootstrap=str(bootstrap), detail="it is not text")
-    for part in parts:
-        host, _, port = part.strip().rpartition(":") if ":" in part else (part.strip(), "", "9092")
-        if not host or "/" in part:
-            raise AddressError(bootstrap=str(bootstrap), detail="a host is missing, or it is a URL")
-        if not port.isdecimal() or not 0 < int(port) < 65536:
-            raise AddressError(bootstrap=str(bootstrap), detail=f"'{port[:16]}' is no port")
+    problem = problem_of(bootstrap) if isinstance(bootstrap, str) else "it is not text"
+    if problem:
+        raise AddressError(bootstrap=str(bootstrap), detail=problem)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from streamchar.configuration import Configuration, Tree, merge, parse_override, read_toml, validate
 from streamchar.errors import ConfigurationError
 from streamchar.image.fits import ReadOptions
+from streamchar.kafka.addresses import problem_of
 from streamchar.messages.topics import PREFIX, TopicNames
 from streamchar.monitor.grades import GradeLimits
 from streamchar.monitor.nonsense import PlausibleRange
@@ -84,6 +86,14 @@ class KafkaSettings(Configuration):
     ssl_check_hostname: bool = True
     """Whether the broker's certificate must carry its host name."""
 
+    @field_validator("bootstrap")
+    @classmethod
+    def _check_addresses(cls, value: str) -> str:
+        problem = problem_of(value)
+        if problem:
+            raise ValueError(f"{problem}; write host:port, several separated by commas")
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.heartbeat_interval * 2 > self.session_timeout:
@@ -106,28 +116,39 @@ class KafkaSettings(Configuration):
             "security_protocol": self.security_protocol,
             "request_timeout_ms": milliseconds(self.request_timeout),
         }
-        try:
-            if self.security_protocol.endswith("SSL"):
-                arguments["ssl_context"] = self._ssl_context()
-            if self.security_protocol.startswith("SASL"):
-                arguments["sasl_mechanism"] = self.sasl_mechanism
-                arguments["sasl_plain_username"] = self.sasl_username
-                arguments["sasl_plain_password"] = self._password()
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError.at("kafka", f"a file of the security settings: {error}") from error
+        if self.security_protocol.endswith("SSL"):
+            arguments["ssl_context"] = self._ssl_context()
+        if self.security_protocol.startswith("SASL"):
+            arguments["sasl_mechanism"] = self.sasl_mechanism
+            arguments["sasl_plain_username"] = self.sasl_username
+            arguments["sasl_plain_password"] = self._password()
         return arguments
 
     def _ssl_context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.ssl_cafile)
+        with _reading(ssl_cafile=self.ssl_cafile):
+            context = ssl.create_default_context(cafile=self.ssl_cafile)
         context.check_hostname = self.ssl_check_hostname
         if self.ssl_certfile is not None:
-            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+            with _reading(ssl_certfile=self.ssl_certfile, ssl_keyfile=self.ssl_keyfile):
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
         return context
 
     def _password(self) -> str:
         if self.sasl_password_file is not None:
-            return self.sasl_password_file.read_text().strip()
+            with _reading(sasl_password_file=self.sasl_password_file):
+                return self.sasl_password_file.read_text(encoding="utf-8").strip()
         return self.sasl_password.get_secret_value() if self.sasl_password is not None else ""
+
+
+@contextmanager
+def _reading(**files: Path | None) -> Iterator[None]:
+    """Name the settings, and the files they name, whose reading fails; :mod:`ssl` does not."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # of which SSL and Unicode errors are kinds
+        named = ", ".join(f"{name} = {path}" for name, path in files.items() if path is not None)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigurationError.at("kafka", f"{named}: cannot be read: {reason}") from error
 
 
 class TopicSettings(Configuration):
@@ -449,7 +470,7 @@ def load_settings(
     if variables:
         validate(ServiceSettings, merge(tree, variables), f"environment ({ENVIRONMENT_PREFIX}...)")
     for override in overrides:
-        merge(tree, parse_override(override))
+        merge(tree, parse_override(override, ServiceSettings))
     return validate(ServiceSettings, tree, "override" if overrides else str(path or "settings"))
 
 
@@ -463,7 +484,7 @@ def environment_tree(environment: Mapping[str, str]) -> Tree:
     for name in sorted(environment):
         if name.startswith(ENVIRONMENT_PREFIX):
             path = name[len(ENVIRONMENT_PREFIX) :].lower().replace("__", ".")
-            merge(tree, parse_override(f"{path}={environment[name]}"))
+            merge(tree, parse_override(f"{path}={environment[name]}", ServiceSettings))
     return tree
 
 

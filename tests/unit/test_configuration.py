@@ -1,5 +1,7 @@
 """Settings: overrides, TOML, and errors that name the field and the fix."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import Field
 
@@ -149,3 +151,40 @@ def test_texts_named_in_a_group_and_the_chosen_alternative():
     assert "base_CircularApertureFlux_9_0_instFlux" not in names
     other = config.with_overrides("psf_determiner.name=psfex")
     assert "base_CircularApertureFlux_9_0_instFlux" in set(named_in(other))
+
+
+class Named(Configuration):
+    name: str | None = "camera"
+    """Name."""
+    place: Path = Path()
+    """Place."""
+    several: list[str] = Field(default_factory=list)
+    """Several."""
+    count: int | str = 1
+    """Number or word."""
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("name=2026", "2026"),
+        ("name=007", "007"),
+        ("name=1e5", "1e5"),
+        ("name=true", "true"),
+        ("name=12 # 34", "12 # 34"),
+        ('name="2026"', "2026"),
+        ("name=", None),
+        ("place=2026", Path("2026")),
+        ('several=["a"]', ["a"]),
+        ("count=3", 3),
+    ],
+)
+def test_what_looks_like_a_number_is_text_where_text_is_wanted(text: str, value: object) -> None:
+    assert getattr(Named().with_overrides(text), text.partition("=")[0]) == value
+
+
+def test_files_that_are_no_text_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "night.toml"
+    path.write_bytes(b"a = 1\n\xff")
+    with pytest.raises(ConfigurationError, match=r"night\.toml: is not text in UTF-8 \(byte 6\)"):
+        read_toml(path)
