@@ -11,6 +11,7 @@ namespace streamchar {
 
 // Order that stands for the quintic B-spline, whose coefficients the inputs are then.
 constexpr int SPLINE = 0;
+constexpr double PI = 3.14159265358979323846;
 
 namespace { // multiversioned functions have one copy per file
 
@@ -51,12 +52,18 @@ template <typename T> struct Taps {
   std::vector<T> weight;           // outputs x taps
   std::vector<double> fraction;    // of the position beyond an input
   std::vector<double> plain;       // weights of a fraction as if no input were outside
+  std::vector<double> sine, cosine; // of pi / order times the place of each tap
 
   int order;
 
   Taps(std::size_t outputs_, int order_)
       : outputs(outputs_), taps(order_ == SPLINE ? 6 : 2 * order_), first(outputs_), weight((outputs_ + 3) * taps), fraction(outputs_ + 3), plain(taps),
-        order(order_) {}
+        sine(taps), cosine(taps), order(order_) {
+    for (std::size_t k = 0; order != SPLINE && k < taps; ++k) {
+      sine[k] = std::sin(PI * place(k) / order);
+      cosine[k] = std::cos(PI * place(k) / order);
+    }
+  }
 
   // Positions start + i * step, in units of input pixels.
   void fill(double start, double step, std::int64_t inputs) {
@@ -99,16 +106,18 @@ template <typename T> struct Taps {
     for (std::size_t k = 0; k < taps; ++k) w[k] = Weight(double(w[k]) / sum);
   }
 
-  void lanczos(double fraction, double *w) const {
-    const double pi = 3.14159265358979323846, sine = std::sin(pi * fraction);
+  // Inputs from the one before a position to that of a tap.
+  int place(std::size_t k) const { return int(k) - order + 1; }
+
+  void lanczos(double f, double *w) const {
+    const double all = std::sin(PI * f), wide_sine = std::sin(PI * f / order), wide_cosine = std::cos(PI * f / order);
     for (std::size_t k = 0; k < taps; ++k) {
-      const int offset = int(k) - order + 1;
-      const double t = fraction - double(offset);
+      const double t = f - double(place(k));
       w[k] = 0.0;
       if (std::abs(t) < 1e-9)
         w[k] = 1.0;
-      else if (std::abs(t) < double(order)) // sin(pi (f - n)) = (-1)^n sin(pi f)
-        w[k] = (offset % 2 ? -sine : sine) * std::sin(pi * t / order) * order / (pi * pi * t * t);
+      else if (std::abs(t) < double(order)) // sin(pi (f - n)) = (-1)^n sin(pi f), and sin(pi (f - n) / order) likewise by the sum of angles
+        w[k] = (place(k) % 2 ? -all : all) * (wide_sine * cosine[k] - wide_cosine * sine[k]) * order / (PI * PI * t * t);
     }
   }
 
@@ -121,15 +130,6 @@ template <typename T> struct Taps {
 };
 
 namespace { // multiversioned functions have one copy per file
-
-// As many values as fit into 32 bytes.
-template <typename T> struct Lanes;
-template <> struct Lanes<double> {
-  typedef Four Wide;
-};
-template <> struct Lanes<float> {
-  typedef float Wide __attribute__((vector_size(32)));
-};
 
 // out[i] = sum_k factor[k] * in[k * pitch + i] for PARTS times as many places as there are lanes; the sums stay in registers.
 template <std::size_t PARTS, typename T>

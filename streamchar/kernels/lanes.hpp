@@ -9,6 +9,15 @@ typedef double Four __attribute__((vector_size(32)));
 typedef long long FourMasks __attribute__((vector_size(32)));
 typedef unsigned long long FourBits __attribute__((vector_size(32)));
 
+// As many values as fit into 32 bytes.
+template <typename T> struct Lanes;
+template <> struct Lanes<double> {
+  typedef Four Wide;
+};
+template <> struct Lanes<float> {
+  typedef float Wide __attribute__((vector_size(32)));
+};
+
 #define STREAMCHAR_INLINE inline __attribute__((always_inline))
 
 // Results are returned by reference: passing wide vectors by value has no fixed calling convention.

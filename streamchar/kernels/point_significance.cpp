@@ -1,6 +1,6 @@
 // Point sources in the residuals of stamps: the signal to noise of one at each pixel, and the most significant one.
 #include "arrays.hpp"
-#include "lanczos_taps.hpp"
+#include "lanes.hpp"
 #include "rows.hpp"
 #include <algorithm>
 #include <cmath>

@@ -177,7 +177,9 @@ class MeasurePsf(Task[MeasurePsfConfig]):
             if not (np.isfinite(size) and size > 0):
                 raise NonFinitePsfError(size=size)
             exposure.psf = fit.psf
-            used = np.isin(candidates.index, fit.used)
+            used = np.zeros(len(catalog), np.bool_)
+            used[fit.used] = True
+            used = used[candidates.index]
             _mark(catalog, candidates, used)
             return self._measurement(catalog, candidates, fit, used, size)
 

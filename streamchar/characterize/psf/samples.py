@@ -66,7 +66,7 @@ class Samples:
 
     def take(self, which: NDArray[np.generic] | slice) -> Self:
         """Samples of some stars, by mask, by numbers or as a slice."""
-        return replace(self, **{name: getattr(self, name)[which] for name in self.__match_args__})
+        return type(self)(*(getattr(self, name)[which] for name in self.__match_args__))
 
     def cropped(self, size: int) -> Self:
         """Samples with the central size x size pixels only, size odd."""

@@ -28,8 +28,6 @@ class StarModes:
         x + a x + c y, y + c x + b y.
     variance
         float64 (n, 3): their variances.
-    residual
-        float64 (n, V, V): pixels minus the fit of flux, position and shape.
     """
 
     flux: Array
@@ -37,7 +35,6 @@ class StarModes:
     dy: Array
     shape: Array
     variance: Array
-    residual: Array
 
     def put(self, which: NDArray[np.int64], by: Self) -> None:
         """Replace the results of some stars."""
@@ -49,7 +46,9 @@ class StarModes:
         return type(self)(*(getattr(self, name)[which] for name in self.__match_args__))
 
 
-def fit_star_modes(pixels: Array, model: Array, weights: Array, dx: Array, dy: Array) -> StarModes:
+def fit_star_modes(
+    pixels: Array, model: Array, weights: Array, dx: Array, dy: Array
+) -> tuple[StarModes, Array]:
     """Fit the model, shifted, stretched and sheared, to first order, to each star.
 
     What the PSF varies by is for the most part a stretch; it is told by the wings as well as by the core, which second
@@ -66,10 +65,13 @@ def fit_star_modes(pixels: Array, model: Array, weights: Array, dx: Array, dy: A
     dx, dy
         float64 (n): the assumed position relative to the centre of the middle pixel, in pixels.
 
-    Notes
-    -----
-    A star without enough weight gives NaN.
+    Returns
+    -------
+    modes
+        NaN for a star without enough weight.
+    residual
+        float64 (n, V, V): pixels minus the fit of flux, position and shape; NaN likewise.
     """
     found, residual = star_modes(pixels, model, weights, dx, dy)
     flux, dx, dy = found[:, :3].T
-    return StarModes(flux, dx, dy, found[:, 3:6], found[:, 6:], residual.reshape(pixels.shape))
+    return StarModes(flux, dx, dy, found[:, 3:6], found[:, 6:]), residual.reshape(pixels.shape)

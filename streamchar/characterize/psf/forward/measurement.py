@@ -19,6 +19,7 @@ from streamchar.characterize.psf.star_modes import StarModes, fit_star_modes
 from streamchar.frozen import frozen
 from streamchar.image import Moments
 from streamchar.kernels import sdss_shape
+from streamchar.robust import median
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -54,10 +55,10 @@ def measured_stars(
     """Refit flux, position and shape of each star to the model as drawn; drop those that cannot be fitted or are odd."""
     samples = state.samples
     weights = inverse_variance(samples, model, accuracy)
-    modes = fit_star_modes(samples.pixels, model, weights, samples.dx, samples.dy)
+    modes, residual = fit_star_modes(samples.pixels, model, weights, samples.dx, samples.dy)
     if accuracy <= config.accuracy:
         # The first model is not yet good enough to tell neighbours from its own errors.
-        samples, modes = _without_neighbours(grid, state, model, modes, config)
+        samples = _without_neighbours(grid, state, model, modes, residual, config)
     kept = _fitted(modes)
     modes, samples = modes.take(kept), samples.take(kept)
     values, variance = _shapes(grid, state, samples, modes)
@@ -91,15 +92,18 @@ def _without_odd_shapes(
 
 
 def _without_neighbours(
-    grid: Grid, state: State, model: Array, modes: StarModes, config: PixelBasisConfig
-) -> tuple[Samples, StarModes]:
-    """Subtract sources beside the stars that show in their residuals, the most significant one first."""
+    grid: Grid, state: State, model: Array, modes: StarModes, residual: Array, config: PixelBasisConfig
+) -> Samples:
+    """Subtract sources beside the stars that show in their residuals, the most significant one first.
+
+    The modes and residuals of these stars are replaced by those without the sources.
+    """
     samples = replace(state.samples, pixels=state.samples.pixels.copy())
     weights = inverse_variance(samples, model, config.neighbour_tolerance)
     looking = np.arange(len(samples))
     for _ in range(config.neighbours):
         found = find_neighbours(
-            modes.residual,
+            residual,
             weights,
             samples.dx,
             samples.dy,
@@ -113,15 +117,16 @@ def _without_neighbours(
         basis = state.spatial(samples.x[looking], samples.y[looking])
         profile = grid.draw(state.components, basis, found.dx, found.dy)
         weighted = weights[looking] * profile
-        flux = np.einsum("nij,nij->n", weighted, modes.residual[looking])
+        flux = np.einsum("nij,nij->n", weighted, residual[looking])
         flux /= np.einsum("nij,nij->n", weighted, profile)
         part, drawn = samples.take(looking), model[looking]
         profile *= np.maximum(flux, 0.0)[:, None, None] * part.usable
         np.subtract(part.pixels, profile, out=part.pixels)
         samples.pixels[looking] = part.pixels
         weighted = inverse_variance(part, drawn, config.accuracy)
-        modes.put(looking, fit_star_modes(part.pixels, drawn, weighted, part.dx, part.dy))
-    return samples, modes
+        again, residual[looking] = fit_star_modes(part.pixels, drawn, weighted, part.dx, part.dy)
+        modes.put(looking, again)
+    return samples
 
 
 def _shapes(grid: Grid, state: State, samples: Samples, modes: StarModes) -> tuple[Array, Array]:
@@ -133,7 +138,8 @@ def _shapes(grid: Grid, state: State, samples: Samples, modes: StarModes) -> tup
     middle = np.full(len(samples), float(grid.stamp // 2))
     xx, yy, xy, *_ = sdss_shape(images, middle, middle, tol1=1e-6, tol2=1e-5)
     moments = Moments(xx, yy, xy)
-    size = float(np.sqrt(np.nanmedian(xx + yy)))
+    trace = xx + yy
+    size = float(np.sqrt(median(trace[np.isfinite(trace)])))
     changes, variance = stretched(modes.shape, modes.variance)
     return shape_parameters(moments, size) + changes, variance
 

@@ -49,7 +49,7 @@ def informative_stars(
 def sigmas(catalog: SourceCatalog, index: NDArray[np.int64]) -> Array:
     """Gaussian widths of the stars in pixels, those that are not finite left out."""
     with np.errstate(invalid="ignore"):
-        sigma = np.sqrt(0.5 * (catalog["slot_Shape_xx"] + catalog["slot_Shape_yy"])[index])
+        sigma = np.sqrt(0.5 * (catalog["slot_Shape_xx"][index] + catalog["slot_Shape_yy"][index]))
     return np.asarray(sigma[np.isfinite(sigma)], np.float64)
 
 
