@@ -92,7 +92,7 @@ def sections(arguments: argparse.Namespace, console: Console) -> dict[str, Calla
     return {
         "cases": lambda: measurements.measure_cases(size, runs, say),
         "peers": lambda: measurements.measure_peers(size, runs, say),
-        "workers": lambda: measurements.measure_workers(size, runs, say),
+        "workers": lambda: measurements.measure_workers(size, say),
         "sizes": lambda: measurements.measure_sizes([side for side in SIZES if side <= 2 * size], say),
         "counts": lambda: measurements.measure_counts(
             [count for count in COUNTS if count <= max(COUNTS) * (size / 4096) ** 2], size, say

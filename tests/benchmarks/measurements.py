@@ -27,6 +27,9 @@ GAIN, SATURATION = 1.7, 60000.0
 STARTS = 5
 """How often a worker is started."""
 
+EACH, ROUNDS = 3, 4
+"""Exposures of each worker, one after another, before another number of workers has its turn; and how often it has."""
+
 TURNS = 10
 """Exposures that one worker characterizes when its memory is measured: normal and sharp in turn, measuring all."""
 
@@ -123,7 +126,7 @@ def measure_peers(size: int, runs: int, say: Say) -> Found:
     return found
 
 
-def measure_workers(size: int, each: int, say: Say) -> Found:
+def measure_workers(size: int, say: Say) -> Found:
     """Start, memory and throughput of 1 to as many workers as there are cores."""
     from tests.benchmarks.loop import announcement, settings_of
     from tests.benchmarks.workers import JOB
@@ -134,13 +137,14 @@ def measure_workers(size: int, each: int, say: Say) -> Found:
     counts = sorted({1, *(2**power for power in range(8) if 2**power <= cores), cores})
     settings = settings_of(path, {})
     turns = [path, Path(prepare("sharp", size, size)["path"])]
-    say(f"starts, then {', '.join(map(str, counts))} workers, then {TURNS} exposures in one")
+    say(f"starts, then {', '.join(map(str, counts))} workers in turns, then {TURNS} exposures in one")
     found, _ = run_module(
         "workers",
         settings=settings,
         event=announcement(path).value.decode(),
         counts=counts,
-        each=each,
+        each=EACH,
+        rounds=ROUNDS,
         starts=STARTS,
         all_settings=settings_of(path, MEASURE_ALL),
         turns=[announcement(file).value.decode() for file in turns],

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamchar.stream.job import Assignment, JobResult
@@ -44,25 +44,40 @@ async def measure_starts(settings: Mapping[str, Any], times: int) -> list[float]
 
 
 async def measure_throughput(
-    settings: Mapping[str, Any], event: Assignment, count: int, each: int
+    settings: Mapping[str, Any], event: Assignment, counts: Sequence[int], each: int, rounds: int
 ) -> dict[str, Any]:
-    """Exposures per second of ``count`` workers after one exposure each to warm up.
+    """What an exposure takes with each number of workers that are all busy, in turns, one round before to warm up.
 
     Returns
     -------
     dict
-        ``rate`` (exposures a second), ``cpu`` (median CPU seconds an exposure), ``peak_bytes`` (largest worker).
+        For each count, as text: ``elapsed`` and ``cpu`` (seconds an exposure, all of them), ``peak_bytes`` (largest worker).
     """
-    observer = Observer()
-    pool = WorkerPool(PoolOptions(JOB, settings, count=count), observer)
-    await pool.start()
-    await asyncio.gather(*(pool.submit(event).outcome for _ in range(count)))
-    start = time.perf_counter()
-    outcomes = await asyncio.gather(*(pool.submit(event).outcome for _ in range(count * each)))
-    elapsed = time.perf_counter() - start
-    await pool.close()
-    cpu = sorted(_cpu(outcome) for outcome in outcomes)
-    return {"rate": len(outcomes) / elapsed, "cpu": cpu[len(cpu) // 2], "peak_bytes": max(observer.peaks)}
+    observers = {count: Observer() for count in counts}
+    pools = {count: WorkerPool(PoolOptions(JOB, settings, count), observers[count]) for count in counts}
+    found: dict[str, Any] = {str(count): {"elapsed": [], "cpu": []} for count in counts}
+    for pool in pools.values():
+        await pool.start()
+    for number in range(1 + rounds):
+        for count, pool in pools.items():
+            lanes = await asyncio.gather(*(_one_by_one(pool, event, each) for _ in range(count)))
+            for elapsed, cpu in (exposure for lane in lanes for exposure in lane if number):
+                found[str(count)]["elapsed"].append(elapsed)
+                found[str(count)]["cpu"].append(cpu)
+    for count, pool in pools.items():
+        await pool.close()
+        found[str(count)]["peak_bytes"] = max(observers[count].peaks)
+    return found
+
+
+async def _one_by_one(pool: WorkerPool, event: Assignment, each: int) -> list[tuple[float, float]]:
+    """Elapsed and CPU seconds of exposures one after another."""
+    found = []
+    for _ in range(each):
+        start = time.perf_counter()
+        cpu = _cpu(await pool.submit(event).outcome)
+        found.append((time.perf_counter() - start, cpu))
+    return found
 
 
 async def measure_turns(settings: Mapping[str, Any], events: list[Assignment], count: int) -> int:
@@ -87,18 +102,17 @@ async def measure(
     event: str,
     counts: list[int],
     each: int,
+    rounds: int,
     starts: int,
     all_settings: Mapping[str, Any],
     turns: list[str],
     exposures: int,
 ) -> dict[str, Any]:
-    """Measure starts, then each number of workers, then one worker's size over events in turn with other settings."""
+    """Measure starts, then the numbers of workers in turns, then one worker's size over events in turn with other settings."""
     assignment = _assignment(event)
     return {
         "starts": await measure_starts(settings, starts),
-        "workers": {
-            str(count): await measure_throughput(settings, assignment, count, each) for count in counts
-        },
+        "workers": await measure_throughput(settings, assignment, counts, each, rounds),
         "turns": {
             "exposures": exposures,
             "peak_bytes": await measure_turns(all_settings, [*map(_assignment, turns)], exposures),
