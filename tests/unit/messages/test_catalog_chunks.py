@@ -301,39 +301,51 @@ def full_catalogue(rows=10_000):
     return columns, data
 
 
-def fits_size(data):
+def fits_file(data):
     from astropy.table import Table
 
     buffer = io.BytesIO()
     Table(dict(data)).write(buffer, format="fits")
-    return len(buffer.getvalue())
+    return buffer.getvalue()
+
+
+def read_fits(file):
+    from astropy.table import Table
+
+    return Table.read(io.BytesIO(file), format="fits")
 
 
 def test_a_full_catalogue_is_at_most_six_tenths_of_its_fits_table():
     columns, data = full_catalogue()
     messages = send(columns, data)
     assert max(len(message.value) for message in messages) <= 900_000
-    assert sum(len(message.value) for message in messages) <= 0.6 * fits_size(data)
+    assert sum(len(message.value) for message in messages) <= 0.6 * len(fits_file(data))
     received = receive(messages)
     assert all(received[name].tobytes() == values.tobytes() for name, values in data.items())
 
 
+def cpu_seconds(action):
+    start = time.process_time()
+    made = action()
+    return time.process_time() - start, made
+
+
 @pytest.mark.bench
 def test_cost_of_a_full_catalogue():
+    """In turns with a FITS table, since a loaded machine makes everything dearer: 10 ms are so much where nothing else runs."""
     columns, data = full_catalogue()
-    encode, read = [], []
+    costs = []
     for _ in range(20):
-        start = time.process_time()
-        messages = send(columns, data)
-        encode.append(time.process_time() - start)
-        start = time.process_time()
-        receive(messages)
-        read.append(time.process_time() - start)
+        encode, messages = cpu_seconds(lambda: send(columns, data))
+        decode, _ = cpu_seconds(lambda messages=messages: receive(messages))
+        write, file = cpu_seconds(lambda: fits_file(data))
+        read, _ = cpu_seconds(lambda file=file: read_fits(file))
+        costs.append((encode, decode, write, read))
+    encode, decode, write, read = 1e3 * np.min(costs, axis=0)
     size = sum(len(message.value) for message in messages)
     print(
-        f"\n{len(columns)} columns x 10,000 rows: encode {1e3 * np.median(encode):.1f} ms CPU (least {1e3 * min(encode):.1f}), "
-        f"decode, verify and join {1e3 * np.median(read):.1f} ms (least {1e3 * min(read):.1f}), {size:,} bytes, "
-        f"{size / fits_size(data):.3f} of FITS"
+        f"\n{len(columns)} columns x 10,000 rows, least CPU ms: encode {encode:.1f}, decode, verify and join {decode:.1f}; "
+        f"write FITS {write:.1f}, read FITS {read:.1f}; {size:,} bytes, {size / len(file):.3f} of FITS"
     )
-    assert min(encode) <= 0.010
-    assert min(read) <= 0.010
+    assert encode <= write / 8
+    assert decode <= read / 5
