@@ -8,6 +8,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from streamchar.errors import StreamcharError
 from streamchar.stream.heap import made_to_stay
@@ -94,7 +95,8 @@ def main() -> None:
             app = build(sys.argv[1:])
         app()
     except StreamcharError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False)
+        told = Text.assemble(("error:", "bold red"), f" {error}")
+        Console(stderr=True).print(told, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -99,7 +99,7 @@ def archive(
 
     with warnings_as_lines(), console.status(f"archiving to {escape(output)}") as status:
         run_until_told(run(status))
-    console.print(f"{summary(archived)} written to {escape(output)}", markup=False)
+    console.print(f"{summary(archived)} written to {output}", markup=False)
     if once and problems:
         raise typer.Exit(1)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from streamchar.kafka.contact import leave_logging_to_the_application
 from streamchar.stream.settings import ServiceSettings, load_settings
 
 ConfigOption = Annotated[
@@ -24,11 +25,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable outpu
 
 
 def connect(config: Path | None, override: list[str] | None) -> ServiceSettings:
-    """Load the settings of the service.
+    """Load the settings of the service, and leave the Kafka client's log out: errors say it better.
 
     Raises
     ------
     ConfigurationError
         A setting is wrong.
     """
+    leave_logging_to_the_application()
     return load_settings(config, override or [])

@@ -75,7 +75,7 @@ def show(
     if not found:
         typer.echo(f"there is no dead letter {letter}", err=True)
         raise typer.Exit(1)
-    console = Console()
+    console = Console(markup=False)
     table = Table(show_header=False)
     table.add_column("header", style="bold")
     table.add_column("value", overflow="fold")
@@ -85,7 +85,7 @@ def show(
     for name, value in found[0].headers:
         table.add_row(name, value.decode("utf-8", "backslashreplace"))
     console.print(table)
-    console.print(_readable(found[0].value), markup=False, highlight=False)
+    console.print(_readable(found[0].value), highlight=False)
 
 
 @app.command()
@@ -153,7 +153,7 @@ def _print(letters: list[Letter], *, as_json: bool) -> None:
             "yes" if letter.replayed else "",
             letter.told("sc-error-text"),
         )
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def _describe(letter: Letter) -> dict[str, object]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from streamchar.cli.connection import ConfigOption, OverrideOption
@@ -223,7 +224,7 @@ class _Rows:
 
 def _who(message: Any) -> list[str]:
     known = message.instrument, message.exposure, message.detector, message.band
-    instrument, exposure, detector, band = ("" if value is None else str(value) for value in known)
+    instrument, exposure, detector, band = ("" if value is None else escape(str(value)) for value in known)
     return [instrument, exposure, detector, band, _colored(getattr(message, "outcome", None), _STYLES)]
 
 
@@ -236,7 +237,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _codes(reasons: Iterable[Any]) -> str:
-    return ", ".join(dict.fromkeys(reason.code for reason in reasons))
+    return escape(", ".join(dict.fromkeys(reason.code for reason in reasons)))
 
 
 def _quality_cells(quality: PsfQuality) -> list[str]:
@@ -284,7 +285,7 @@ def _psf_cells(psf: PublishedPsf) -> list[str]:
     height, width = psf.size
     return [
         *_who(model),
-        model.kind,
+        escape(model.kind),
         f"{width} x {height}",
         str(max(model.x_powers, default=0)),
         _number(model.n_stars, 0),

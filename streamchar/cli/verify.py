@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from streamchar.cli.connection import ConfigOption, JsonOption, OverrideOption, connect
 
@@ -52,7 +53,8 @@ def verify(
             table.add_row(name, value)
         console.print(table)
         for finding in report.findings[:_SHOWN]:
-            console.print(f"[bold red]{finding.kind}[/] {finding.event}: {finding.detail}", highlight=False)
+            told = Text.assemble((finding.kind, "bold red"), f" {finding.event}: {finding.detail}")
+            console.print(told, soft_wrap=True)
         if len(report.findings) > _SHOWN:
             console.print(f"... and {len(report.findings) - _SHOWN} more (see --json)")
     if not report.is_well:

@@ -13,6 +13,7 @@ from rich.live import Live
 from streamchar.dashboard.follow import follow
 from streamchar.dashboard.night import Night
 from streamchar.dashboard.terminal import render
+from streamchar.kafka.contact import leave_logging_to_the_application
 from streamchar.messages import TopicNames
 from streamchar.messages.topics import PREFIX
 
@@ -26,6 +27,7 @@ def watch(
 
     Example: streamchar watch --bootstrap broker:9092
     """
+    leave_logging_to_the_application()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_watch(bootstrap, TopicNames(prefix), rows))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterator, Mapping
@@ -17,6 +16,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from streamchar.client.blocking import LoopThread
 from streamchar.client.errors import SubscriptionError, TopicsMissingError
 from streamchar.client.partitions import check_address, connection, explain, find_partitions
+from streamchar.kafka.contact import leave_logging_to_the_application
 from streamchar.kafka.tolerant import poll
 from streamchar.messages.assembly import CatalogAssembler, Memory, Partition, PsfAssembler, Record
 from streamchar.messages.base import Outcome
@@ -228,7 +228,7 @@ class Subscription(Generic[P_co]):
                 loop.run(self.aclose())
 
     async def _iterate(self) -> AsyncGenerator[P_co, None]:
-        _leave_logging_to_the_application()
+        leave_logging_to_the_application()
         reader = await self._open()
         try:
             while True:
@@ -328,16 +328,6 @@ class Subscription(Generic[P_co]):
             and (self._detectors is None or message.detector in self._detectors)
             and (self._outcomes is None or getattr(message, "outcome", _UNTOLD) in self._outcomes | {_UNTOLD})
         )
-
-
-def _leave_logging_to_the_application() -> None:
-    """Keep the Kafka client's log off the terminal of programs that have not asked for any log.
-
-    It writes several lines a second while a broker is away. Programs that configure logging get all of it.
-    """
-    logger = logging.getLogger("aiokafka")
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
 
 
 _UNTOLD = ""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
+from streamchar.client.partitions import check_address, find_partitions
+from streamchar.client.subscription import WAIT_FOR_TOPICS
 from streamchar.kafka.tolerant import poll
 from streamchar.messages import (
     ExposureReady,
@@ -41,13 +44,22 @@ async def follow(
         Seconds between two ``None`` at most.
     **options
         Further arguments of the client: how to reach the brokers.
+
+    Raises
+    ------
+    SubscriptionError
+        The address is none, or no broker answers there, or it does not let us in. Topics that do not exist are waited for.
     """
+    check_address(bootstrap)
     names = topics or TopicNames()
+    followed = (names.exposure_ready, names.psf_quality, names.exposure_status)
     connection = {"bootstrap_servers": bootstrap, **options}
+    # A client that asks for a topic may create it, with other settings than it should have.
+    while len(await find_partitions(connection, followed)) < len(followed):
+        yield None
+        await asyncio.sleep(WAIT_FOR_TOPICS)
     consumer = AIOKafkaConsumer(
-        names.exposure_ready,
-        names.psf_quality,
-        names.exposure_status,
+        *followed,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
@@ -55,8 +67,8 @@ async def follow(
         metadata_max_age_ms=5_000,
         **connection,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         while True:
             for records in (await poll(consumer, lambda: connection, wait=wait)).values():
                 for record in records:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -31,12 +32,12 @@ def _cells(row: Row) -> list[str]:
     if status is None:
         outcome = "[dim]waiting[/]"
     else:
-        codes = ", ".join(dict.fromkeys(reason.code for reason in status.reasons))
+        codes = escape(", ".join(dict.fromkeys(reason.code for reason in status.reasons)))
         outcome = f"[{STYLES[status.outcome]}]{status.outcome}[/]" + (f" [dim]{codes}[/]" if codes else "")
     return [
         exposure,
         detector,
-        row.band or "",
+        escape(row.band or ""),
         figure(row.seeing, 2),
         figure(row.ellipticity, 3),
         figure(None if quality is None else quality.n_psf_used, 0),

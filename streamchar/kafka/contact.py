@@ -7,6 +7,7 @@ wrong password and a certificate that is not accepted. One connection of its low
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -90,6 +91,16 @@ async def try_brokers(
             connection.close()
             attempts.append(Attempt(address, False, f"connected, and no answer with {reader.protocol}"))
     return attempts
+
+
+def leave_logging_to_the_application() -> None:
+    """Keep the client's log off the terminal of programs that have not asked for any log.
+
+    It writes several lines a second while a broker is away. Programs that configure logging get all of it.
+    """
+    logger = logging.getLogger("aiokafka")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 class _Reader:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from aiokafka.errors import KafkaConnectionError
+
 from streamchar.kafka.contact import try_brokers
 from streamchar.stream.errors import AccessRefusedError, BrokerUnreachableError, StartError
 from streamchar.stream.settings import KafkaSettings
@@ -24,3 +26,10 @@ async def diagnose(kafka: KafkaSettings) -> StartError:
             return AccessRefusedError(bootstrap=attempt.address, detail=attempt.detail)
     details = "; ".join(f"{attempt.address}: {attempt.detail}" for attempt in attempts)
     return BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=details)
+
+
+async def cause_of(error: BaseException, kafka: KafkaSettings) -> StartError:
+    """Say why nothing could be read: what is found out about the brokers when they did not answer, or else the error."""
+    if isinstance(error, (TimeoutError, KafkaConnectionError)):
+        return await diagnose(kafka)
+    return BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error))

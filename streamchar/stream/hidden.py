@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streamchar.frozen import frozen
-from streamchar.stream.errors import BrokerUnreachableError
+from streamchar.stream.contact import cause_of
 from streamchar.stream.reading import partitions_of
 from streamchar.stream.settings import KafkaSettings, ServiceSettings, milliseconds
 
@@ -101,7 +101,7 @@ async def open_transactions(kafka: KafkaSettings, topics: Collection[str]) -> li
                 for partition in behind
             ]
     except (TimeoutError, KafkaError) as error:
-        raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
+        raise await cause_of(error, kafka) from error
     finally:
         await asyncio.gather(everything.stop(), committed.stop())
 

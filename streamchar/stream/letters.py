@@ -17,8 +17,9 @@ from aiokafka.errors import KafkaError
 from streamchar.frozen import frozen
 from streamchar.kafka.raw_records import RawRecord
 from streamchar.messages import MessageError, decode_exposure_ready
+from streamchar.stream.contact import cause_of
 from streamchar.stream.dead_letters import VALUE_OMITTED, Origin, read_passage, read_replay, replay_headers
-from streamchar.stream.errors import BrokerUnreachableError, ReplayError
+from streamchar.stream.errors import ReplayError
 from streamchar.stream.job import Headers
 from streamchar.stream.reading import read_all
 from streamchar.stream.settings import ServiceSettings
@@ -173,8 +174,8 @@ async def replay(settings: ServiceSettings, selection: Selection, *, again: bool
         async with asyncio.timeout(settings.kafka.start_timeout):
             await producer.start()  # from here on an earlier replay cannot go on
     except (TimeoutError, KafkaError) as error:
-        detail = str(error) or "no answer"
-        raise BrokerUnreachableError(bootstrap=settings.kafka.bootstrap, detail=detail) from error
+        await producer.stop()
+        raise await cause_of(error, settings.kafka) from error
     try:
         letters = [
             letter

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from streamchar.frozen import frozen
-from streamchar.stream.errors import BrokerUnreachableError
+from streamchar.stream.contact import cause_of
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.reading import partitions_of
 from streamchar.stream.settings import ServiceSettings
@@ -60,7 +60,7 @@ async def read_ledgers(settings: ServiceSettings) -> dict[TopicPartition, Offset
             await admin.start()
             committed = await _read_offsets(admin, kafka.group)
     except (TimeoutError, KafkaError) as error:
-        raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
+        raise await cause_of(error, kafka) from error
     finally:
         await admin.close()
     return {
@@ -104,7 +104,7 @@ async def read_progress(settings: ServiceSettings) -> list[PartitionProgress]:
             first = await consumer.beginning_offsets(partitions)
             end = await consumer.end_offsets(partitions)
     except (TimeoutError, KafkaError) as error:
-        raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
+        raise await cause_of(error, kafka) from error
     finally:
         await consumer.stop()
     return [

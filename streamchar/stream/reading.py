@@ -15,7 +15,8 @@ from aiokafka.errors import KafkaError
 
 from streamchar.kafka.raw_records import RawRecord
 from streamchar.kafka.tolerant import poll
-from streamchar.stream.errors import BrokerUnreachableError, ReadStalledError, TopicsMissingError
+from streamchar.stream.contact import cause_of
+from streamchar.stream.errors import ReadStalledError, TopicsMissingError
 from streamchar.stream.settings import KafkaSettings
 
 _POLL_SECONDS = 0.2
@@ -115,7 +116,7 @@ async def _open(
             first: dict[TopicPartition, int] = await consumer.beginning_offsets(partitions)
             end: dict[TopicPartition, int] = await counter.end_offsets(partitions)
     except (TimeoutError, KafkaError) as error:
-        raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
+        raise await cause_of(error, kafka) from error
     following = {
         partition: min(max(begin.get(partition, 0), first[partition]), end[partition])
         for partition in partitions
@@ -143,7 +144,7 @@ async def _read(
                 following[partition] = await consumer.position(partition)
         except KafkaError as error:
             if not error.retriable:
-                raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error)) from error
+                raise await cause_of(error, kafka) from error
             await asyncio.sleep(_POLL_SECONDS)
             batches = {}
         for partition, records in batches.items():

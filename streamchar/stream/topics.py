@@ -11,11 +11,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from streamchar.frozen import frozen
-from streamchar.stream.contact import diagnose
+from streamchar.stream.contact import cause_of, diagnose
 from streamchar.stream.errors import (
     AccessRefusedError,
     AuthorizationError,
-    BrokerUnreachableError,
     StartError,
     TopicsMissingError,
 )
@@ -59,10 +58,8 @@ async def ensure_topics(settings: ServiceSettings) -> list[str]:
                 await create_topics(admin, settings.topics, missing)
                 await _wait_for_topics(admin, settings.topics)
             return missing
-    except TimeoutError as error:
-        raise await diagnose(kafka) from error
-    except KafkaError as error:
-        raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
+    except (TimeoutError, KafkaError) as error:
+        raise await cause_of(error, kafka) from error
     finally:
         await _close(admin, kafka)
 
@@ -107,7 +104,7 @@ async def topic_settings(kafka: KafkaSettings, names: list[str]) -> dict[str, di
             await _connect(admin, kafka)
             answers = await admin.describe_configs(resources)
     except (TimeoutError, KafkaError) as error:
-        raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
+        raise await cause_of(error, kafka) from error
     finally:
         await _close(admin, kafka)
     found: dict[str, dict[str, str]] = {}
@@ -160,7 +157,7 @@ async def check_topics(settings: ServiceSettings) -> list[Difference]:
             described = await admin.describe_topics(present) if present else []
             replicas = settings.topics.replication or await _usual_replication(admin)
     except (TimeoutError, KafkaError) as error:
-        raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=str(error) or "no answer") from error
+        raise await cause_of(error, kafka) from error
     finally:
         await _close(admin, kafka)
     differences = [Difference(name, "topic", "missing", "present", harmful=True) for name in missing]

@@ -608,3 +608,23 @@ async def test_a_broker_that_dies_and_comes_back(tmp_path, monkeypatch):
                 async with sender(broker.bootstrap, names) as (_, send):
                     await send(quality(1), quality(2))
                 assert [record.exposure for record in await waiting] == [2]
+
+
+async def test_following_creates_no_topics_but_waits_for_them(bootstrap, monkeypatch):
+    """A client that subscribes to a topic creates it, with the broker's partitions and retention instead of ours."""
+    monkeypatch.setattr("streamchar.dashboard.follow.WAIT_FOR_TOPICS", 0.1)
+    names = TopicNames(f"followed-{uuid.uuid4().hex[:8]}")
+    wanted = [names.exposure_ready, names.psf_quality, names.exposure_status]
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    async with asyncio.timeout(30), contextlib.aclosing(follow(bootstrap, names)) as watched:
+        for _ in range(3):
+            assert await anext(watched) is None
+        assert not set(wanted) & set(await admin.list_topics())
+        await admin.create_topics([NewTopic(name, 1, 1) for name in wanted])
+        async with sender(bootstrap, names) as (_, send):
+            await send(quality(1))
+        while (message := await anext(watched)) is None:
+            pass
+        assert message.exposure == 1
+    await admin.close()
