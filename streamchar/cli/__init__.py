@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
+import re
 import sys
 
 import typer
@@ -60,11 +62,20 @@ def build(arguments: list[str]) -> typer.Typer:
     named = next((word for word in arguments if word in {**_COMMANDS, **_GROUPS}), None)
     for name, (module, attribute) in _COMMANDS.items():
         if named in (None, name):
-            app.command(name)(getattr(importlib.import_module(module), attribute))
+            command = getattr(importlib.import_module(module), attribute)
+            app.command(name, help=_flowing(command.__doc__ or ""))(command)
     for name, (module, attribute) in _GROUPS.items():
         if named in (None, name):
-            app.add_typer(getattr(importlib.import_module(module), attribute), name=name)
+            group = getattr(importlib.import_module(module), attribute)
+            for each in group.registered_commands:
+                each.help = _flowing(each.callback.__doc__ or "")
+            app.add_typer(group, name=name)
     return app
+
+
+def _flowing(text: str) -> str:
+    """Join lines that end where the source's do, so that help fits any terminal; shorter ones end where they are meant to."""
+    return re.sub(r"(?m)^(.{90,})\n(?=\S)", r"\1 ", inspect.cleandoc(text))
 
 
 def _version(

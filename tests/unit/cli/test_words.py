@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -112,3 +113,17 @@ def test_a_broker_that_is_not_there_is_one_sentence(words: str) -> None:
     assert "Connect call failed" in text
     assert "AddressFamily" not in text
     assert "Unclosed" not in result.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["run", "serve", "archive", "tail", "lag", "verify", "plan", "dlq replay", "topics check", "config show"],
+)
+def test_help_flows_to_the_width_of_the_terminal(command: str) -> None:
+    width = 70
+    arguments = [*command.split(), "--help"]
+    printed = CliRunner().invoke(build(arguments), arguments, env={"COLUMNS": str(width)}).output
+    prose = [line.strip() for line in printed.partition("╭")[0].splitlines()]
+    for line, following in pairwise(prose):
+        if line and following[:1].islower() and not following.startswith("streamchar"):
+            assert len(line) + len(following.split()[0]) + 1 > width - 2, (line, following)
