@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 from scipy.ndimage import binary_dilation
@@ -96,6 +96,7 @@ def test_cropped_grid_draws_the_same_centre():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.integers(20, 80), st.integers(0, 4), st.booleans())
+@example(25, 25, 3, False)  # the fields hold a monomial but for a little
 def test_spatial_functions_are_orthonormal_and_hold_the_monomials(seed, count, degree, curved):
     rng = np.random.default_rng(seed)
     x, y = rng.uniform(0, 1000, (2, count))
@@ -103,11 +104,13 @@ def test_spatial_functions_are_orthonormal_and_hold_the_monomials(seed, count, d
     shapes, variance = rng.normal(0, 0.03, (count, 3)), rng.uniform(1e-4, 2e-4, (count, 3))
     found = spatial_functions(x, y, weights, shapes, variance, degree, curved=curved)
     values, share = found.basis(x, y), weights / weights.sum()
+    np.testing.assert_allclose(found.values, values, atol=1e-6)
     np.testing.assert_allclose(values[:, 0], 1.0, atol=1e-9)
     np.testing.assert_allclose((values * share[:, None]).T @ values, np.eye(values.shape[1]), atol=1e-5)
     monomials = PositionPolynomial.over(x, y, degree).basis(x, y)
-    residual = monomials - values @ np.linalg.lstsq(values, monomials, rcond=None)[0]
-    np.testing.assert_allclose(residual, 0.0, atol=1e-6)
+    # A monomial of which less than 1e-4, rms, is left after those before it is taken for one that repeats them.
+    residual = monomials - values @ ((values * share[:, None]).T @ monomials)
+    np.testing.assert_allclose(np.sqrt(share @ residual**2), 0.0, atol=2e-4)
     terms = (degree + 1) * (degree + 2) // 2
     assert len(found.basis) <= terms + (3 if curved and degree else 0)
     kinds = np.stack([found.linear, found.curvature, found.other]) > 0

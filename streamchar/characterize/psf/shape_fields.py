@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
 from streamchar.image.psf import Moments
 
 Array = NDArray[np.float64]
@@ -40,18 +39,17 @@ def stretched(stretch: Array, variance: Array) -> tuple[Array, Array]:
     return changes, np.stack([0.25 * along, along, 4.0 * variance[:, 1]], axis=1)
 
 
-def fit_fields(
-    x: Array, y: Array, values: Array, variance: Array, polynomial: PositionPolynomial
-) -> SpatialBasis:
-    """Weighted least-squares polynomials through the parameters: a basis of three functions.
+def fit_fields(monomials: Array, values: Array, variance: Array) -> Array:
+    """Coefficients of weighted least-squares polynomials through the parameters: float64 (terms, 3).
 
     Parameters
     ----------
+    monomials
+        float64 (n, terms), at the stars.
     values, variance
         float64 (n, 3).
     """
-    basis = polynomial.basis(x, y)
     columns = []
     for value, root in zip(values.T, 1.0 / np.sqrt(variance.T), strict=True):
-        columns.append(np.linalg.lstsq(basis * root[:, None], value * root, rcond=None)[0])
-    return SpatialBasis(polynomial, np.stack(columns, axis=1))
+        columns.append(np.linalg.lstsq(monomials * root[:, None], value * root, rcond=None)[0])
+    return np.stack(columns, axis=1)

@@ -30,6 +30,8 @@ class SpatialFunctions:
     basis
         The functions: the first is 1, the others have zero mean and unit mean square over the stars and are
         uncorrelated.
+    values
+        float64 (n, K): the functions at the stars.
     linear, curvature, other
         float64 (K - 1): by how much size and ellipticity, squares of them, or anything else vary with each function
         after the first, rms; two of the three are zero. What varies neither as size nor as ellipticity is expected to
@@ -37,6 +39,7 @@ class SpatialFunctions:
     """
 
     basis: SpatialBasis
+    values: Array
     linear: Array
     curvature: Array
     other: Array
@@ -70,24 +73,23 @@ def spatial_functions(
     polynomial = PositionPolynomial.over(x, y, degree)
     if degree == 0:
         none = np.zeros(0)
-        return SpatialFunctions(SpatialBasis.constant(polynomial), none, none, none)
+        return SpatialFunctions(SpatialBasis.constant(polynomial), np.ones((len(x), 1)), none, none, none)
     share = weights / weights.sum()
-    fields = fit_fields(x, y, shapes, variance, polynomial)
-    values = fields(x, y)
+    monomials = polynomial.basis(x, y)
+    fields = fit_fields(monomials, shapes, variance)
+    values = monomials @ fields
     mean = share @ values
-    fields.mixing[0] -= mean
+    fields[0] -= mean
     spread = float(np.sqrt(share @ (values - mean) ** 2 @ _SHARES))
-    functions, kinds = _joined(fields, degree, curved=curved)
+    functions, kinds = _joined(SpatialBasis(polynomial, fields), degree, curved=curved)
     values = functions(x, y)
-    _, rms = _triangle(values, share)
-    kept = rms > np.choose(kinds, [0.0, _DEPENDENT, _SMALLEST_CURVATURE, _DEPENDENT])
-    kept &= (kinds != _OTHER) | (rms > _REPEATED)
-    triangle, rms = _triangle(values[:, kept], share)
-    functions = functions.some(kept).combined(np.asarray(np.linalg.inv(triangle), np.float64))
-    kinds = kinds[kept]
+    kept = _independent(values, share, np.choose(kinds, [0.0, _DEPENDENT, _SMALLEST_CURVATURE, _REPEATED]))
+    functions, values, kinds = functions.some(kept), values[:, kept], kinds[kept]
+    triangle, rms = _triangle(values, share)
+    transform = np.asarray(np.linalg.inv(triangle), np.float64)
     linear, curvature = (np.where(kinds == kind, rms, 0.0)[1:] for kind in (_LINEAR, _CURVED))
     other = np.where(kinds == _OTHER, spread, 0.0)[1:]
-    return SpatialFunctions(functions, linear, curvature, other)
+    return SpatialFunctions(functions.combined(transform), values @ transform, linear, curvature, other)
 
 
 def _joined(fields: SpatialBasis, degree: int, *, curved: bool) -> tuple[SpatialBasis, NDArray[np.int64]]:
@@ -105,6 +107,18 @@ def _joined(fields: SpatialBasis, degree: int, *, curved: bool) -> tuple[Spatial
         [_CONSTANT, _LINEAR, _CURVED, _OTHER], [1, PARAMETERS, 3 if curved else 0, len(monomials)]
     )
     return SpatialBasis(every.polynomial, np.hstack(parts)), kinds
+
+
+def _independent(values: Array, share: Array, least: Array) -> NDArray[np.bool_]:
+    """Return which columns add more than ``least``, rms, to those kept before them, by Gaussian elimination."""
+    products = (values * share[:, None]).T @ values
+    kept = np.zeros(len(least), np.bool_)
+    for number, limit in enumerate(least):
+        pivot = products[number, number]
+        kept[number] = pivot > limit**2
+        if kept[number]:
+            products -= np.outer(products[number], products[number] / pivot)
+    return kept
 
 
 def _triangle(values: Array, share: Array) -> tuple[Array, Array]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,12 +31,12 @@ def fitted(
 ) -> State:
     """Fit the components to the stars, starting from the present model."""
     samples = stars.samples
-    model = replace(state, samples=samples).draw(grid)
+    present = state.spatial(samples.x, samples.y)
+    model = grid.draw(state.components, present, samples.dx, samples.dy)
     weights = inverse_variance(samples, model, accuracy)
     power = (weights * model * model).sum(axis=(1, 2)) * samples.flux**2
     functions = _functions(stars, power)
-    basis = functions.basis(samples.x, samples.y)
-    present = state.spatial(samples.x, samples.y)
+    basis = functions.values
     share = power / power.sum()
     # Functions orthonormal over the stars: the present model expands by plain products.
     start = np.tensordot((basis * share[:, None]).T @ present, state.components, axes=1)

@@ -82,6 +82,8 @@ def fit_constant(
 ) -> PsfFit:
     """Average the brightest of the stars in rows ``index``: a model of the mean PSF at a small part of the cost.
 
+    How well it fits each star, chi-square, is not asked.
+
     Raises
     ------
     TooFewPsfStarsError
@@ -91,9 +93,8 @@ def fit_constant(
     samples = usable_samples(exposure, catalog, np.sort(index[brightest[:STARS_FOR_START]]), config)
     _require(len(samples), len(index), config)
     grid = grid_of(catalog, samples, config)
-    state = constant_model(grid, samples, config)
-    chi2 = reduced_chi2(samples, normalised_square(samples, state.draw(grid), FIRST_ACCURACY))
-    return PsfFit(published(grid, state, config), samples.index, chi2, 0)
+    unknown = np.full(len(samples), np.nan)
+    return PsfFit(published(grid, constant_model(grid, samples, config), config), samples.index, unknown, 0)
 
 
 def _require(count: int, candidates: int, config: PixelBasisConfig) -> None:
