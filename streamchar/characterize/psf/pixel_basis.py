@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,6 +48,8 @@ class PixelBasisPsf:
     width: int
     average_position: tuple[float, float]
     lanczos: int = 4
+    _centred: Array = field(init=False, default_factory=lambda: np.empty((0, 0)))
+    """Kernel images of the components (K, width²), not normalised: as the model is linear in them, each is drawn once."""
 
     def __post_init__(self) -> None:
         count, height, width = self.components.shape
@@ -61,6 +63,9 @@ class PixelBasisPsf:
         if not self.step > 0:
             raise ValueError(f"step must be positive, not {self.step}")
         self.components.flags.writeable = False
+        zero = np.zeros(count)
+        centred = self._draw(np.eye(count), zero, zero).reshape(count, -1)
+        object.__setattr__(self, "_centred", centred)
 
     def __repr__(self) -> str:
         count, grid, _ = self.components.shape
@@ -76,7 +81,7 @@ class PixelBasisPsf:
 
     def kernel_images(self, x: ArrayLike, y: ArrayLike) -> Array:
         """Images centred on the middle pixel, unit sum: float64 (n, width, width)."""
-        return self._combined(self._centred(), *self._positions(x, y))
+        return self._kernel_images(*self._positions(x, y))
 
     def images(self, x: ArrayLike, y: ArrayLike) -> PsfStamps:
         """Images at the sub-pixel offset of each position from the nearest pixel centre, unit sum."""
@@ -90,7 +95,8 @@ class PixelBasisPsf:
     def shapes(self, x: ArrayLike, y: ArrayLike) -> Moments:
         """Adaptive moments of the kernel images; NaN where they do not converge."""
         x, y = self._positions(x, y)
-        parts = [adaptive_moments(images) for images in self._kernel_chunks(x, y)]
+        chunks = (slice(start, start + _CHUNK) for start in range(0, len(x), _CHUNK))
+        parts = [adaptive_moments(self._kernel_images(x[chunk], y[chunk])) for chunk in chunks]
         if not parts:
             none = np.empty(0)
             return Moments(none, none, none)
@@ -98,20 +104,8 @@ class PixelBasisPsf:
             *(np.concatenate([getattr(part, name) for part in parts]) for name in ("xx", "yy", "xy"))
         )
 
-    def _kernel_chunks(self, x: Array, y: Array) -> Iterator[Array]:
-        centred = self._centred()
-        for start in range(0, len(x), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            yield self._combined(centred, x[part], y[part])
-
-    def _centred(self) -> Array:
-        """Kernel images of the components, not normalised: as the model is linear in them, each is drawn once."""
-        count = len(self.components)
-        zero = np.zeros(count)
-        return self._draw(np.eye(count), zero, zero).reshape(count, -1)
-
-    def _combined(self, centred: Array, x: Array, y: Array) -> Array:
-        images = self.spatial(x, y) @ centred
+    def _kernel_images(self, x: Array, y: Array) -> Array:
+        images = self.spatial(x, y) @ self._centred
         images /= images.sum(axis=1, keepdims=True)
         return np.asarray(images.reshape(-1, *self.size))
 

@@ -109,8 +109,8 @@ def fit_components(
     ridge: Array,
     *,
     iterations: int,
-    tolerance: float = 1e-7,
     converged: float = 0.0,
+    tolerance: float = 1e-7,
     expected: Array | None = None,
 ) -> Array:
     """Minimise Σ w (d − F Σ_c b_c R(component c))² + the ridge.
@@ -134,10 +134,10 @@ def fit_components(
         of values, and the same of the interpolated values for grids of spline coefficients.
     iterations
         At most this many.
-    tolerance
-        Stop when the gradient has fallen by this factor.
     converged
         Stop when the sum above is expected to lie no more than this above its minimum.
+    tolerance
+        Where that is 0, stop when the gradient has fallen by this factor.
     expected
         float64 (terms, size, size): components the ridge draws to instead of zero.
     """
@@ -169,7 +169,7 @@ def fit_components(
     scaled = precondition(residual)
     direction = scaled.copy()
     power = float(np.vdot(residual, scaled))
-    limit = max(tolerance**2 * float(np.vdot(target, precondition(target))), converged)
+    limit = converged or tolerance**2 * float(np.vdot(target, precondition(target)))
     for _ in range(iterations):
         if power <= limit:
             break

@@ -13,6 +13,7 @@ from streamchar.characterize.psf.forward.state import State
 from streamchar.characterize.psf.neighbours import point_significance
 from streamchar.characterize.psf.pixel_fit import Grid
 from streamchar.characterize.psf.samples import Samples
+from streamchar.robust import median, scatter
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -94,11 +95,10 @@ def _mean(values: Array, which: Flags) -> tuple[Array, NDArray[np.int64]]:
 
 def _slope(flux: Array, sky: Array, wings: Array) -> float:
     """Sky per flux by a robust straight line: iteratively reweighted (Huber 1964)."""
-    scatter = 1.4826 * float(np.median(np.abs(sky - np.median(sky))))
-    deviation = np.hypot(scatter, _WING_VARIATION * wings)
+    deviation = np.hypot(scatter(sky), _WING_VARIATION * wings)
     if not np.all(deviation > 0.0):
         return 0.0
-    unit = float(np.median(flux))
+    unit = float(median(flux))
     design = np.stack([np.ones_like(flux), flux / unit], axis=1) / deviation[:, None]
     values = sky / deviation
     weight = np.ones((len(flux), 1))
@@ -107,6 +107,6 @@ def _slope(flux: Array, sky: Array, wings: Array) -> float:
         line = np.linalg.lstsq(design * weight, values * weight[:, 0], rcond=None)[0]
         slope = float(line[1]) / unit
         pull = np.abs(values - design @ line)
-        limit = max(_SLOPE_HUBER * 1.4826 * float(np.median(pull)), np.finfo(float).tiny)
+        limit = max(_SLOPE_HUBER * float(scatter(pull, 0.0)), np.finfo(float).tiny)
         weight = np.sqrt(limit / np.maximum(pull, limit))[:, None]
     return slope
