@@ -174,12 +174,15 @@ class WorkerPool:
             A worker cannot start; all others are stopped again.
         """
         first = [asyncio.ensure_future(self._start_first()) for _ in range(self._options.count)]
-        done = await asyncio.gather(*first, return_exceptions=True)
-        workers = [process for process in done if isinstance(process, WorkerProcess)]
-        problems = [error for error in done if isinstance(error, BaseException)]
-        if problems:
-            await asyncio.gather(*(worker.stop(0.0) for worker in workers))
-            raise problems[0]
+        try:
+            await asyncio.wait(first)
+            workers = [task.result() for task in first]
+        except BaseException:
+            for task in first:
+                task.cancel()
+            done = await asyncio.gather(*first, return_exceptions=True)
+            await asyncio.gather(*(each.stop(0.0) for each in done if isinstance(each, WorkerProcess)))
+            raise
         self._supervisors = [asyncio.ensure_future(self._supervise(worker)) for worker in workers]
         self._reserve.open()
 

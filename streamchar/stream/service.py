@@ -128,19 +128,9 @@ class Service:
         background: list[asyncio.Task[None]] = [asyncio.ensure_future(self._lag.run())]
         polling: asyncio.Task[None] | None = None
         try:
-            if self.settings.http.enabled:
-                await self.health.start()
-                log.info("health and metrics on http://%s:%d", self.settings.http.host, self.health.port)
-            created = await ensure_topics(self.settings)
-            if created:
-                log.info("created the topics %s", ", ".join(created))
-            limit = await message_limit(self.settings)
-            if limit < self.settings.delivery.max_message_bytes:
-                self._build(self.settings.with_message_limit(limit))
-            await self._pool.start()
-            self._warm = True
-            log.info("%d workers are ready", self.settings.workers.count)
-            await self._source.start(self._dispatcher, self._outbox)
+            if not await self._start_unless_stopped():
+                log.info("stopped before everything was started")
+                return
             polling = asyncio.ensure_future(self._source.poll())
             watching = (self._watch(), self._pulse.run(), self._recovery.watch())
             background += [asyncio.ensure_future(each) for each in watching]
@@ -153,6 +143,35 @@ class Service:
             await asyncio.gather(*background, return_exceptions=True)
             await self._visits.stop()
             await self._shut_down(polling)
+
+    async def _start_unless_stopped(self) -> bool:
+        """Start everything, or nothing when a stop is asked for meanwhile: without brokers a start takes long."""
+        starting = asyncio.ensure_future(self._start())
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            starting.cancel()
+            await asyncio.wait([starting])
+        if not starting.cancelled():
+            starting.result()
+        return not starting.cancelled()
+
+    async def _start(self) -> None:
+        if self.settings.http.enabled:
+            await self.health.start()
+            log.info("health and metrics on http://%s:%d", self.settings.http.host, self.health.port)
+        created = await ensure_topics(self.settings)
+        if created:
+            log.info("created the topics %s", ", ".join(created))
+        limit = await message_limit(self.settings)
+        if limit < self.settings.delivery.max_message_bytes:
+            self._build(self.settings.with_message_limit(limit))
+        await self._pool.start()
+        self._warm = True
+        log.info("%d workers are ready", self.settings.workers.count)
+        await self._source.start(self._dispatcher, self._outbox)
 
     async def _wait(self, *tasks: asyncio.Task[None]) -> None:
         """Wait until a stop is asked for; raise what makes going on impossible."""

@@ -190,6 +190,18 @@ async def test_a_job_that_cannot_start_is_one_clear_error(
         await start_pool(job=job, count=2)
 
 
+@pytest.mark.parametrize("started", [0, 1])
+async def test_a_start_that_is_given_up_leaves_no_worker(start_pool: StartPool, started: int) -> None:
+    recorder = Recorder()
+    starting = asyncio.ensure_future(start_pool(recorder, count=3))
+    async with asyncio.timeout(20):
+        while len(recorder.started) < started or not psutil.Process().children():
+            await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+
 async def test_closing_ends_busy_workers_and_cancels_what_waits(start_pool: StartPool) -> None:
     pool = await start_pool()
     running, waiting = pool.submit(order(do="loop")), pool.submit(order())
