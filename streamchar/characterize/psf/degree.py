@@ -118,11 +118,12 @@ class _Nested:
         """Squared residual of each star from the fit without it, over its variance: float64 (degrees, n, modes)."""
         root = 1.0 / np.sqrt(variance.T)
         q = np.linalg.qr(self.basis * root[:, :, None])[0]
-        value = values.T * root
-        last = np.array(self.counts) - 1
-        predicted = np.cumsum((value[:, None, :] @ q) * q, axis=2)[:, :, last]
-        free = np.maximum(1.0 - np.cumsum(q * q, axis=2)[:, :, last], 1e-6)
-        return np.ascontiguousarray((((value[:, :, None] - predicted) / free) ** 2).transpose(2, 1, 0))
+        value = (values.T * root)[:, :, None]
+        # Which columns belong to each degree.
+        leading = (np.arange(q.shape[2])[:, None] < self.counts).astype(np.float64)
+        predicted = q @ (q.transpose(0, 2, 1) @ value * leading)
+        free = np.maximum(1.0 - q * q @ leading, 1e-6)
+        return np.ascontiguousarray((((value - predicted) / free) ** 2).transpose(2, 1, 0))
 
 
 def _scatter(residuals: Array, variance: Array) -> Array:
