@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Self
 
 import numpy as np
@@ -53,7 +54,7 @@ class PositionPolynomial:
     @property
     def powers(self) -> tuple[tuple[int, int], ...]:
         """Exponents (i, j) of u and v of each monomial."""
-        return tuple((i, j) for j in range(self.degree + 1) for i in range(self.degree + 1 - j))
+        return _powers(self.degree)
 
     def place(self, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of the terms uⁱvʲ, i + j <= degree."""
@@ -63,14 +64,20 @@ class PositionPolynomial:
         """Monomials at n positions: float64 (n, terms)."""
         u = (np.atleast_1d(np.asarray(x, np.float64)) - self.x_offset) / self.x_scale
         v = (np.atleast_1d(np.asarray(y, np.float64)) - self.y_offset) / self.y_scale
-        along_x, along_y = [np.ones_like(u)], [np.ones_like(v)]
-        for _ in range(self.degree):
+        one = np.ones(1)
+        along_x, along_y = [one, u], [one, v]
+        for _ in range(1, self.degree):
             along_x.append(along_x[-1] * u)
             along_y.append(along_y[-1] * v)
         result = np.empty((np.broadcast(u, v).size, self.terms))
         for column, (i, j) in zip(result.T, self.powers, strict=True):
             np.multiply(along_x[i], along_y[j], out=column)
         return result
+
+
+@cache
+def _powers(degree: int) -> tuple[tuple[int, int], ...]:
+    return tuple((i, j) for j in range(degree + 1) for i in range(degree + 1 - j))
 
 
 @frozen(eq=False)
