@@ -42,6 +42,7 @@ REFERENCE_PRESET: Tree = {
             "base_SdssCentroid": {"do_subtract_sky_variance": False, "refine": "none"},
             "base_PsfFlux": {
                 "bad_mask_planes": (),
+                "weighting": "uniform",
                 "outliers": {"threshold": 0.0},
                 "min_light": 0.0,
                 "min_edge_light": 1.0,

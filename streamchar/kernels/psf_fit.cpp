@@ -415,33 +415,33 @@ std::int64_t reject_outliers(Pixels &p, const Fit &fit, double reject, double to
   return std::int64_t(work.rejected.size());
 }
 
+// Outliers are told by fits with equal weights, which the core decides. Where the wings decide, as they do with the weights of
+// a bright source, a galaxy's core does not fit and would be left out.
 Fit fit_without_outliers(Pixels &p, const Options &options, Work &work, std::int64_t &rejected) {
   p.equal_weights();
   set_weights(p, options.weighted);
-  Fit all = solve(p, options.position);
+  const Fit all = solve(p, options.position);
   if (!(options.reject > 0.0)) return all;
   Fit fit;
   fit.flux = median_flux(p, work);
   work.rejected.clear();
-  std::int64_t before = -1;
-  for (int round = 0; round < REJECTION_ROUNDS; ++round) {
+  std::int64_t before = 0;
+  for (int round = 0;; ++round) {
     const double tolerance = round == 0 ? std::max(options.tolerance, FIRST_TOLERANCE) : options.tolerance;
     rejected = reject_outliers(p, fit, options.reject, tolerance, work);
     if (rejected > options.reject_max || std::size_t(rejected) == p.size) break;
-    if (rejected == before) return fit;
-    if (rejected == 0 && before < 0) return all;
-    before = rejected;
-    set_weights(p, options.weighted);
+    if (rejected == 0 && round == 0) return all;
+    const bool last = round > 0 && (rejected == before || round + 1 == REJECTION_ROUNDS);
+    set_weights(p, options.weighted && last);
     fit = solve(p, options.position);
     if (!std::isfinite(fit.flux)) break;
+    if (last) return fit;
+    before = rejected;
   }
-  if (rejected > options.reject_max || !std::isfinite(fit.flux)) {
-    rejected = 0;
-    p.equal_weights();
-    set_weights(p, options.weighted);
-    return all;
-  }
-  return fit;
+  rejected = 0;
+  p.equal_weights();
+  set_weights(p, options.weighted);
+  return all;
 }
 
 struct Change {

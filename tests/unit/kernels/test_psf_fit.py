@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.signal import fftconvolve
 
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.kernels import Scene, psf_fit
@@ -168,6 +169,23 @@ def test_pixels_far_from_the_model_are_left_out():
     values, pixels, _ = fit(image, variance, mask, 0, stamp, 0, 0, reject=5.0, tolerance=0.1, reject_max=4)
     assert values[0] == plain[0]
     assert (values[9], pixels) == (0, 21 * 21)
+
+
+@pytest.mark.parametrize(("axis_ratio", "radius", "flux"), [(0.2, 2.0, 1e4), (0.5, 1.5, 1.4e4)])
+def test_the_outliers_of_a_galaxy_do_not_depend_on_the_weights(axis_ratio, radius, flux):
+    """Where the wings decide, a core that does not fit would be left out, and the flux follow the wings all the more."""
+    stamp = GaussianPsf(1.7, 31).images(15.0, 15.0).images[0]
+    y, x = np.mgrid[-15:16, -15:16]
+    galaxy = fftconvolve(np.exp(-1.68 * np.sqrt(x**2 + (y / axis_ratio) ** 2 + 0.1) / radius), stamp, "same")
+    light = flux * galaxy / galaxy.sum()
+    noise = np.random.default_rng(2).standard_normal(light.shape) * np.sqrt(light + 100)
+    image, variance = (light + noise).astype(np.float32), (light + 100).astype(np.float32)
+    mask, options = np.zeros(image.shape, np.int32), {"reject": 5.0, "tolerance": 0.03, "reject_max": 40}
+    plain, weighted = (
+        fit(image, variance, mask, 0, stamp, 0, 0, weighted=chosen, **options)[0] for chosen in (False, True)
+    )
+    assert weighted[9] == plain[9] > 0
+    assert plain[0] < weighted[0] < 1.06 * plain[0]
 
 
 def field(sigma, snr, sky, *, observed, seed, n=400):
