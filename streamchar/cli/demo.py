@@ -128,10 +128,12 @@ def demo(
 
 
 async def _run_until_told(plan: Plan, console: Console) -> int:
-    """Run the demo; SIGTERM and SIGINT stop its processes before it ends."""
-    running = asyncio.ensure_future(_run(plan, console))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    """Run the demo; a signal, or the end of the terminal, stops its processes and removes its files before it ends."""
+    running, loop = asyncio.ensure_future(_run(plan, console)), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+            # Once: a second one would cut off the stopping.
+            loop.add_signal_handler(number, lambda: running.cancelling() or running.cancel())
     try:
         return await running
     except asyncio.CancelledError:
