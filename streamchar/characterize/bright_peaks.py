@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from streamchar.frozen import frozen
 from streamchar.kernels import bright_maxima
+from streamchar.robust import median
 
 LATTICE = 61
 """Rows and columns between the pixels whose median variance is taken as that of the sky."""
@@ -61,6 +62,6 @@ def find_bright_peaks(
     sample = sample[sample > 0]
     if sample.size == 0:
         return BrightPeaks.none()
-    noise = float(np.sqrt(np.median(sample)))
+    noise = float(np.sqrt(median(sample.astype(np.float64))))
     y, x = bright_maxima(image, background + min_significance * noise)
     return BrightPeaks(y, x, image[y, x].astype(np.float64) - background, noise)

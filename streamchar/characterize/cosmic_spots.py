@@ -118,7 +118,7 @@ def find_spots(
     compact, weight = compact[usable], weight[usable]
     y, x, part, data = y[compact], x[compact], part[compact], data[compact]
     chosen = np.zeros(len(y), np.bool_)
-    for number in np.unique(part):
+    for number in np.flatnonzero(np.bincount(part)):
         inside = part == number
         chosen[inside] = _sharper(data[inside], weight[inside], stars[number], limits.improvement)
     found = (

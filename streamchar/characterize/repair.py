@@ -121,16 +121,16 @@ def replace_cosmic_rays(exposure: Exposure, found: CosmicRays) -> None:
         found.background,
         excluded,
     )
-    _fill_with_sky(exposure, np.unique(unfounded), found.background)
+    _fill_with_sky(exposure, unfounded, found.background)
     or_spans(exposure.mask, found.y, found.x0, found.x1, exposure.bits("CR", "INTRP"))
 
 
 def _fill_with_sky(exposure: Exposure, pixels: NDArray[np.int64], level: float) -> None:
-    """Fill pixels with the sky level and its noise, the same for every run on this exposure."""
+    """Fill pixels, each once, with the sky level and its noise, the same for every run on this exposure."""
     if len(pixels) == 0:
         return
     generator = np.random.default_rng(zlib.crc32(str(exposure.identity).encode()))
-    y, x = np.divmod(pixels, exposure.shape[1])
+    y, x = np.divmod(np.unique(pixels), exposure.shape[1])
     sky = exposure.variance[np.isfinite(exposure.variance) & (exposure.variance > 0)]
     noise = float(np.sqrt(np.median(sky))) if sky.size else 0.0
-    exposure.image[y, x] = level + noise * generator.standard_normal(len(pixels))
+    exposure.image[y, x] = level + noise * generator.standard_normal(len(y))

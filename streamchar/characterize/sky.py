@@ -19,6 +19,7 @@ from streamchar.characterize.chebyshev import ChebyshevField, terms
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.kernels import block_means, smooth
+from streamchar.robust import median
 
 Plane = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -167,7 +168,7 @@ def find_sky(
         correction = fit(np.where(covered, 0.0, values), np.where(covered, stdev, errors), order)
         blocks.subtract(correction)
         field = _sum(field, correction)
-        stdev = float(np.sqrt(np.nanmedian(variance)))
+        stdev = float(np.sqrt(_known_median(variance)))
         change = float(np.sqrt(np.mean(blocks.at_bins(correction) ** 2)))
         if change <= config.tolerance * blocks.size * stdev:
             break
@@ -252,7 +253,7 @@ def _start(blocks: _Blocks, fit: FitField, orders: Sequence[int]) -> tuple[Cheby
     rows = np.s_[:: max(1, len(blocks.mean) // SAMPLED_ROWS)]
     both = ~(blocks.unusable[rows, 1:] | blocks.unusable[rows, :-1])
     steps = np.abs(blocks.mean[rows, 1:] - blocks.mean[rows, :-1])[both]
-    stdev = float(GAUSSIAN_MAD * np.median(steps) / np.sqrt(2.0)) if steps.size else 0.0
+    stdev = float(GAUSSIAN_MAD * median(steps) / np.sqrt(2.0)) if steps.size else 0.0
     found = blocks.measure(quartiles=True)
     medians = found.median
     order, field = orders[0], _robust(blocks, medians, fit, orders[0])
@@ -273,7 +274,7 @@ def _start(blocks: _Blocks, fit: FitField, orders: Sequence[int]) -> tuple[Cheby
 
 def _robust(blocks: _Blocks, values: Grid, fit: FitField, order: int) -> ChebyshevField:
     """Fit with little weight on the bins far from the others, which bright stars cover (Cauchy's weights)."""
-    residual = values - np.nanmedian(values)
+    residual = values - _known_median(values)
     for _ in range(START_ROUNDS):
         spread = _spread(residual)
         errors = np.hypot(1.0, residual / (2.0 * spread)) if spread > 0.0 else np.ones_like(values)
@@ -282,8 +283,12 @@ def _robust(blocks: _Blocks, values: Grid, fit: FitField, order: int) -> Chebysh
     return field
 
 
+def _known_median(values: Grid) -> float:
+    return float(median(values[~np.isnan(values)]))
+
+
 def _spread(residual: Grid) -> float:
-    return GAUSSIAN_MAD * float(np.nanmedian(np.abs(residual)))
+    return GAUSSIAN_MAD * _known_median(np.abs(residual))
 
 
 def _correlation(residual: Grid, spread: float) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streamchar.characterize.bright_peaks import BrightPeaks
 from streamchar.frozen import frozen
 from streamchar.kernels import cut_windows, window_bits
+from streamchar.robust import median
 
 _NEIGHBOUR_SIGNIFICANCE = 3.0
 """Every neighbour of a star's peak is at least this bright in sky standard deviations."""
@@ -81,7 +82,7 @@ class PointLikePeaks:
         if len(self.y) == 0:
             return 0, float("nan")
         chosen = most_common_width(self.sigma)
-        return int(chosen.sum()), float(np.median(self.sigma[chosen]))
+        return int(chosen.sum()), float(median(self.sigma[chosen]))
 
     def loss(self, mask: NDArray[np.int32], cosmic_bit: int) -> StarLoss:
         """Count the peaks of the most common width that carry ``cosmic_bit``."""
@@ -92,7 +93,7 @@ class PointLikePeaks:
         touched = np.zeros(len(y), bool)
         for dy, dx in ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)):
             touched |= (mask[y + dy, x + dx] & cosmic_bit) != 0
-        return StarLoss(len(y), int(touched.sum()), float(np.median(self.sigma[chosen])))
+        return StarLoss(len(y), int(touched.sum()), float(median(self.sigma[chosen])))
 
 
 def find_point_like(

@@ -24,10 +24,10 @@ from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image import Exposure, Moments, Psf
 from streamchar.kernels import higher_moments
+from streamchar.robust import MAD_TO_SIGMA, median
 
 Array = NDArray[np.float64]
 NAN = float("nan")
-MAD_TO_SIGMA = 1.4826
 COPIED = {
     "PSF_ADAPTIVE_THRESHOLD_VALUE": "psf_adaptive_threshold_value",
     "PSF_ADAPTIVE_INCLUDE_THRESHOLD_MULTIPLIER": "psf_adaptive_include_threshold_multiplier",
@@ -299,16 +299,14 @@ class ComputeSummary(Task[SummaryConfig]):
         if tested.any():
             found.update(_residuals("psf_star", catalog, tested, measurement.psf))
             scatter = found["psf_star_delta_size_scatter"]
-            found["psf_star_scaled_delta_size_scatter"] = scatter / float(
-                np.median(_shapes(catalog, tested).trace_radius)
+            found["psf_star_scaled_delta_size_scatter"] = scatter / _median(
+                _shapes(catalog, tested).trace_radius
             )
         everything = used | reserved
         if everything.any():
             shapes = _shapes(catalog, everything)
-            found["star_e_median"] = float(np.median(np.hypot(shapes.e1, shapes.e2)))
-            found["star_un_normalized_e_median"] = float(
-                np.median(np.hypot(shapes.xx - shapes.yy, 2 * shapes.xy))
-            )
+            found["star_e_median"] = _median(np.hypot(shapes.e1, shapes.e2))
+            found["star_un_normalized_e_median"] = _median(np.hypot(shapes.xx - shapes.yy, 2 * shapes.xy))
             found.update(_asymmetries(exposure, catalog, everything))
         return found
 
@@ -376,10 +374,15 @@ def _residuals(prefix: str, catalog: SourceCatalog, which: NDArray[np.bool_], ps
         ("e2", stars.e2 - model.e2),
         ("size", stars.trace_radius - model.trace_radius),
     ):
-        median = float(np.median(residual))
-        found[f"{prefix}_delta_{name}_median"] = median
-        found[f"{prefix}_delta_{name}_scatter"] = MAD_TO_SIGMA * float(np.median(np.abs(residual - median)))
+        middle = _median(residual)
+        found[f"{prefix}_delta_{name}_median"] = middle
+        found[f"{prefix}_delta_{name}_scatter"] = MAD_TO_SIGMA * _median(np.abs(residual - middle))
     return found
+
+
+def _median(values: Array) -> float:
+    """NaN with a NaN among the values."""
+    return NAN if np.isnan(values).any() else float(median(values))
 
 
 def _asymmetries(exposure: Exposure, catalog: SourceCatalog, which: NDArray[np.bool_]) -> dict[str, float]:
@@ -401,7 +404,7 @@ def _asymmetries(exposure: Exposure, catalog: SourceCatalog, which: NDArray[np.b
         "e42": 2 * (m31 + m13),
     }
     return {
-        f"star_{name}_median": float(np.median(values[np.isfinite(values)]))
+        f"star_{name}_median": _median(values[np.isfinite(values)])
         for name, values in combinations.items()
         if np.isfinite(values).any()
     }

@@ -39,6 +39,7 @@ from streamchar.messages.psf_chunks import encode_psf_model
 from streamchar.messages.psf_conversion import describe_psf, psf_kind
 from streamchar.monitor.grades import Assessment, Exceeded, Limits, assess, limits_for
 from streamchar.monitor.nonsense import Implausible, Ranges, implausible, ranges_for
+from streamchar.robust import median, scatter
 from streamchar.stream.job import JobResult, Message, MetricDelta
 
 GRID_POINTS = 5
@@ -291,8 +292,8 @@ def aperture_correction_scatter(result: CharacterizationResult) -> float:
     ratio = catalog["base_PsfFlux_instFlux"][used] / catalog["slot_CalibFlux_instFlux"][used]
     if not ratio.size:
         return math.nan
-    middle = float(np.median(ratio))
-    return 1.4826 * float(np.median(np.abs(ratio - middle))) / middle
+    middle = float(median(ratio))
+    return float(scatter(ratio, middle)) / middle
 
 
 def bad_pixel_fraction(exposure: Exposure) -> float:

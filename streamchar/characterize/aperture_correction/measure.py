@@ -17,6 +17,7 @@ from streamchar.characterize.errors import ApertureCorrectionError
 from streamchar.characterize.source_selection import SourceSelectorConfig, select_sources
 from streamchar.image import Exposure
 from streamchar.image.field import Field
+from streamchar.robust import median
 
 Array = NDArray[np.float64]
 Selected = NDArray[np.bool_]
@@ -107,7 +108,7 @@ class MeasureApertureCorrections(Task[MeasureApertureCorrectionsConfig]):
             return None
         field = light_within(exposure.psf, self.config.calibration_radius, exposure.shape)
         x, y = catalog["slot_Centroid_x"][fit.used], catalog["slot_Centroid_y"][fit.used]
-        difference = float(np.median(field.evaluate(x, y) / fit.field.evaluate(x, y))) - 1.0
+        difference = float(median(field.evaluate(x, y) / fit.field.evaluate(x, y))) - 1.0
         self.record("model_over_stars", difference)
         return field if abs(difference) <= self.config.max_disagreement else None
 

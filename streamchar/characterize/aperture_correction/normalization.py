@@ -25,6 +25,7 @@ from streamchar.characterize.source_selection import (
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
 from streamchar.image.field import Field
+from streamchar.robust import median
 
 
 class _RawSignalToNoise(CalibrationSignalToNoise):
@@ -161,7 +162,7 @@ class NormalizedCalibrationFlux(Task[NormalizedCalibrationFluxConfig]):
             )
         catalog[f"apcorr_{raw}_used"] = usable
         height, width = exposure.shape
-        return ChebyshevField.constant(float(np.median(ratio[usable])), width, height)
+        return ChebyshevField.constant(float(median(ratio[usable])), width, height)
 
     def _present(self, exposure: Exposure) -> Field:
         found = (exposure.aperture_corrections or {}).get(f"{self.config.raw_calibflux_name}_instFlux")

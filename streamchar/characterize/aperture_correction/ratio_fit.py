@@ -14,6 +14,7 @@ from streamchar.characterize.errors import ApertureCorrectionError
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image.field import Field
+from streamchar.robust import median
 
 Array = NDArray[np.float64]
 Selected = NDArray[np.bool_]
@@ -141,10 +142,10 @@ def _fit_equally(
     order, needed = config.fit_config.order, config.min_degrees_of_freedom + 1
     kept = np.arange(len(ratio))
     _require(len(kept), needed, flux)
-    model = np.full(len(ratio), np.median(ratio))
+    model = np.full(len(ratio), median(ratio))
     for _ in range(config.num_iter):
         residual = ratio[kept] - model
-        error = _spread(residual - np.median(residual))
+        error = _spread(residual - median(residual))
         # About zero, not about the median: the model is meant to be unbiased.
         kept = kept[np.abs(residual) <= config.num_sigma_clip * error]
         while order > 0 and len(kept) - terms(order) < config.min_degrees_of_freedom:
@@ -153,7 +154,7 @@ def _fit_equally(
         field = ChebyshevField.fit(x[kept], y[kept], ratio[kept], order=order, width=width, height=height)
         model = field.evaluate(x[kept], y[kept])
     if config.do_final_median_shift:
-        field = field.shifted(-float(np.median(model - ratio[kept])))
+        field = field.shifted(-float(median(model - ratio[kept])))
     if config.error_estimate == "standard_error":
         error *= (terms(order) / len(kept)) ** 0.5
     return FieldFit(field, ChebyshevField.constant(error, width, height), marked(kept, len(ratio)), order)
@@ -174,7 +175,7 @@ def _fit_weighted(
     kept = np.flatnonzero(np.isfinite(variance) & (variance >= 0))
     _require(len(kept), needed, flux)
     design = design_matrix(x, y, order=config.fit_config.order, width=width, height=height)
-    model, count = np.full(len(ratio), np.median(ratio[kept])), 1
+    model, count = np.full(len(ratio), median(ratio[kept])), 1
     for _ in range(config.num_iter):
         residual = ratio - model
         total = variance + _intrinsic_variance(residual[kept], variance[kept], config.min_scatter)
@@ -241,11 +242,11 @@ def _intrinsic_variance(residual: Array, variance: Array, least: float) -> float
 
     With it half of the residuals, scaled as a median absolute deviation, are within one standard deviation.
     """
-    return max(least**2, float(np.median((SCALED_MAD * residual) ** 2 - variance)))
+    return max(least**2, float(median((SCALED_MAD * residual) ** 2 - variance)))
 
 
 def _spread(values: Array) -> float:
-    return SCALED_MAD * float(np.median(np.abs(values))) + ERROR_FLOOR
+    return SCALED_MAD * float(median(np.abs(values))) + ERROR_FLOOR
 
 
 def _range(values: Array) -> tuple[float, float]:
