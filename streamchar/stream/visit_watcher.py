@@ -18,6 +18,7 @@ from streamchar.kafka.raw_records import RawRecord
 from streamchar.kafka.tolerant import poll
 from streamchar.messages import MessageError, decode_exposure_ready
 from streamchar.monitor.metrics import Metrics
+from streamchar.stream.errors import TopicsMissingError
 from streamchar.stream.reading import partitions_of
 from streamchar.stream.settings import ServiceSettings, milliseconds
 from streamchar.stream.visits import VisitWatch
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
 _PAUSE_SECONDS = 5.0
+_LOOK_SECONDS = 30.0
+"""Seconds between two looks for new partitions at most."""
 
 
 class VisitWatcher:
@@ -47,7 +50,7 @@ class VisitWatcher:
     def regulate(self, *, wanted: bool) -> None:
         """Start or stop watching."""
         wanted = wanted and bool(self._settings.visits.detectors)
-        if wanted and self._task is None:
+        if wanted and (self._task is None or self._task.done()):
             self._task = asyncio.ensure_future(self._run())
         elif not wanted and self._task is not None:
             self._task.cancel()
@@ -65,7 +68,7 @@ class VisitWatcher:
         while True:
             try:
                 await self._watch()
-            except (KafkaError, TimeoutError) as error:
+            except (KafkaError, TimeoutError, TopicsMissingError) as error:
                 log.warning("watching for incomplete visits is interrupted: %s", error or "no answer")
             await asyncio.sleep(_PAUSE_SECONDS)
 
@@ -88,13 +91,28 @@ class VisitWatcher:
             for partition in partitions:
                 first = found[partition]
                 consumer.seek(partition, end[partition] if first is None else first.offset)
+            looked = time.monotonic()
             while True:
                 for records in (await poll(consumer, kafka.connection, wait=_POLL_SECONDS)).values():
                     for record in records:
                         self._see(watch, record)
                 self._report(watch)
+                if time.monotonic() - looked > min(_LOOK_SECONDS, visits.after / 4):
+                    await self._take_new_partitions(consumer)
+                    looked = time.monotonic()
         finally:
             await consumer.stop()
+
+    async def _take_new_partitions(self, consumer: AIOKafkaConsumer) -> None:
+        """Read partitions that the topic got meanwhile, too; what is announced in them would look missing."""
+        present = consumer.assignment()
+        partitions = await partitions_of(self._settings.kafka, [self._settings.topics.names.exposure_ready])
+        new = [partition for partition in partitions if partition not in present]
+        if new:
+            following = {partition: await consumer.position(partition) for partition in present}
+            consumer.assign(partitions)
+            for partition, offset in (following | await consumer.beginning_offsets(new)).items():
+                consumer.seek(partition, offset)
 
     def _see(self, watch: VisitWatch, record: RawRecord) -> None:
         if len(record.value or b"") > self._settings.limits.message_bytes:
