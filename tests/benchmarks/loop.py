@@ -8,13 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from streamchar.characterize.base import Task, Timing
 from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.task import CharacterizationResult, CharacterizeImage
-from streamchar.stream.characterize_job import CharacterizeJob, digest_of, load_config
-from streamchar.stream.fetch import ExposureReader, FetchSettings
+from streamchar.stream.characterize_job import CharacterizeJob, characterize, digest_of, load_config
 from streamchar.stream.heap import Leftovers
 from streamchar.stream.job import Assignment, JobResult
 from tests.benchmarks.processes import forget_peak, peak_bytes
@@ -28,6 +27,14 @@ class ObservedJob(CharacterizeJob):
 
     timings: tuple[Timing, ...] = ()
     catalog: SourceCatalog | None = None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """Build the job as a worker does from what the coordinator sends it."""
+        job = characterize(settings)
+        job.__class__ = cls
+        assert isinstance(job, cls)
+        return job
 
     def _encode(self, event: Any, result: CharacterizationResult, *rest: Any) -> JobResult:
         self.timings, self.catalog = result.timings, result.catalog
@@ -59,18 +66,11 @@ def announcement(path: Path) -> Assignment:
 
 
 def make_job(path: Path, configuration: Mapping[str, Any]) -> ObservedJob:
-    """Build the worker's job."""
-    settings = settings_of(path, configuration)
-    return ObservedJob(
-        CharacterizeImage(load_config(configuration)),
-        config_digest=settings["config_digest"],
-        reader=ExposureReader(FetchSettings.model_validate(settings["fetch"])),
-        limits={},
-        plausible={},
-    )
+    """Build the worker's job of a configuration."""
+    return ObservedJob.of(settings_of(path, configuration))
 
 
-def measure(path: str, configuration: Mapping[str, Any], runs: int, memory: bool = False) -> dict[str, Any]:
+def measure(path: str, settings: Mapping[str, Any], runs: int, memory: bool = False) -> dict[str, Any]:
     """Characterize a file once to warm up, then ``runs`` times.
 
     Returns
@@ -81,7 +81,7 @@ def measure(path: str, configuration: Mapping[str, Any], runs: int, memory: bool
         process; ``rows``, ``bytes`` and ``outcome`` of the products; with ``memory``, ``stage_peaks`` in bytes.
     """
     file = Path(path)
-    job = make_job(file, configuration)
+    job = ObservedJob.of(settings)
     first, result = _timed(job, file)
     cpu = []
     stages: defaultdict[str, list[float]] = defaultdict(list)

@@ -59,9 +59,10 @@ def characterize(
     scene: Mapping[str, Any], configuration: Mapping[str, Any], runs: int, *, memory: bool = False
 ) -> Found:
     """Characterize a scene in a process of its own; adds what the whole ``process`` used."""
-    found, usage = run_module(
-        "exposures", path=scene["path"], configuration=configuration, runs=runs, memory=memory
-    )
+    from tests.benchmarks.loop import settings_of
+
+    settings = settings_of(Path(scene["path"]), configuration)
+    found, usage = run_module("exposures", path=scene["path"], settings=settings, runs=runs, memory=memory)
     return {**found, "process": {"cpu": usage.cpu, "user": usage.user}}
 
 

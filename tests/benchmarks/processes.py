@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from streamchar.frozen import frozen
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "bench"
@@ -19,7 +19,7 @@ class ProcessError(Exception):
     """A measured process failed; what it said is the message."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usage:
     """What a finished process used.
 
@@ -55,6 +55,8 @@ def run(command: Sequence[str], folder: Path = ROOT) -> Usage:
         It ended with another status than 0.
     """
     # Costs the measured processes, which import this module, a twentieth of their start.
+    import subprocess
+
     from streamchar.stream.process import WORKER_ENVIRONMENT
 
     log = CACHE / f"stderr-{os.getpid()}.txt"
