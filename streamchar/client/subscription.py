@@ -42,6 +42,8 @@ WAIT_FOR_TOPICS = 1.0
 """Seconds between two looks for topics that do not exist yet."""
 LOOK_FOR_PARTITIONS = 30.0
 """Seconds between two looks for new partitions, and without anything new for the broker itself."""
+LAST_COMMIT = 5.0
+"""Seconds to wait for the last commit; what it would have told is delivered again next time."""
 
 
 class SubscriptionWarning(UserWarning):
@@ -450,9 +452,14 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._committed.update(offsets)
 
     async def close(self) -> None:
-        """Commit and leave."""
-        await self.commit()
-        await self.consumer.stop()
+        """Commit, which a broker that is away must not make endless, and leave."""
+        try:
+            async with asyncio.timeout(LAST_COMMIT):
+                await self.commit()
+        except TimeoutError:
+            warnings.warn(SubscriptionWarning("the position was not kept: no broker answers"), stacklevel=2)
+        finally:
+            await self.consumer.stop()
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Commit while the partitions are still ours, and forget what was read of them."""

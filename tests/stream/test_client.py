@@ -628,3 +628,23 @@ async def test_following_creates_no_topics_but_waits_for_them(bootstrap, monkeyp
             pass
         assert message.exposure == 1
     await admin.close()
+
+
+async def test_leaving_does_not_wait_for_a_broker_that_is_gone(tmp_path, monkeypatch):
+    """What was delivered and not committed yet comes again next time."""
+    monkeypatch.setattr("streamchar.client.subscription.LAST_COMMIT", 0.5)
+    names = TopicNames()
+    with BrokerProcess(tmp_path / "broker") as broker:
+        async with sender(broker.bootstrap, names) as (_, send):
+            await send(quality(1))
+        subscription = streamchar.subscribe(
+            broker.bootstrap, topics=names, group="g", from_beginning=True, commit_interval=600.0
+        )
+        assert (await anext(aiter(subscription))).exposure == 1
+        waiting = asyncio.ensure_future(anext(aiter(subscription)))
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(broker.stop, signal.SIGKILL)
+        waiting.cancel()
+        with pytest.warns(SubscriptionWarning, match="the position was not kept"):
+            await asyncio.wait([waiting], timeout=30)
+        assert waiting.cancelled()
