@@ -30,8 +30,9 @@ PIXEL_LIMIT, BLOCK_LIMIT = 1.0, 1.5
 """Standard deviations to which pixels and blocks are limited: so low because stars, not noise, hide faint streaks. In a dense field
 the sums of a streak stand out twice as much as with limits of 3, in a sparse one a quarter more."""
 
-MIN_BLOCKS = 512
-"""Blocks along the longer side of the image below which they are made smaller."""
+MIN_BLOCKS, SMALLEST_BLOCK = 512, 4
+"""Blocks along the longer side of the image below which they are made smaller, and the side in pixels below which they are not: streaks
+are as wide, so that smaller blocks show nothing more of them, and directions are told apart by the number of blocks along a side."""
 
 SMOOTHING = 17
 """Side in blocks of the box whose mean is the background of a block."""
@@ -62,7 +63,7 @@ class LineSearchConfig(Configuration):
     """Which lines are streaks."""
 
     block_size: int = Field(default=8, ge=1, le=64)
-    """Pixels along the side of a block; halved until the image has at least 512 blocks along its longer side."""
+    """Pixels along the side of a block; halved, but not below 4, until the image has at least 512 blocks along its longer side."""
     significance: float = Field(default=6.0, gt=0)
     """Smallest sum along a line, in standard deviations of all sums, to be looked at."""
     min_length: int = Field(default=200, ge=64)
@@ -219,21 +220,25 @@ class _Blocks:
         config: LineSearchConfig,
     ) -> _Blocks:
         size = config.block_size
-        while size > 1 and max(image.shape) // size < MIN_BLOCKS:
-            size //= 2
+        while size > SMALLEST_BLOCK and max(image.shape) // size < MIN_BLOCKS:
+            size = max(size // 2, SMALLEST_BLOCK)
         low, high = level - PIXEL_LIMIT * noise, level + PIXEL_LIMIT * noise
         mean, count = block_means(image, mask, bad_bits, size, low, high)
-        used = (count > 0).astype(np.float32)
-        mean = (mean - np.float32(level)) * used
+        used = count > 0
+        mean -= np.float32(level)
+        if used.all():
+            mean -= _running_mean(mean)
+        else:
+            mean *= used
+            mean -= _running_mean(mean) / np.maximum(_running_mean(used.astype(np.float32)), 1e-3) * used
         # Where few pixels are usable the mean is noisier: weight by the square root of their number.
-        mean -= _running_mean(mean) / np.maximum(_running_mean(used), 1e-3) * used
-        mean *= np.sqrt(count.astype(np.float32) / np.float32(size * size))
+        mean *= np.sqrt(count.astype(np.float32)) * np.float32(1.0 / size)
         scatter = GAUSSIAN_IQR * quartiles(mean).interquartile_range
         rows = 1 << (max(mean.shape) - 1).bit_length()
         steps = min(64, np.iinfo(np.int16).max // rows)
-        scaled = mean * np.float32(steps / (BLOCK_LIMIT * scatter)) if scatter > 0 else np.zeros_like(mean)
-        limited = np.clip(np.rint(scaled), -steps, steps).astype(np.int16)
-        return cls(limited, (count > 0).astype(np.int16), size, config)
+        mean *= np.float32(steps / (BLOCK_LIMIT * scatter)) if scatter > 0 else np.float32(0.0)
+        np.clip(np.rint(mean, out=mean), -steps, steps, out=mean)
+        return cls(mean.astype(np.int16), used.astype(np.int16), size, config)
 
     def best(self, rejected: list[tuple[int, int, int]]) -> tuple[int, int, int] | None:
         """View, shift and column of the most significant line that is not close to a rejected one."""
@@ -284,7 +289,8 @@ def _running_mean(plane: Plane) -> Plane:
 
 def _views(plane: NDArray[np.int16]) -> list[NDArray[np.int16]]:
     """The four planes in which every line goes down by rows and to the right by at most a column per row."""
-    return [np.ascontiguousarray(view) for view in (plane, plane[:, ::-1], plane.T, plane.T[:, ::-1])]
+    across = np.ascontiguousarray(plane.T)
+    return [plane, np.ascontiguousarray(plane[:, ::-1]), across, np.ascontiguousarray(across[:, ::-1])]
 
 
 def _counts(used: NDArray[np.int16]) -> list[NDArray[np.int16]]:

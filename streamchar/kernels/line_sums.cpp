@@ -30,8 +30,9 @@ inline void accumulate(const float *pixels, const std::int32_t *mask, std::size_
     std::int32_t number = count[x];
     for (std::size_t y = 0; y < rows; ++y) {
       const float value = pixels[y * width + x];
-      const bool usable = (mask[y * width + x] & limits.bits) == 0 && value == value;
-      const float limited = value < limits.low ? limits.low : value > limits.high ? limits.high : value;
+      const bool usable = ((mask[y * width + x] & limits.bits) == 0) & (value == value);
+      const float raised = value > limits.low ? value : limits.low;
+      const float limited = raised < limits.high ? raised : limits.high;
       total += usable ? limited : 0.0f;
       number += usable;
     }
@@ -121,19 +122,27 @@ void add(const std::int16_t *a, const std::int16_t *b, std::int16_t *out, std::s
   for (std::size_t x = 0; x < n; ++x) out[x] = std::int16_t(a[x] + b[x]);
 }
 
-// One doubling: lines through 2h rows from lines through h rows. Row b*h + s of `from` holds the lines of block b that
-// shift by s columns.
-void double_height(const std::vector<std::int16_t> &from, std::vector<std::int16_t> &to, std::size_t rows, std::size_t width,
-                   std::size_t h) {
-  for (std::size_t block = 0; block < rows; block += 2 * h)
-    for (std::size_t shift = 0; shift < 2 * h; ++shift) {
-      const std::size_t half = shift / 2, offset = half + shift % 2;
-      const std::int16_t *upper = from.data() + (block + half) * width, *lower = from.data() + (block + h + half) * width;
-      std::int16_t *out = to.data() + (block + shift) * width;
-      const std::size_t both = width - std::min(offset, width);
-      add(upper, lower + offset, out, both);
-      std::copy(upper + both, upper + width, out + both);
-    }
+// Lines through 2h adjacent rows from those through their halves: row t of either half of `from` holds its lines that shift by t columns.
+// A line that shifts by t reaches the plane from t columns to its left on; `to` is zero where lines of fewer rows with its shift do not.
+void double_height(const std::int16_t *from, std::int16_t *to, std::size_t rows, std::size_t width, std::size_t h) {
+  for (std::size_t shift = 0; shift < 2 * h; ++shift) {
+    const std::size_t half = shift / 2, offset = half + shift % 2, first = rows - 1 - shift;
+    const std::int16_t *upper = from + half * width, *lower = from + (h + half) * width;
+    std::int16_t *out = to + shift * width;
+    const std::size_t both = std::max(first, width - std::min(offset, width));
+    add(upper + first, lower + offset + first, out + first, both - first);
+    std::copy(upper + both, upper + width, out + both);
+  }
+}
+
+// Lines through n adjacent rows, from single rows by doubling: `to` holds the single rows when n is an even power of two, `other` when it is an
+// odd one. One half after the other, so that the rows of both stay in the cache.
+void sum_lines(std::int16_t *other, std::int16_t *to, std::size_t rows, std::size_t width, std::size_t n) {
+  if (n == 1) return;
+  const std::size_t h = n / 2;
+  sum_lines(to, other, rows, width, h);
+  sum_lines(to + h * width, other + h * width, rows, width, h);
+  double_height(other, to, rows, width, h);
 }
 
 nb::object line_sums(Plane<const std::int16_t> plane) {
@@ -148,14 +157,12 @@ nb::object line_sums(Plane<const std::int16_t> plane) {
   Rows<std::int16_t> result(rows, width);
   {
     nb::gil_scoped_release release;
-    std::vector<std::int16_t> a(rows * width, 0), b(rows * width);
-    for (std::size_t y = 0; y < height; ++y)
-      std::copy(plane.data() + y * columns, plane.data() + (y + 1) * columns, a.data() + y * width + rows - 1);
-    for (std::size_t h = 1; h < rows; h *= 2) {
-      double_height(a, b, rows, width, h);
-      a.swap(b);
-    }
-    std::copy(a.begin(), a.end(), result.row(0));
+    std::vector<std::int16_t> other(rows * width);
+    bool even = true;
+    for (std::size_t n = rows; n > 1; n /= 2) even = !even;
+    std::int16_t *single = even ? result.row(0) : other.data();
+    for (std::size_t y = 0; y < height; ++y) std::copy(plane.data() + y * columns, plane.data() + (y + 1) * columns, single + y * width + rows - 1);
+    sum_lines(other.data(), result.row(0), rows, width, rows);
   }
   return result.release();
 }

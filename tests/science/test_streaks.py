@@ -120,6 +120,15 @@ class TestSearch:
         assert len(streaks) == 1
         assert farthest(image.shape, 20.0, 30.0, streaks.rho[0], streaks.theta[0]) < 0.6
 
+    @pytest.mark.parametrize(("rho", "theta"), [(0.0, 45.0), (100.0, 3.0), (-60.0, 88.0), (-50.0, 160.0)])
+    @pytest.mark.parametrize("peak", [0.4, 50.0])
+    def test_finds_wide_streaks_in_small_images(self, rho, theta, peak):
+        image = sky(9, (512, 512))
+        add_streak(image, rho, theta, peak * NOISE, width=3.4)
+        streaks = find(image)
+        assert len(streaks) == 1
+        assert farthest(image.shape, rho, theta, streaks.rho[0], streaks.theta[0]) < 2.0
+
     def test_unusable_pixels_do_not_matter(self):
         image = sky(6)
         add_streak(image, 40.0, 60.0, 5 * NOISE)

@@ -65,6 +65,12 @@ def test_line_sums(seed, shape):
     np.testing.assert_array_equal(line_sums(plane), twin_line_sums(plane))
 
 
+@pytest.mark.parametrize("shape", [(100, 37), (33, 5), (64, 1)])
+def test_line_sums_of_many_rows(shape):
+    plane = np.random.default_rng(1).integers(-60, 61, shape).astype(np.int16)
+    np.testing.assert_array_equal(line_sums(plane), twin_line_sums(plane))
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.25, 0.5, 0.73, 1.0])
 def test_a_digital_line_is_summed_whole(slope):
     n = 64
