@@ -13,7 +13,7 @@ from typing import Any
 
 from tests import debian
 from tests.benchmarks import peers
-from tests.benchmarks.processes import ROOT, run, run_module
+from tests.benchmarks.processes import ROOT, read_through, run, run_module
 
 Found = dict[str, Any]
 Say = Callable[[str], None]
@@ -58,11 +58,13 @@ def prepare(name: str, width: int, height: int, stars: int | None = None) -> Fou
 def characterize(
     scene: Mapping[str, Any], configuration: Mapping[str, Any], runs: int, *, memory: bool = False
 ) -> Found:
-    """Characterize a scene in a process of its own; adds what the whole ``process`` used."""
+    """Characterize a scene, from the page cache, in a process of its own; adds what the whole ``process`` used."""
     from tests.benchmarks.loop import settings_of
 
-    settings = settings_of(Path(scene["path"]), configuration)
-    found, usage = run_module("exposures", path=scene["path"], settings=settings, runs=runs, memory=memory)
+    path = Path(scene["path"])
+    settings = settings_of(path, configuration)
+    read_through(path)
+    found, usage = run_module("exposures", path=str(path), settings=settings, runs=runs, memory=memory)
     return {**found, "process": {"cpu": usage.cpu, "user": usage.user}}
 
 
@@ -103,6 +105,7 @@ def measure_peers(size: int, runs: int, say: Say) -> Found:
     found: defaultdict[str, list[Found]] = defaultdict(list)
     for number in range(runs):
         say(f"round {number + 1} of {runs}: source-extractor, psfex, source-extractor; ours; sep")
+        read_through(Path(scene["plain"]))
         chains = peers.run_chains(Path(scene["plain"]), scene["fwhm"], GAIN, SATURATION)
         for label, chain in chains.items():
             steps = {
