@@ -42,12 +42,13 @@ def without_fine_noise(grid: Grid, components: Array, fwhm: float) -> Array:
     fine = frequency > _PIXEL_NYQUIST
     if len(components) == 1 or not dark.any() or not fine.any():
         return components
-    power = np.abs(np.fft.rfft2(components[0])) ** 2
+    spectra = np.fft.rfft2(components)
+    power = np.abs(spectra[0]) ** 2
     ring = np.rint(frequency * grid.size * grid.step).astype(np.int64)
     mean = np.bincount(ring.ravel(), power.ravel()) / np.maximum(np.bincount(ring.ravel()), 1)
     noise = float(power[dark].mean())
     signal = np.maximum(mean - noise, 0.0) / np.maximum(mean, noise or 1.0)
     # Beyond a ring of mere noise a bright one is chance.
     response = np.where(fine, np.minimum.accumulate(signal)[ring], 1.0)
-    varying = np.fft.irfft2(np.fft.rfft2(components[1:]) * response, s=components.shape[1:])
+    varying = np.fft.irfft2(spectra[1:] * response, s=components.shape[1:])
     return np.concatenate([components[:1], varying])

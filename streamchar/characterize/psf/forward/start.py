@@ -13,7 +13,7 @@ from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
 from streamchar.characterize.psf.pixel_fit import SPLINE, Grid
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
 from streamchar.characterize.psf.samples import Samples
-from streamchar.robust import median, scatter
+from streamchar.robust import MAD_TO_SIGMA, median
 
 Array = NDArray[np.float64]
 
@@ -55,7 +55,8 @@ def constant_model(grid: Grid, samples: Samples, config: PixelBasisConfig) -> St
 
 def _clipped_mean(images: Array, weight: Array) -> Array:
     middle = median(images)
-    weight = np.where(np.abs(images - middle) <= 4.0 * scatter(images, middle), weight, 0.0)
+    deviation = np.abs(images - middle)
+    weight = np.where(deviation <= 4.0 * MAD_TO_SIGMA * median(deviation), weight, 0.0)
     total = weight.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (weight * images).sum(axis=0) / total
