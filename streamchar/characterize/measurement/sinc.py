@@ -27,11 +27,13 @@ def sinc_coefficients(radius: float, smallest: int = 8) -> NDArray[np.float32]:
     """
     half = max(smallest, 2 ** int(np.ceil(np.log2(2.0 * radius))))
     size = 2 * half - 1
-    wave = np.fft.fftfreq(size)
+    wave = np.arange(half) / size
     k = np.hypot(wave[:, None], wave[None, :])
     k[0, 0] = 1.0
-    transform = radius * bessel_j1(2.0 * np.pi * radius * k) / k
-    transform[0, 0] = np.pi * radius**2
+    quadrant = radius * bessel_j1(2.0 * np.pi * radius * k) / k
+    quadrant[0, 0] = np.pi * radius**2
+    mirrored = np.r_[0:half, half - 1 : 0 : -1]
+    transform = quadrant[mirrored[:, None], mirrored]
     coefficients = np.fft.fftshift(np.fft.ifft2(transform).real).astype(np.float32)
     coefficients.setflags(write=False)
     return coefficients
