@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import sys
+from io import TextIOWrapper
 
 import typer
 from rich.console import Console
@@ -45,6 +46,9 @@ _ENVIRONMENT = {
     # Pydantic would look for them in all installed packages.
     "PYDANTIC_DISABLE_PLUGINS": "__all__",
 }
+
+_ANY_BYTES = ("surrogateescape", "utf-8")
+"""How Python writes where no locale is set: file names come out as they are."""
 
 
 def build(arguments: list[str]) -> typer.Typer:
@@ -101,6 +105,9 @@ def main() -> None:
     """Run the command line; expected failures become one sentence and exit code 2."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if isinstance(sys.stdout, TextIOWrapper) and (sys.stdout.errors, sys.stdout.encoding) != _ANY_BYTES:
+        # A seconds' sign, or the name of a file, must not end a command whose terminal has no such character.
+        sys.stdout.reconfigure(errors="replace")
     try:
         with made_to_stay():
             app = build(sys.argv[1:])

@@ -53,7 +53,7 @@ def write_index(path: Path, entries: Sequence[Entry], *, title: str = "Character
     """
     page = index(entries, title)
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="replace")
 
 
 def index(entries: Sequence[Entry], title: str) -> str:

@@ -54,7 +54,7 @@ def write_report(path: Path, subject: Subject) -> Entry:
     """
     page = report(subject)
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="replace")
     return entry(subject, path.name)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,3 +130,18 @@ def test_help_flows_to_the_width_of_the_terminal(command: str) -> None:
     for line, following in pairwise(prose):
         if line and following[:1].islower() and not following.startswith("streamchar"):
             assert len(line) + len(following.split()[0]) + 1 > width - 2, (line, following)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1:strict", "utf-8:strict"])
+def test_characters_that_the_terminal_lacks_end_no_command(tmp_path: Path, encoding: str) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xffno\xe2\x80\xb3.fits")
+    run = subprocess.run(
+        [sys.executable, "-m", "streamchar.cli", "run", odd],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.returncode == 11
+    assert b"failed" in run.stdout
+    assert b"no such file" in run.stderr

@@ -158,11 +158,20 @@ class TestPages:
         assert entry.outcome == "failed"
         assert "&lt;is&gt; damaged" in (tmp_path / "a.html").read_text()
 
+    def test_names_that_are_no_text_are_no_obstacle(self, tmp_path):
+        odd = "a\udcff.fits"  # how Python writes a byte of a file name that is no UTF-8
+        entry = write_report(
+            tmp_path / "a.html", Subject(odd, error=UnreadableExposureError(path=odd, detail="x"))
+        )
+        write_index(tmp_path / "index.html", [entry])
+        for name in ("a.html", "index.html"):
+            assert "a?.fits" in (tmp_path / name).read_text()
+
     def test_nothing_half_written_replaces_a_report(self, tmp_path, monkeypatch):
         path = tmp_path / "a.html"
         path.write_text("old")
-        monkeypatch.setattr("streamchar.report.page.report", lambda subject: "\ud800")
-        with pytest.raises(UnicodeEncodeError):
+        monkeypatch.setattr("streamchar.report.page.report", lambda subject: None)
+        with pytest.raises(TypeError):
             write_report(path, Subject("a.fits"))
         assert [found.name for found in tmp_path.iterdir()] == ["a.html"]
         assert path.read_text() == "old"
