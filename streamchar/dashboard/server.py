@@ -128,7 +128,8 @@ class PageServer:
             await web.TCPSite(runner, self._settings.host, self.port).start()
         except OSError as error:
             await runner.cleanup()
-            detail = os.strerror(error.errno) if error.errno else str(error)
+            number = error.errno or 0  # negative when it is the name that is not known
+            detail = os.strerror(number) if number > 0 else error.strerror or str(error)
             raise PageListenError(host=self._settings.host, port=self.port, detail=detail) from error
         self._runner = runner
         self.port = runner.addresses[0][1]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -303,6 +304,16 @@ async def test_a_taken_port_is_named():
         other.server.port = page.server.port
         with pytest.raises(PageListenError, match=str(page.server.port)):
             await other.server.start()
+
+
+async def test_a_host_that_is_not_known_is_no_unknown_error(monkeypatch):
+    async def refuse(*_):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    page = Page()
+    monkeypatch.setattr("aiohttp.web.TCPSite.start", refuse)
+    with pytest.raises(PageListenError, match="Name or service not known"):
+        await page.server.start()
 
 
 def test_metrics_of_a_service_are_read():
