@@ -65,6 +65,7 @@ class Recovery:
         self._began: float | None = None
         self._reminded = self._loop.time()
         self._defects = 0
+        self._counted = False
         self._closed = False
         self.membership: Membership | None = None
         self.last_problem = self._loop.time()
@@ -90,8 +91,9 @@ class Recovery:
     def report(self, error: Exception) -> None:
         """Mend what an error broke, or end the service with it."""
         mending = error.mending if isinstance(error, FatalError) else "never"
-        if mending == "seldom":
+        if mending == "seldom" and not self._counted:
             self._defects += 1
+            self._counted = True  # what befalls all partitions at once is one defect
         if self._closed or mending == "never" or self._defects > self._settings.lifecycle.recoveries:
             self._fail(error)
             return
@@ -138,12 +140,13 @@ class Recovery:
             await asyncio.sleep(pause)
             pause = min(_LONGEST_PAUSE, 2 * pause)
             await self._pulse.answering()
+            self._counted = False
             try:
                 async with asyncio.timeout(self._patience):
                     await self.membership.rejoin()
             except TimeoutError:
                 self._cause = f"the group was not joined within {self._patience:g} s"
-        self._task = None
+        self._task, self._counted = None, False
         log.warning("at work again after %.1f s", self._loop.time() - begin)
 
     @property

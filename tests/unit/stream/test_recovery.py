@@ -137,6 +137,21 @@ async def test_a_defect_that_comes_again_and_again_ends_the_service_unless_somet
     assert bench.errors == [DEFECT]
 
 
+async def test_a_defect_that_befalls_many_partitions_at_once_counts_once_for_each_joining() -> None:
+    bench = Bench("lifecycle.recoveries=3")
+    for _ in range(24):
+        bench.breaks(DEFECT)
+    bench.membership.script = [DEFECT, True]  # the first joining fails
+    await bench.mended()
+    assert bench.errors == []
+    for _ in range(24):
+        bench.breaks(DEFECT)
+    await bench.mended()
+    assert bench.errors == []
+    bench.breaks(DEFECT)
+    assert bench.errors == [DEFECT]
+
+
 async def test_nothing_is_joined_before_the_brokers_answer() -> None:
     bench = Bench()
     bench.pulse.beating.clear()
