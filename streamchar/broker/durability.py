@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from streamchar.broker.config import BrokerSettings
 from streamchar.broker.journal import Journal
-from streamchar.broker.log import sync_and_close
+from streamchar.broker.log import PartitionLog, sync_and_close
 from streamchar.broker.topics import Topics
 
 
@@ -33,18 +34,26 @@ class Durability:
         """Force everything written so far to the disk."""
         # the lock also makes a repeated request wait for the write that its first copy started
         async with self._one_at_a_time:
-            descriptors = [
-                partition.log.start_sync()
+            files: list[PartitionLog | Journal] = [
+                partition.log
                 for topic in self._topics
                 for partition in topic.partitions
                 if partition.log.unsynced
             ]
             if self._journal.unsynced:
-                descriptors.append(self._journal.start_sync())
-            if descriptors:
-                await asyncio.to_thread(_sync_all, descriptors)
+                files.append(self._journal)
+            descriptors = [file.start_sync() for file in files]
+            try:
+                if descriptors:
+                    await asyncio.to_thread(_sync_all, descriptors)
+            except OSError:
+                for file in files:  # or else the next request would be acknowledged without
+                    file.unsynced = True
+                raise
 
 
 def _sync_all(descriptors: list[int]) -> None:
-    for descriptor in descriptors:
-        sync_and_close(descriptor)
+    """Force files to the disk and close the descriptors, of all also when one fails."""
+    with contextlib.ExitStack() as stack:
+        for descriptor in descriptors:
+            stack.callback(sync_and_close, descriptor)

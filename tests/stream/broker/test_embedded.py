@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import signal
 import sys
 from pathlib import Path
@@ -75,6 +77,32 @@ async def test_what_keeps_it_from_starting_is_one_sentence(tmp_path: Path) -> No
             await EmbeddedBroker(settings).start()
     async with EmbeddedBroker(settings):  # nothing of the failed start holds the directory
         pass
+
+
+async def test_records_that_could_not_be_forced_to_disk_are_not_acknowledged_later_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing, forced = [True], []
+
+    def fdatasync(descriptor: int) -> None:
+        if failing:
+            raise OSError(errno.EIO, "Input/output error")
+        forced.append(descriptor)
+
+    async with EmbeddedBroker(BrokerSettings(data_dir=tmp_path, port=0, fsync="always")) as broker:
+        await make_topic(broker.bootstrap, 2, name="kept")
+        files = len(list(Path("/proc/self/fd").iterdir()))
+        for partition in (0, 1):
+            log = broker._topics.require("kept", partition).log
+            log.unsynced = True
+        monkeypatch.setattr(os, "fdatasync", fdatasync)
+        for _ in range(3):
+            with pytest.raises(OSError, match="Input/output"):
+                await broker._durability.before_acknowledging()
+        assert len(list(Path("/proc/self/fd").iterdir())) <= files
+        failing.clear()
+        await broker._durability.before_acknowledging()
+        assert len(forced) >= 2
 
 
 async def test_stopping_does_not_wait_for_idle_clients(tmp_path: Path) -> None:
