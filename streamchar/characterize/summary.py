@@ -24,7 +24,7 @@ from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image import Exposure, Moments, Psf
 from streamchar.kernels import higher_moments
-from streamchar.robust import MAD_TO_SIGMA, median
+from streamchar.robust import MAD_TO_SIGMA, median_of_sorted
 
 Array = NDArray[np.float64]
 NAN = float("nan")
@@ -242,10 +242,11 @@ class ComputeSummary(Task[SummaryConfig]):
 
     def _psf_model(self, exposure: Exposure, psf: Psf, pixel_scale: float) -> dict[str, float]:
         height, width = exposure.shape
-        x, y = 0.5 * (width - 1), 0.5 * (height - 1)
-        shape = psf.shapes(x, y)
-        sigma = float(shape.determinant_radius[0])
-        kernel = psf.kernel_images(x, y)[0]
+        grid_x, grid_y = _good_grid(exposure, self.config.psf_grid_sampling)
+        # The centre first, then the grid.
+        x, y = np.append(0.5 * (width - 1), grid_x), np.append(0.5 * (height - 1), grid_y)
+        shape, images = psf.shapes(x, y), psf.kernel_images(x, y)
+        sigma, kernel = float(shape.determinant_radius[0]), images[0]
         fwhm = effective_fwhm(kernel)
         found = {
             "psf_sigma": sigma,
@@ -258,14 +259,11 @@ class ComputeSummary(Task[SummaryConfig]):
             "psf_ixy": float(shape.xy[0]),
             "psf_area": float(kernel.sum() ** 2 / np.square(kernel).sum()),
         }
-        grid_x, grid_y = _good_grid(exposure, self.config.psf_grid_sampling)
         if not len(grid_x):
             return found
-        radius = psf.shapes(grid_x, grid_y).trace_radius
-        aperture = psf.kernel_images(grid_x, grid_y).reshape(len(grid_x), -1) @ circle_weights(
-            max(2.0, 3.0 * sigma), psf.size
-        ).reshape(-1)
-        found["psf_trace_radius_delta"] = float(np.ptp(radius))
+        circle = circle_weights(max(2.0, 3.0 * sigma), psf.size)
+        aperture = images[1:].reshape(len(grid_x), -1) @ circle.reshape(-1)
+        found["psf_trace_radius_delta"] = float(np.ptp(shape.trace_radius[1:]))
         found["psf_ap_flux_delta"] = float(np.ptp(aperture)) if (aperture >= 0).all() else NAN
         correction = (exposure.aperture_corrections or {}).get("base_PsfFlux_instFlux")
         if correction is not None:
@@ -292,22 +290,28 @@ class ComputeSummary(Task[SummaryConfig]):
             & (signal_to_noise < self.config.star_signal_to_noise_max)
         )
         used, reserved = used & good, reserved & good
-        if used.any():
-            found.update(_residuals("psf_used_star", catalog, used, measurement.psf))
-            found["max_dist_to_nearest_psf"] = self._largest_distance(exposure, catalog, used)
-        tested = reserved if reserved.any() else used
-        if tested.any():
-            found.update(_residuals("psf_star", catalog, tested, measurement.psf))
-            scatter = found["psf_star_delta_size_scatter"]
-            found["psf_star_scaled_delta_size_scatter"] = scatter / _median(
-                _shapes(catalog, tested).trace_radius
-            )
         everything = used | reserved
-        if everything.any():
-            shapes = _shapes(catalog, everything)
-            found["star_e_median"] = _median(np.hypot(shapes.e1, shapes.e2))
-            found["star_un_normalized_e_median"] = _median(np.hypot(shapes.xx - shapes.yy, 2 * shapes.xy))
-            found.update(_asymmetries(exposure, catalog, everything))
+        if not everything.any():
+            return found
+        shapes = _shapes(catalog, everything)
+        model = measurement.psf.shapes(
+            catalog["slot_Centroid_x"][everything], catalog["slot_Centroid_y"][everything]
+        )
+        radius = shapes.trace_radius
+        differences = np.stack(
+            [shapes.e1 - model.e1, shapes.e2 - model.e2, radius - model.trace_radius], axis=1
+        )
+        if used.any():
+            found.update(_residuals("psf_used_star", differences[used[everything]]))
+            found["max_dist_to_nearest_psf"] = self._largest_distance(exposure, catalog, used)
+        tested = (reserved if reserved.any() else used)[everything]
+        found.update(_residuals("psf_star", differences[tested]))
+        scatter = found["psf_star_delta_size_scatter"]
+        found["psf_star_scaled_delta_size_scatter"] = scatter / float(_medians(radius[tested]))
+        ellipticity = [np.hypot(shapes.e1, shapes.e2), np.hypot(shapes.xx - shapes.yy, 2 * shapes.xy)]
+        normalized, un_normalized = _medians(np.stack(ellipticity, axis=1)).tolist()
+        found.update(star_e_median=normalized, star_un_normalized_e_median=un_normalized)
+        found.update(_asymmetries(exposure, catalog, everything))
         return found
 
     def _largest_distance(
@@ -345,14 +349,17 @@ def circle_weights(radius: float, size: tuple[int, int], oversampling: int = 11)
         Points along each side of a pixel.
     """
     fine = (np.arange(oversampling) + 0.5) / oversampling - 0.5
+    reach = int(np.ceil(min(radius, max(size)) + 0.5))
 
-    def squared(length: int) -> Array:
-        centres = np.arange(length) - length // 2
-        return np.asarray((centres[:, None] + fine) ** 2)
+    def near(length: int) -> tuple[slice, Array]:
+        middle = length // 2
+        pixels = np.arange(max(middle - reach, 0), min(middle + reach + 1, length))
+        return slice(pixels[0], pixels[-1] + 1), (pixels[:, None] - middle + fine) ** 2
 
-    rows, columns = squared(size[0]), squared(size[1])
-    inside = rows[:, None, :, None] + columns[None, :, None, :] <= radius * radius
-    return np.asarray(inside.mean(axis=(2, 3)))
+    (rows, y2), (columns, x2) = near(size[0]), near(size[1])
+    weights = np.zeros(size)
+    weights[rows, columns] = (y2[:, None, :, None] + x2[:, None, :] <= radius * radius).mean(axis=(2, 3))
+    return weights
 
 
 def _good_grid(exposure: Exposure, sampling: int) -> tuple[Array, Array]:
@@ -365,24 +372,21 @@ def _shapes(catalog: SourceCatalog, which: NDArray[np.bool_]) -> Moments:
     return Moments(*(catalog[f"slot_Shape_{name}"][which] for name in ("xx", "yy", "xy")))
 
 
-def _residuals(prefix: str, catalog: SourceCatalog, which: NDArray[np.bool_], psf: Psf) -> dict[str, float]:
-    stars = _shapes(catalog, which)
-    model = psf.shapes(catalog["slot_Centroid_x"][which], catalog["slot_Centroid_y"][which])
-    found = {}
-    for name, residual in (
-        ("e1", stars.e1 - model.e1),
-        ("e2", stars.e2 - model.e2),
-        ("size", stars.trace_radius - model.trace_radius),
-    ):
-        middle = _median(residual)
-        found[f"{prefix}_delta_{name}_median"] = middle
-        found[f"{prefix}_delta_{name}_scatter"] = MAD_TO_SIGMA * _median(np.abs(residual - middle))
-    return found
+def _residuals(prefix: str, differences: Array) -> dict[str, float]:
+    """Medians and scatters of stars minus model: e1, e2 and radius in the columns of float64 (n, 3)."""
+    middle = _medians(differences)
+    scatter = MAD_TO_SIGMA * _medians(np.abs(differences - middle))
+    return {
+        f"{prefix}_delta_{name}_{kind}": float(value)
+        for kind, values in (("median", middle), ("scatter", scatter))
+        for name, value in zip(("e1", "e2", "size"), values, strict=True)
+    }
 
 
-def _median(values: Array) -> float:
-    """NaN with a NaN among the values."""
-    return NAN if np.isnan(values).any() else float(median(values))
+def _medians(values: Array) -> Array:
+    """Medians along the first axis, which is not empty; NaN where there is one."""
+    ordered = np.sort(values, axis=0)
+    return np.where(np.isnan(ordered[-1]), NAN, median_of_sorted(ordered))
 
 
 def _asymmetries(exposure: Exposure, catalog: SourceCatalog, which: NDArray[np.bool_]) -> dict[str, float]:
@@ -403,11 +407,13 @@ def _asymmetries(exposure: Exposure, catalog: SourceCatalog, which: NDArray[np.b
         "e41": m40 - m04,
         "e42": 2 * (m31 + m13),
     }
-    return {
-        f"star_{name}_median": _median(values[np.isfinite(values)])
-        for name, values in combinations.items()
-        if np.isfinite(values).any()
-    }
+    table = np.stack(list(combinations.values()), axis=1)
+    known = np.isfinite(table)
+    ordered = np.sort(np.where(known, table, NAN), axis=0)
+    count, column = known.sum(axis=0), np.arange(len(combinations))
+    # The median of none is NaN.
+    medians = 0.5 * (ordered[(count - 1) // 2, column] + ordered[count // 2, column])
+    return {f"star_{name}_median": float(value) for name, value in zip(combinations, medians, strict=True)}
 
 
 def _coordinates(exposure: Exposure) -> dict[str, Any]:

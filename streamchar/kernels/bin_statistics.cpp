@@ -239,11 +239,17 @@ template <typename Source> Buckets choose_buckets(const Source &source, Workspac
   sample.clear();
   source.draw(sample);
   if (sample.empty()) return {0.0f, 1.0f, float(Source::buckets - 1)};
-  std::sort(sample.begin(), sample.end());
   const std::size_t last = sample.size() - 1;
-  const float q1 = sample[last / 4], q3 = sample[last - last / 4];
+  const auto lower = sample.begin() + std::ptrdiff_t(last / 4), upper = sample.begin() + std::ptrdiff_t(last - last / 4);
+  std::nth_element(sample.begin(), lower, sample.end());
+  const float q1 = *lower;
+  std::nth_element(lower, upper, sample.end());
+  const float q3 = *upper;
   const float low = q1 - 2.0f * (q3 - q1), width = 5.0f * (q3 - q1);
-  if (!(width > 0.0f)) return {sample.front(), float(Source::buckets) / (sample.back() - sample.front()), float(Source::buckets - 1)};
+  if (!(width > 0.0f)) {
+    const auto [least, greatest] = std::minmax_element(sample.begin(), sample.end());
+    return {*least, float(Source::buckets) / (*greatest - *least), float(Source::buckets - 1)};
+  }
   return {low, float(Source::buckets) / width, float(Source::buckets - 1)};
 }
 

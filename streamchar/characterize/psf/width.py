@@ -58,13 +58,15 @@ def _fit_two(squares: Array, values: Array, start: Array, limits: Array) -> Arra
     residual, slopes = _deviations(place, squares, values)
     cost = residual @ residual
     for _ in range(MAX_STEPS):
-        gradient, normal = slopes @ residual, slopes @ slopes.T
-        free = ~((place <= low) & (gradient > 0.0) | (place >= high) & (gradient < 0.0))
-        inner = normal[np.ix_(free, free)]
-        inner[np.diag_indices(len(inner))] *= 1.0 + damping
-        step = np.zeros(len(place))
-        step[free] = np.linalg.lstsq(inner, -gradient[free], rcond=None)[0]
-        target = np.clip(place + step, low, high)
+        gradient = slopes @ residual
+        held = (place <= low) & (gradient > 0.0) | (place >= high) & (gradient < 0.0)
+        free = np.where(held[:, None], 0.0, slopes)
+        normal = free @ free.T
+        diagonal = normal.diagonal()
+        # Parameters without a slope stay where they are.
+        np.fill_diagonal(normal, np.where(diagonal > 0.0, diagonal * (1.0 + damping), 1.0))
+        step = np.linalg.solve(normal, -(free @ residual))
+        target = np.minimum(np.maximum(place + step, low), high)
         residual_there, slopes_there = _deviations(target, squares, values)
         cost_there = residual_there @ residual_there
         if cost_there > cost:
