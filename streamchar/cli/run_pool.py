@@ -104,7 +104,8 @@ def _lost(worker: _Worker, plan: Plan) -> Attempt:
     assert worker.input is not None
     code = worker.process.exitcode
     if code is not None and code < 0:
-        end = f"was killed by {signal.Signals(-code).name}"
+        named = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
+        end = f"was killed by {named}"
         if -code == signal.SIGKILL:
             end += " (out of memory?)"
     else:

@@ -63,8 +63,9 @@ class WorkerExit:
         """Return a sentence part such as "killed by SIGSEGV" or "exited with status 3"."""
         if self.signal is None:
             return f"exited with status {self.code}"
-        named = self.signal in set(signal.Signals)  # of the real-time signals only the first and the last are
-        return f"killed by {signal.Signals(self.signal).name if named else f'signal {self.signal}'}"
+        # Of the real-time signals only the first and the last have a name.
+        named = next((each.name for each in signal.Signals if each == self.signal), f"signal {self.signal}")
+        return f"killed by {named}"
 
 
 class WorkerGoneError(Exception):

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from streamchar.characterize.config import CharacterizeImageConfig
 from streamchar.cli.run_inputs import Input
-from streamchar.cli.run_pool import characterize_all
+from streamchar.cli.run_pool import _lost, characterize_all
 from streamchar.cli.run_work import Outputs, Plan
 from streamchar.image.access import Access
 from streamchar.image.exposure import Identity
@@ -39,6 +40,13 @@ def night(simulated, folder, numbers):
 def plan(outputs):
     config = CharacterizeImageConfig(subtasks={"repair": "tests.unit.cli.crashing:CrashingRepair"})
     return Plan(config, ReadOptions(), Access(), outputs, {})
+
+
+def test_a_signal_without_a_name_is_told_by_its_number():
+    process = SimpleNamespace(exitcode=-(signal.SIGRTMIN + 3))
+    worker = SimpleNamespace(process=process, input=Input("a.fits", "a"), started=0.0)
+    found = _lost(worker, plan(Outputs()))
+    assert f"was killed by signal {signal.SIGRTMIN + 3}" in str(found.error)
 
 
 def test_a_crash_costs_one_exposure(simulated, tmp_path, capfd):
