@@ -9,6 +9,7 @@ from scipy.ndimage import binary_dilation
 
 from streamchar.characterize.psf.degree import choose_degree
 from streamchar.characterize.psf.forward.rejection import grown
+from streamchar.characterize.psf.forward.stretch import stretches
 from streamchar.characterize.psf.informative import (
     BRIGHTEST,
     CELLS,
@@ -117,6 +118,37 @@ def test_spatial_functions_are_orthonormal_and_hold_the_monomials(seed, count, d
     assert (kinds.sum(axis=0) == 1).all()
     assert kinds[0].sum() == (min(3, terms - 1) if degree else 0)
     assert kinds[[0, 2]].sum() == (terms - 1 if degree else 0)
+
+
+def gaussian(grid, size, e1, e2):
+    """Coefficients of a Gaussian 5 super-pixels wide, of unit light."""
+    t = np.arange(grid.size) - grid.size // 2
+    trace = 2 * 25.0 * (1 + size) ** 2
+    xx, yy, xy = 0.5 * trace * (1 + e1), 0.5 * trace * (1 - e1), 0.5 * trace * e2
+    det = xx * yy - xy**2
+    exponent = (yy * t**2 - 2 * xy * t * t[:, None] + xx * t[:, None] ** 2) / det
+    return grid.coefficients(np.exp(-0.5 * exponent) / np.sqrt(det) / (2 * np.pi))
+
+
+def test_stretches_are_what_size_and_ellipticity_do():
+    grid, step = Grid(61, 1.0, 61, SPLINE), 1e-3
+    found = stretches(gaussian(grid, 0.0, 0.0, 0.0))
+    for change, at in zip(found, np.eye(3), strict=True):
+        more, less = (gaussian(grid, *(sign * step * at)) for sign in (1, -1))
+        np.testing.assert_allclose(change, (more - less) / (2 * step), atol=1e-4 * np.abs(change).max())
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("curved", [False, True])
+def test_changes_are_those_of_the_fields(curved):
+    rng = np.random.default_rng(4)
+    x, y = rng.uniform(0, 1000, (2, 80))
+    weights = rng.uniform(0.1, 10.0, 80)
+    u, v = x / 500 - 1, y / 500 - 1
+    shapes = np.stack([0.03 * u, 0.01 * v * v, 0.02 * u * v - 0.01 * u], axis=1)
+    found = spatial_functions(x, y, weights, shapes, np.full((80, 3), 1e-6), 2, curved=curved)
+    mean = weights @ shapes / weights.sum()
+    np.testing.assert_allclose(found.values[:, 1:] @ found.changes, shapes - mean, atol=1e-8)
 
 
 def test_second_order_terms_describe_a_gaussian():

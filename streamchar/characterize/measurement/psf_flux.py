@@ -26,6 +26,11 @@ from streamchar.kernels import psf_fit, psf_flux
 Pixels = NDArray[np.int32]
 
 
+class _FluxOutliers(OutlierConfig):
+    tolerance: float = Field(default=0.01, ge=0, le=1)
+    """Error of the model as a fraction of itself, added to the noise: less than while sources are not yet in place."""
+
+
 class PsfFluxConfig(Configuration):
     """Settings of base_PsfFlux."""
 
@@ -37,7 +42,7 @@ class PsfFluxConfig(Configuration):
     """Weights of the pixels: from the variance that the fitted model implies, or equal (the reference's). Equal weights have
     1.11 to 1.15 times the least noise for bright stars, and an error of the PSF's size enters their fluxes by half as much again:
     what decides on a bright star's flux with the others is how much light there is, not how it is spread."""
-    outliers: OutlierConfig = OutlierConfig()
+    outliers: _FluxOutliers = _FluxOutliers()
     """Further pixels to leave out."""
     min_light: float = Field(default=0.1, ge=0, le=1)
     """With less of the PSF on usable pixels the flux is flagged."""

@@ -27,7 +27,7 @@ _SPLINE_OVERLAPS = (15724248.0, 9738114.0, 2203488.0, 152637.0, 2036.0, 1.0)
 """Overlap integrals of quintic B-splines 0 … 5 knots apart, times 11!: the Eulerian numbers of order 11, values of the
 B-spline of degree 11 at its knots."""
 _SPLINE_NORM = 39916800.0
-_SPLINE_VALUES = (66.0 / 120.0, 26.0 / 120.0, 1.0 / 120.0)
+SPLINE_VALUES = (66.0 / 120.0, 26.0 / 120.0, 1.0 / 120.0)
 """Values of the quintic B-spline at its knots."""
 _OVERLAP_FLOOR = 0.03
 """Bounds the preconditioner where pixels hardly tell anything about the finest structure."""
@@ -74,7 +74,7 @@ class Grid:
         """Grid values (size, size) turned into what the interpolation takes: itself, or spline coefficients."""
         if self.lanczos != SPLINE:
             return values
-        matrix = _banded(self.size, _SPLINE_VALUES)
+        matrix = banded(self.size, SPLINE_VALUES)
         half = np.linalg.solve(matrix, values)
         return np.ascontiguousarray(np.linalg.solve(matrix, half.T).T)
 
@@ -187,14 +187,14 @@ def fit_components(
 @lru_cache(maxsize=32)
 def _overlap(size: int) -> tuple[Array, Array]:
     """Overlap integrals of a grid's splines, the diagonal being 1, and their inverse, bounded: (size, size)."""
-    overlap = _banded(size, tuple(value / _SPLINE_OVERLAPS[0] for value in _SPLINE_OVERLAPS))
+    overlap = banded(size, tuple(value / _SPLINE_OVERLAPS[0] for value in _SPLINE_OVERLAPS))
     inverse = np.asarray(np.linalg.inv(overlap + _OVERLAP_FLOOR * np.eye(size)), np.float64)
     for matrix in (overlap, inverse):
         matrix.flags.writeable = False
     return overlap, inverse
 
 
-def _banded(size: int, diagonals: tuple[float, ...]) -> Array:
+def banded(size: int, diagonals: tuple[float, ...]) -> Array:
     """Symmetric matrix (size, size) with constant diagonals, of which the first is the main one."""
     values = np.zeros(max(size, len(diagonals)))
     values[: len(diagonals)] = diagonals

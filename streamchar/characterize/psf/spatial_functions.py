@@ -32,6 +32,8 @@ class SpatialFunctions:
         uncorrelated.
     values
         float64 (n, K): the functions at the stars.
+    changes
+        float64 (K - 1, 3): by how much relative size, e₁ and e₂ change with each function after the first.
     linear, curvature, other
         float64 (K - 1): by how much size and ellipticity, squares of them, or anything else vary with each function
         after the first, rms; two of the three are zero. What varies neither as size nor as ellipticity is expected to
@@ -40,6 +42,7 @@ class SpatialFunctions:
 
     basis: SpatialBasis
     values: Array
+    changes: Array
     linear: Array
     curvature: Array
     other: Array
@@ -72,8 +75,10 @@ def spatial_functions(
     """
     polynomial = PositionPolynomial.over(x, y, degree)
     if degree == 0:
-        none = np.zeros(0)
-        return SpatialFunctions(SpatialBasis.constant(polynomial), np.ones((len(x), 1)), none, none, none)
+        one, none = np.ones((len(x), 1)), np.zeros(0)
+        return SpatialFunctions(
+            SpatialBasis.constant(polynomial), one, np.zeros((0, PARAMETERS)), none, none, none
+        )
     share = weights / weights.sum()
     monomials = polynomial.basis(x, y)
     fields = fit_fields(monomials, shapes, variance)
@@ -82,14 +87,16 @@ def spatial_functions(
     fields[0] -= mean
     spread = float(np.sqrt(share @ (values - mean) ** 2 @ _SHARES))
     functions, kinds = _joined(SpatialBasis(polynomial, fields), degree, curved=curved)
-    values = functions(x, y)
-    kept = _independent(values, share, np.choose(kinds, [0.0, _DEPENDENT, _SMALLEST_CURVATURE, _REPEATED]))
-    functions, values, kinds = functions.some(kept), values[:, kept], kinds[kept]
-    triangle, rms = _triangle(values, share)
+    every = functions(x, y)
+    kept = _independent(every, share, np.choose(kinds, [0.0, _DEPENDENT, _SMALLEST_CURVATURE, _REPEATED]))
+    functions, kinds = functions.some(kept), kinds[kept]
+    triangle, rms = _triangle(every[:, kept], share)
     transform = np.asarray(np.linalg.inv(triangle), np.float64)
+    values = every[:, kept] @ transform
+    changes = (values[:, 1:] * share[:, None]).T @ every[:, 1 : 1 + PARAMETERS]
     linear, curvature = (np.where(kinds == kind, rms, 0.0)[1:] for kind in (_LINEAR, _CURVED))
     other = np.where(kinds == _OTHER, spread, 0.0)[1:]
-    return SpatialFunctions(functions.combined(transform), values @ transform, linear, curvature, other)
+    return SpatialFunctions(functions.combined(transform), values, changes, linear, curvature, other)
 
 
 def _joined(fields: SpatialBasis, degree: int, *, curved: bool) -> tuple[SpatialBasis, NDArray[np.int64]]:

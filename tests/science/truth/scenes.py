@@ -31,7 +31,7 @@ SCENE_NAMES = (*SCENES, CROSSED)
 """The named scenes, and the normal one with a real cosmic-ray hit through every bright isolated star."""
 
 SEEDS: Mapping[str, int] = MappingProxyType(
-    {"sharp": 8, "poor": 8, "sparse": 24, "crowded": 8, "gradients": 6, CROSSED: 6}
+    {"sharp": 8, "poor": 8, "sparse": 60, "crowded": 8, "gradients": 6, CROSSED: 6}
 )
 """Exposures on which ``best`` is judged, where ``MOST_SEEDS`` are too few for the errors of the pulls' mean and width to be
 about a third of what they may deviate by: there are few stars, or exposures differ as a whole."""

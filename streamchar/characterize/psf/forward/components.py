@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from streamchar.characterize.psf.forward.config import PixelBasisConfig
 from streamchar.characterize.psf.forward.measurement import MeasuredStars
 from streamchar.characterize.psf.forward.state import State, inverse_variance
+from streamchar.characterize.psf.forward.stretch import stretches
 from streamchar.characterize.psf.pixel_fit import Grid, fit_components
 from streamchar.characterize.psf.spatial_functions import SpatialFunctions, spatial_functions
 
@@ -41,6 +42,8 @@ def fitted(
     # Functions orthonormal over the stars: the present model expands by plain products.
     start = np.tensordot((basis * share[:, None]).T @ present, state.components, axes=1)
     mean = np.abs(np.tensordot(present.mean(axis=0), state.components, axes=1))
+    # What the stars do not tell changes as it would in another seeing: the wings, above all.
+    varying = np.tensordot(functions.changes, stretches(start[0]), axes=1)
     components = fit_components(
         grid,
         samples,
@@ -51,7 +54,7 @@ def fitted(
         # The first fit only has to be good enough to measure the stars by.
         iterations=_steps(len(samples), config) // (2 if accuracy > config.accuracy else 1),
         converged=CONVERGED,
-        expected=np.concatenate([start[:1], np.zeros_like(start[1:])]),
+        expected=np.concatenate([start[:1], varying]),
     )
     return State(samples, components, functions.basis, stars.choice.degree)
 
@@ -70,8 +73,8 @@ def _functions(stars: MeasuredStars, power: Array) -> SpatialFunctions:
 
 
 def _variation(functions: SpatialFunctions, config: PixelBasisConfig) -> Array:
-    """By how much a super-pixel is expected to change with each function after the first, relative."""
-    variation = config.prior * functions.linear + 0.5 * config.prior**2 * functions.curvature
+    """By how much a super-pixel may depart from its expected change with each function after the first, relative."""
+    variation = config.unlike_stretch * functions.linear + 0.5 * config.prior**2 * functions.curvature
     variation += config.departure * functions.other
     return np.asarray(variation)
 

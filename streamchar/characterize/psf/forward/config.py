@@ -54,10 +54,14 @@ class PixelBasisConfig(Configuration):
     iterations: int = Field(default=4, ge=2)
     """Conjugate-gradient steps a round when stars are many; up to 40 when they are few, where steps are cheap and
     the brightest stars need them."""
+    unlike_stretch: float = Field(default=3.0, gt=0)
+    """Relative size and ellipticity are expected to change as by a stretch of the mean image. By how much the relative change
+    of a super-pixel may depart from that, per unit of either: half of the change itself (``prior``)."""
     prior: float = Field(default=6.0, gt=0)
-    """Expected relative change of a super-pixel per unit of relative size or ellipticity; shrinks what is noise."""
+    """Expected relative change of a super-pixel per unit of relative size or ellipticity, of which half the square is that of
+    second order; shrinks what is noise."""
     departure: float = Field(default=0.06, gt=0)
-    """The same of changes that follow neither: where the stars tell of them they are fitted all the same."""
+    """Expected relative change that follows neither: where the stars tell of them they are fitted all the same."""
     neighbours: int = Field(default=3, ge=0)
     """At most so many undetected sources are found beside a star in each round, and subtracted."""
     n_sigma_neighbour: float = Field(default=3.0, gt=0)
