@@ -127,6 +127,8 @@ class Source:
             kafka, detail = self._settings.kafka, str(error) or "no answer"
             if isinstance(error, (TimeoutError, KafkaConnectionError)):
                 raise BrokerUnreachableError(bootstrap=kafka.bootstrap, detail=detail) from error
+            if isinstance(error, InvalidSessionTimeoutError):
+                detail = f"they do not allow kafka.session_timeout = {kafka.session_timeout:g} s"
             raise RefusedError(bootstrap=kafka.bootstrap, group=kafka.group, detail=detail) from error
 
     async def _join(self) -> None:

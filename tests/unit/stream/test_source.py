@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import (
     CoordinatorNotAvailableError,
     GroupAuthorizationFailedError,
+    InvalidSessionTimeoutError,
     KafkaError,
     KafkaTimeoutError,
 )
@@ -19,6 +20,7 @@ from streamchar.stream.errors import (
     GroupError,
     GroupForbiddenError,
     GroupSilentError,
+    RefusedError,
 )
 from streamchar.stream.settings import load_settings
 from streamchar.stream.source import Source, _Listener
@@ -87,3 +89,18 @@ async def test_what_errors_mean_for_the_membership(error: Exception, kind: type[
         assert [type(each) for each in errors] == [kind]
     finally:
         await source.stop()
+
+
+async def test_a_session_timeout_that_the_brokers_do_not_allow_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = Source(load_settings(None, ["kafka.session_timeout=7"], {}), Metrics(), lambda _: None)
+
+    async def refuse() -> None:
+        raise InvalidSessionTimeoutError
+
+    monkeypatch.setattr(source, "_join", refuse)
+    dispatcher: Any = FakeDispatcher()
+    outbox: Any = FakeOutbox()
+    with pytest.raises(RefusedError, match=r"they do not allow kafka\.session_timeout = 7 s"):
+        await source.start(dispatcher, outbox)
