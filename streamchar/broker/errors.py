@@ -125,6 +125,13 @@ class JournalCorruptError(BrokerError):
     template = "{path}: line {line} is damaged but later lines are not; restore the file from a backup"
 
 
+class ForeignJournalError(BrokerError):
+    """A file that has the name of the metadata journal is none."""
+
+    code = "broker_journal_foreign"
+    template = "{path} is no journal of a broker and is left alone; choose another data directory"
+
+
 class JournalUnavailableError(BrokerError):
     """The metadata journal cannot be written any more."""
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from streamchar.broker.errors import JournalCorruptError, JournalUnavailableError
+from streamchar.broker.errors import ForeignJournalError, JournalCorruptError, JournalUnavailableError
 
 _logger = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ class Journal:
         ------
         JournalCorruptError
             When something other than the end is damaged.
+        ForeignJournalError
+            When there are lines, and none is ours.
         """
         content = self.path.read_bytes() if self.path.exists() else b""
         whole = 0
@@ -66,6 +68,8 @@ class Journal:
             if handler is not None:
                 handler(*event[1:])
             whole = end
+        if whole == 0 and b"\n" in content:
+            raise ForeignJournalError(path=str(self.path))
         if whole < len(content):
             _logger.warning(
                 "%s: cut off %d bytes that were not completely written", self.path, len(content) - whole

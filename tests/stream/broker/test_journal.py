@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamchar.broker.errors import JournalCorruptError, JournalUnavailableError
+from streamchar.broker.errors import ForeignJournalError, JournalCorruptError, JournalUnavailableError
 from streamchar.broker.journal import Journal
 
 
@@ -56,6 +56,14 @@ def test_damage_before_the_end_is_not_passed_over(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(JournalCorruptError, match="line 1"):
         _replay(path)
+
+
+def test_a_file_of_that_name_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_text("2026-01-02: clear, seeing 0.7\n2026-01-03: rain\n")
+    with pytest.raises(ForeignJournalError, match="no journal of a broker"):
+        _replay(path)
+    assert path.read_text().endswith("rain\n")
 
 
 def test_rewriting_replaces_the_history(tmp_path: Path) -> None:
