@@ -36,10 +36,13 @@ async def keep_page(
         command += ["--metrics", address]
     while True:
         began = asyncio.get_running_loop().time()
-        code = await _run(command)
+        try:
+            end = f"exit code {await _run(command)}"
+        except OSError as error:
+            end = str(error)  # no process to be had at the moment
         if asyncio.get_running_loop().time() - began > LONGEST_PAUSE:
             pause = FIRST_PAUSE
-        log.warning("the live page ended (exit code %d); started again in %.0f s", code, pause)
+        log.warning("the live page ended (%s); started again in %.0f s", end, pause)
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
