@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -88,6 +87,8 @@ def _as_astropy(header: FitsHeader) -> Header:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep astropy from printing what it thinks of a header."""
+    import logging  # only where astropy is: a worker does without
+
     logger = logging.getLogger("astropy")
     level = logger.level
     logger.setLevel(logging.ERROR)

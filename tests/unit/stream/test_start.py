@@ -30,7 +30,7 @@ print(json.dumps(sorted(sys.modules)))
 
 NEEDLESS = {
     "aiohttp", "aiokafka", "asyncio", "astropy", "cProfile", "concurrent.futures", "difflib", "fsspec", "html",
-    "http", "http.client", "matplotlib", "multiprocessing", "numpy.fft", "numpy.ma", "numpy.random", "numpy.testing",
+    "http", "http.client", "logging", "matplotlib", "multiprocessing", "numpy.fft", "numpy.ma", "numpy.random", "numpy.testing",
     "pandas", "prometheus_client", "psutil", "pyarrow", "pydantic.networks", "pydantic_settings", "rich", "scipy",
     "ssl", "subprocess", "typer", "unittest", "urllib.request", "xml",
 }  # fmt: skip
