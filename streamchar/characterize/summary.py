@@ -36,6 +36,8 @@ COPIED = {
     "SFM_ASTROM_OFFSET_STD": "astrom_offset_std",
 }
 """Figures that earlier or later steps leave in the exposure's metadata, by their names there (section 6)."""
+OTHERS_TOGETHER = 32
+"""Stars that distances are measured from at a time: the nearest of so few already shows of most places that others are farther."""
 GRID_BAD_PLANES = ("BAD", "CR", "EDGE", "INTRP", "NO_DATA", "SAT", "SUSPECT")
 
 
@@ -328,12 +330,26 @@ class ComputeSummary(Task[SummaryConfig]):
 def largest_distance(places: Array, others: Array) -> float:
     """Largest distance of any of some places, float64 (n, 2), from the nearest of others, float64 (2, m); n and m positive."""
     # The square of a distance but for that of the place itself is a plain product.
-    lifted = np.vstack([-2.0 * others, np.square(others).sum(axis=0)])
-    nearest = [
-        np.square(part).sum(axis=1) + (np.column_stack([part, np.ones(len(part))]) @ lifted).min(axis=1)
-        for part in np.array_split(places, 1 + len(places) // 1024)
-    ]
-    return float(np.sqrt(max(np.concatenate(nearest).max(), 0.0)))
+    lifted = np.column_stack([-2.0 * others.T, np.square(others).sum(axis=0)])
+    left = np.vstack([places.T, np.ones(len(places)), np.square(places).sum(axis=1)])
+    nearest = np.full(len(places), np.inf)
+    greatest, parts = 0.0, 1 + len(lifted) // OTHERS_TOGETHER
+    for i in range(parts):
+        nearest = np.minimum(nearest, _least_squares(left, lifted[i::parts]))
+        farthest = int(nearest.argmax())
+        greatest = max(greatest, float(_least_squares(left[:, farthest : farthest + 1], lifted)[0]))
+        # Who has somebody nearer than that already is not the farthest.
+        rest = nearest > greatest
+        left, nearest = left[:, rest], nearest[rest]
+        if not len(nearest):
+            break
+    return float(np.sqrt(greatest))
+
+
+def _least_squares(places: Array, others: Array) -> Array:
+    """Squares of the distances from the nearest, both as :func:`largest_distance` lifts them."""
+    parts = np.array_split(places, 1 + places.shape[1] // 2048, axis=1)
+    return np.concatenate([(others @ part[:3]).min(axis=0) + part[3] for part in parts])
 
 
 def circle_weights(radius: float, size: tuple[int, int], oversampling: int = 11) -> Array:

@@ -38,7 +38,7 @@ def test_quartiles_of_bins_need_no_moments():
     assert (part.kept == 0).all()
 
 
-@pytest.mark.parametrize(("places", "others"), [(1, 1), (5000, 80), (1024, 3)])
+@pytest.mark.parametrize(("places", "others"), [(1, 1), (5000, 80), (1024, 3), (20, 700)])
 def test_the_largest_distance_is_that_of_a_tree(places, others):
     random = np.random.default_rng(2)
     points, stars = random.uniform(0, 4096, (places, 2)), random.uniform(0, 4096, (others, 2))
