@@ -274,5 +274,5 @@ def test_files_that_cannot_be_used_end_in_a_typed_error(
     settings = KafkaSettings(
         security_protocol="SASL_SSL", sasl_username="streamchar", sasl_password="x", **{field: path}
     )
-    with pytest.raises(ConfigurationError, match="security settings"):
+    with pytest.raises(ConfigurationError, match=rf"kafka: {field} = {path}: cannot be read: "):
         settings.connection()
