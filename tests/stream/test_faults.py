@@ -147,7 +147,11 @@ async def test_the_watchdog_ends_a_service_that_has_work_and_makes_no_progress(n
             "elsewhere.exposure-ready.v1",
         ),
         (["kafka.bootstrap='127.0.0.1:1'", "kafka.start_timeout=1"], BrokerUnreachableError, "127.0.0.1:1"),
-        (["kafka.session_timeout=1", "kafka.heartbeat_interval=0.3"], RefusedError, "InvalidSessionTimeout"),
+        (
+            ["kafka.session_timeout=1", "kafka.heartbeat_interval=0.3"],
+            RefusedError,
+            "do not allow kafka.session_timeout",
+        ),
         (["workers.job=stub_jobs:broken"], JobImportError, "no job can be made"),
     ],
 )
