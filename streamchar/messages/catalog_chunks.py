@@ -178,7 +178,7 @@ def _describe(rows: int, messages: Sequence[Encoded]) -> tuple[ChunkDescription,
 
 def _checked(column: ColumnDescription, values: NDArray[Any]) -> NDArray[Any]:
     declared = np.dtype(column.dtype)
-    if values.dtype.newbyteorder("=") != declared.newbyteorder("="):
+    if values.dtype != declared and values.dtype != declared.newbyteorder():
         raise ValueError(f"column {column.name} holds {values.dtype}, described as {column.dtype}")
     if values.ndim == 0 or (column.dtype == "?" and values.ndim != 1):
         raise ValueError(f"column {column.name} of shape {values.shape} has no rows")
@@ -200,7 +200,7 @@ def _rows_per_chunk(
     names = sum(len(column.name.encode()) + len(column.unit.encode()) for column in columns)
     fixed = FIXED_BYTES + names + COLUMN_BYTES * (len(columns) - flags) + FLAG_BYTES * flags
     row = flags / 8 + sum(
-        values.dtype.itemsize * int(np.prod(values.shape[1:]))
+        values.dtype.itemsize * math.prod(values.shape[1:])
         for values in arrays.values()
         if values.dtype != bool
     )
