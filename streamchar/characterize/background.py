@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from math import ceil
 from typing import Any, ClassVar, Literal, Self, cast, get_args
 
@@ -480,10 +481,14 @@ def _fit_polynomial(model: BackgroundModel, order: int, weight_power: int = 1) -
     raise BackgroundFitError(order=order, usable=usable, bins=good.size)
 
 
+@lru_cache(maxsize=8)
 def _centres(
     height: int, width: int, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return bin_centres(bin_edges(height, shape[0])), bin_centres(bin_edges(width, shape[1]))
+    """Of the bins' rows and columns, which all rounds and exposures of one size share: read-only."""
+    rows, columns = bin_centres(bin_edges(height, shape[0])), bin_centres(bin_edges(width, shape[1]))
+    rows.flags.writeable = columns.flags.writeable = False
+    return rows, columns
 
 
 class SubtractBackground(Task[BackgroundConfig]):

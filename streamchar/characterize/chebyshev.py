@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -117,9 +118,9 @@ class ChebyshevField:
         weights: Array | None = None,
     ) -> tuple[Self, int]:
         """Fit as :meth:`fit`, and say how many of the coefficients the positions determine."""
-        u, v = _scaled(x, width), _scaled(y, height)
         rows, columns = _triangle(order)
-        design = chebvander(u, order)[:, columns] * chebvander(v, order)[:, rows]
+        u, v = _values(x, width, order), _values(y, height, order)
+        design = u[:, columns] * v[:, rows]
         root = np.ones(len(values)) if weights is None else np.sqrt(weights)
         solution, _, rank, _ = np.linalg.lstsq(design * root[:, None], values * root, rcond=None)
         coefficients = np.zeros((order + 1, order + 1))
@@ -164,14 +165,10 @@ class ChebyshevField:
         return mean, max(float(square), 0.0) / (pixels - 1) if pixels > 1 else float("nan")
 
     def _basis(self) -> tuple[Array, Array]:
-        return self._basis_at(
-            np.arange(self.width, dtype=np.float64), np.arange(self.height, dtype=np.float64)
-        )
+        return _pixel_values(self.height, self.order), _pixel_values(self.width, self.order)
 
     def _basis_at(self, x: Array, y: Array) -> tuple[Array, Array]:
-        u = chebvander(_scaled(x, self.width), self.order)
-        v = chebvander(_scaled(y, self.height), self.order)
-        return np.asarray(v, np.float64), np.asarray(u, np.float64)
+        return _values(y, self.height, self.order), _values(x, self.width, self.order)
 
     def _add(self, plane: NDArray[np.float32], left: Array, right: Array, factor: float) -> None:
         add_separable(plane, left @ self.coefficients, np.ascontiguousarray(right.T), factor)
@@ -187,13 +184,35 @@ def _scaled(position: Array, length: int) -> Array:
     return 2.0 * (position - 0.5 * (length - 1)) / length
 
 
+def _values(position: Array, length: int, order: int) -> Array:
+    """Polynomials of degree 0 to ``order`` at pixel positions: (..., order + 1)."""
+    return np.asarray(chebvander(_scaled(position, length), order), np.float64)
+
+
+@lru_cache(maxsize=8)
+def _pixel_values(length: int, order: int) -> Array:
+    """Polynomials at every pixel, which all exposures of one size share: (length, order + 1), read-only."""
+    values = _values(np.arange(length, dtype=np.float64), length, order)
+    values.flags.writeable = False
+    return values
+
+
+@lru_cache(maxsize=32)
 def _triangle(order: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     rows, columns = np.indices((order + 1, order + 1)).reshape(2, -1)
     inside = rows + columns <= order
-    return rows[inside], columns[inside]
+    return _read_only(rows[inside], columns[inside])
 
 
+@lru_cache(maxsize=32)
 def _by_degree(order: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     rows, columns = _triangle(order)
     sequence = np.argsort(rows + columns, kind="stable")
-    return rows[sequence], columns[sequence]
+    return _read_only(rows[sequence], columns[sequence])
+
+
+def _read_only(
+    rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    rows.flags.writeable = columns.flags.writeable = False
+    return rows, columns
