@@ -457,7 +457,6 @@ def _check_lines(values: NDArray[np.float32], style: InterpolationStyle, config:
 
 
 def _fit_polynomial(model: BackgroundModel, order: int, weight_power: int = 1) -> ChebyshevField:
-    y, x = np.meshgrid(*model.centres, indexing="ij")
     values = model.values.astype(np.float64)
     # The inverse of the error, not of its square, is what the reference's code does. A bin of equal pixels has
     # error 0 and is skipped, as there.
@@ -467,7 +466,8 @@ def _fit_polynomial(model: BackgroundModel, order: int, weight_power: int = 1) -
         )
     good = np.isfinite(values + weights)
     usable = int(good.sum())
-    arrays = (x[good], y[good], values[good])
+    y, x = (centres[at] for centres, at in zip(model.centres, np.nonzero(good), strict=True))
+    arrays = (x, y, values[good])
     while usable > 0:
         if usable >= terms(order):
             field, rank = ChebyshevField.fit_with_rank(

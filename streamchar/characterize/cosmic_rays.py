@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from streamchar.characterize.cosmic_spots import SpotLimits, find_spots
 from streamchar.characterize.errors import TooManyCosmicRaysError
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.reasons import Reason
-from streamchar.characterize.star_loss import PointLikePeaks, StarLoss, core_width, find_point_like
+from streamchar.characterize.star_loss import PointLikePeaks, StarLoss, core, core_width, find_point_like
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image import Exposure, Psf
@@ -234,9 +235,7 @@ class SharpnessThresholds:
     @classmethod
     def of(cls, kernel: NDArray[np.float64], scale: float) -> SharpnessThresholds:
         """Take them from a PSF image (odd sides) centred on its middle pixel, times ``scale``."""
-        padded = np.pad(kernel, 1)
-        y, x = padded.shape[0] // 2, padded.shape[1] // 2
-        p = padded[y - 1 : y + 2, x - 1 : x + 2] / padded[y, x]
+        p = core(kernel)
         return cls(
             float(scale * 0.5 * (p[1, 0] + p[1, 2])),
             float(scale * 0.5 * (p[0, 1] + p[2, 1])),
@@ -262,16 +261,14 @@ class PairRatios:
     @classmethod
     def of(cls, psf: Psf, shape: tuple[int, int], reach: float) -> PairRatios:
         """Take them from the PSF over an exposure of ``shape`` for all pairs up to ``reach`` pixels away."""
-        far = int(reach)
-        rows, columns = np.mgrid[0 : far + 1, -far : far + 1]
-        chosen = ((rows > 0) | (columns > 0)) & (np.hypot(rows, columns) <= reach)
-        offsets = np.stack([rows[chosen], columns[chosen]], axis=-1).astype(np.int32)
+        offsets = _offsets_within(reach)
         parts = [max(round(length / _PART), 1) for length in shape]
         y, x = (
             (np.arange(count) + 0.5) * length / count - 0.5
             for count, length in zip(parts, shape, strict=True)
         )
         x, y = (axis.ravel() for axis in np.meshgrid(x, y))
+        far = int(reach)
         kernels = np.pad(psf.kernel_images(x, y), ((0, 0), (far, far), (far, far)))
         dy, dx = offsets.T
         row, column = kernels.shape[1] // 2, kernels.shape[2] // 2
@@ -291,6 +288,17 @@ class PairRatios:
     def within(self, reach: float) -> PairRatios:
         """The same with ratio 0, which is no evidence, of pairs further away."""
         return PairRatios(self.offsets, self.ratios * (np.hypot(*self.offsets.T) <= reach))
+
+
+@lru_cache(maxsize=8)
+def _offsets_within(reach: float) -> NDArray[np.int32]:
+    """One of the two pixels of every pair up to ``reach`` from the pixel between them: (n, 2), read-only."""
+    far = int(reach)
+    rows, columns = np.mgrid[0 : far + 1, -far : far + 1]
+    chosen = ((rows > 0) | (columns > 0)) & (np.hypot(rows, columns) <= reach)
+    offsets = np.stack([rows[chosen], columns[chosen]], axis=-1).astype(np.int32)
+    offsets.flags.writeable = False
+    return offsets
 
 
 def find(exposure: Exposure, config: CosmicRayConfig, before: CosmicRays | None = None) -> CosmicRays:

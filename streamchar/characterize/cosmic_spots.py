@@ -28,6 +28,9 @@ PART = 1024
 PLACES = np.linspace(-0.5, 0.5, 5)
 """Places of the centre in the peak's pixel along either axis."""
 
+_CENTRES = tuple(axis.ravel() for axis in np.meshgrid(PLACES, PLACES))
+"""Places of the centre in the peak's pixel: x and y of each."""
+
 ROUND_WIDTHS = ((0.35, 0.35), (0.5, 0.5), (0.65, 0.65))
 LONG_WIDTHS = ((0.65, 0.3), (0.9, 0.4))
 """Standard deviations of spots along and across, pixels: charge diffuses by 0.1 to 0.4 pixels, from a short track."""
@@ -150,7 +153,7 @@ def _stars(psf: Psf, x: Array, y: Array, width: float) -> Array:
     """Images of stars near n positions, in all places of a pixel, as sharp as the PSF and sharper: (n, models, pixels)."""
     count = len(PLACES) ** 2
     column, row = (np.repeat(np.rint(centre), count) for centre in (x, y))
-    dx, dy = (np.tile(axis.ravel(), len(x)) for axis in np.meshgrid(PLACES, PLACES))
+    dx, dy = (np.tile(places, len(x)) for places in _CENTRES)
     stamps = psf.images(column + dx, row + dy)
     images = np.pad(stamps.images, ((0, 0), (REACH, REACH), (REACH, REACH)))
     offset = np.arange(2 * REACH + 1)
@@ -166,7 +169,7 @@ def _stars(psf: Psf, x: Array, y: Array, width: float) -> Array:
 def _spots(widths: tuple[tuple[float, float], ...]) -> Array:
     """Images of spots in all places of a pixel, round or along four directions: (models, pixels)."""
     fine = (np.arange(-REACH * FINE - FINE // 2, REACH * FINE + FINE // 2 + 1)) / FINE
-    dx, dy = (axis.ravel()[:, None, None] for axis in np.meshgrid(PLACES, PLACES))
+    dx, dy = (places[:, None, None] for places in _CENTRES)
     u, v = fine - dx, fine[:, None] - dy
     models = []
     for long, short in widths:

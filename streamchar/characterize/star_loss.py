@@ -142,11 +142,17 @@ def find_point_like(
     return PointLikePeaks(y[good], x[good], sigma[good])
 
 
+def core(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the 3 x 3 pixels about the middle of a PSF's image, 0 outside of it, in units of the middle one."""
+    if min(kernel.shape) < 3:
+        kernel = np.pad(kernel, 1)
+    y, x = kernel.shape[0] // 2, kernel.shape[1] // 2
+    return np.asarray(kernel[y - 1 : y + 2, x - 1 : x + 2] / kernel[y, x])
+
+
 def core_width(kernel: NDArray[np.float64]) -> float:
     """Measure the width of the PSF's image as that of peaks, about its middle pixel; NaN without light beside it."""
-    padded = np.pad(kernel, 1)
-    y, x = padded.shape[0] // 2, padded.shape[1] // 2
-    beside = padded[[y - 1, y + 1, y, y], [x, x, x - 1, x + 1]] / padded[y, x]
+    beside = core(kernel)[[0, 2, 1, 1], [1, 1, 0, 2]]
     if not (beside > 0).all():
         return float("nan")
     return float(1.0 / np.sqrt(-0.5 * np.log(beside).sum()))
