@@ -77,17 +77,19 @@ def measure(path: str, settings: Mapping[str, Any], runs: int, memory: bool = Fa
     -------
     dict
         ``first`` and ``cpu`` (a list): CPU seconds of the exposures; ``stages``: their CPU seconds by stage, a list
-        each; ``passes``: CPU seconds of each pass of the last exposure's repeated stages; ``peak_bytes`` of the
-        process; ``rows``, ``bytes`` and ``outcome`` of the products; with ``memory``, ``stage_peaks`` in bytes.
+        each; ``passes``: the least CPU seconds of each pass of the repeated stages; ``peak_bytes`` of the process;
+        ``rows``, ``bytes`` and ``outcome`` of the products; with ``memory``, ``stage_peaks`` in bytes.
     """
     file = Path(path)
     job = ObservedJob.of(settings)
     first, result = _timed(job, file)
     cpu = []
     stages: defaultdict[str, list[float]] = defaultdict(list)
+    passes = []
     for _ in range(runs):
         seconds, result = _timed(job, file)
         cpu.append(seconds)
+        passes.append(_passes(job.timings))
         for stage, spent, _wall in result.timings:
             stages[stage].append(spent)
     products = {product["product"]: product for product in result.products}
@@ -95,7 +97,10 @@ def measure(path: str, settings: Mapping[str, Any], runs: int, memory: bool = Fa
         "first": first,
         "cpu": cpu,
         "stages": stages,
-        "passes": _passes(job.timings),
+        "passes": {
+            stage: [min(turns) for turns in zip(*(one[stage] for one in passes), strict=True)]
+            for stage in passes[0]
+        },
         "peak_bytes": peak_bytes(),
         "rows": products.get("source-catalog", {}).get("rows", 0),
         "bytes": sum(len(bytes(message.value)) for message in result.messages),

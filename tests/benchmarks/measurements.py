@@ -198,6 +198,7 @@ def _costs(found: Mapping[str, Any]) -> Found:
         "cpu": min(found["cpu"]),
         "pixels": sum(stages.get(name, 0.0) for name in PIXEL_STAGES),
         "sources": sum(stages.get(name, 0.0) for name in SOURCE_STAGES),
+        "final_measurement": found["passes"]["measurement"][-1],
         "measure_psf": stages.get("measure_psf", 0.0),
         "rows": found["rows"],
         "peak_bytes": found["peak_bytes"],

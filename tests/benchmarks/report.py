@@ -265,6 +265,9 @@ def count_rows(counts: Found) -> Iterator[Row]:
     rows_ = [float(found["rows"]) for found in counts.values()]
     seconds = [found["sources"] for found in counts.values()]
     yield from cost_rows(section, "sources' stages", rows_, seconds, 1e6, "µs a source")
+    final = slope(rows_, [found["final_measurement"] for found in counts.values()])
+    note = "the passes before measure at most 500 of many sources, and all of few"
+    yield Row(section, "slope, final measurement", final, "", note, low=0.9, high=1.1)
     whole = slope(rows_, [found["cpu"] for found in counts.values()])
     yield Row(section, "slope, total", whole, "", "pixels included")
 
