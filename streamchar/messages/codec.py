@@ -51,6 +51,9 @@ MESSAGE_TYPES: Mapping[str, type[Message]] = MappingProxyType(
 """The messages of the contract by the name in their ``message_type``."""
 
 
+_MAX_TRACEPARENT = 512
+"""Bytes; the standard's has 55. Whoever announces an exposure writes it, and it goes out with every product."""
+
 _TEXT = frozenset({str})
 _CONTAINERS = frozenset({dict, list})
 
@@ -98,7 +101,7 @@ def encode(
     source
         The header ``ce_source``: who sends it, for example the name of the consumer group.
     traceparent
-        The W3C trace context of the event, passed on unchanged.
+        The W3C trace context of the event, passed on unchanged, but not when it is far longer than any.
     key
         Key of the record instead of the message's own: a status about an unreadable event keeps the event's.
     packer
@@ -145,7 +148,9 @@ def make_headers(
         "sc-tense": getattr(message, "tense", "current"),
     }
     encoded = [(name, value.encode()) for name, value in headers.items()]
-    return encoded if traceparent is None else [*encoded, ("traceparent", traceparent)]
+    if traceparent and len(traceparent) <= _MAX_TRACEPARENT:
+        encoded.append(("traceparent", traceparent))
+    return encoded
 
 
 def decode(value: bytes, headers: Iterable[tuple[str, bytes]] = ()) -> Message:

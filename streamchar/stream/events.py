@@ -39,7 +39,6 @@ from streamchar.stream.pool import Ticket
 from streamchar.stream.retry import History
 
 _MAX_KEY = 1024
-_MAX_TRACEPARENT = 512
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNIX_EPOCH_MJD = 40_587.0
 NO_DIGEST = "sha256:" + "0" * 64
@@ -291,10 +290,9 @@ class Correspondent:
             products=tuple(products),
             provenance=Provenance(software_version=__version__),
         )
-        trace = dict(event.headers).get("traceparent", b"")
-        passed_on = trace if 0 < len(trace) <= _MAX_TRACEPARENT else None
+        trace = dict(event.headers).get("traceparent")
         key = event.key if announced is None and len(event.key or b"") <= _MAX_KEY else None
-        encoded = encode(status, time=now, source=self.source, traceparent=passed_on, key=key)
+        encoded = encode(status, time=now, source=self.source, traceparent=trace, key=key)
         return Record(
             self.topics.name_of(encoded.topic_type), encoded.key, encoded.value, tuple(encoded.headers)
         )

@@ -102,6 +102,11 @@ def test_headers_follow_cloudevents():
     }
 
 
+@pytest.mark.parametrize("size", [0, 513, 1_000_000])
+def test_a_trace_context_of_no_trace_goes_no_further(size):
+    assert "traceparent" not in dict(encode(EVENT, traceparent=b"0" * size).headers)
+
+
 def test_identifier_and_version_are_in_the_payload_too():
     for message in EXAMPLES:
         encoded = encode(message)
