@@ -18,6 +18,7 @@ from streamchar.characterize.statistics import quartiles
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.kernels import block_means, line_scores, line_sums, smooth
+from streamchar.robust import scatter
 
 Array = NDArray[np.float64]
 Plane = NDArray[np.float32]
@@ -459,7 +460,7 @@ def _fit(table: _Table, line: Line, max_width: float) -> Line | None:
             [profile, np.ones_like(profile), gradient, gradient * place, gradient * offset / width], axis=1
         )[near]
         residual = values[near] - amplitude * profile[near]
-        spread = max(table.noise, 1.4826 * float(np.median(np.abs(residual - np.median(residual)))))
+        spread = max(table.noise, float(scatter(residual)))
         weight = 1.0 / (1.0 + (residual / (3.0 * spread)) ** 2)
         normal = design.T @ (design * weight[:, None])
         if not np.linalg.cond(normal) < 1e14:

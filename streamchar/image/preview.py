@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.frozen import frozen
+from streamchar.robust import MAD_TO_SIGMA
 
 Plane = NDArray[np.floating[Any]]
 Gray = NDArray[np.uint8]
@@ -17,7 +18,6 @@ Gray = NDArray[np.uint8]
 MISSING = 204
 """Grey of pixels without a value."""
 
-_MAD_TO_SIGMA = 1.4826
 _BLACKEST = 500.0
 _FAINTEST = -2.0
 _SAMPLE = 1e6
@@ -50,7 +50,7 @@ class Stretch:
         if not sample.size:
             return cls(0.0, 1.0, 10.0)
         middle = float(np.median(sample))
-        sigma = _MAD_TO_SIGMA * float(np.median(np.abs(sample - middle))) or float(sample.std()) or 1.0
+        sigma = MAD_TO_SIGMA * float(np.median(np.abs(sample - middle))) or float(sample.std()) or 1.0
         height = (float(np.quantile(sample, 0.9995)) - middle) / sigma
         return cls(middle, sigma, middle + sigma * min(max(height, 10.0), _BLACKEST))
 

@@ -14,12 +14,11 @@ from streamchar.characterize.errors import ApertureCorrectionError
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image.field import Field
-from streamchar.robust import median
+from streamchar.robust import MAD_TO_SIGMA, median, scatter
 
 Array = NDArray[np.float64]
 Selected = NDArray[np.bool_]
 
-SCALED_MAD = 1.4826
 ERROR_FLOOR = 1e-7
 """Added to the scatter, so that perfectly equal ratios are not clipped."""
 HUBER = 0.3
@@ -242,11 +241,11 @@ def _intrinsic_variance(residual: Array, variance: Array, least: float) -> float
 
     With it half of the residuals, scaled as a median absolute deviation, are within one standard deviation.
     """
-    return max(least**2, float(median((SCALED_MAD * residual) ** 2 - variance)))
+    return max(least**2, float(median((MAD_TO_SIGMA * residual) ** 2 - variance)))
 
 
 def _spread(values: Array) -> float:
-    return SCALED_MAD * float(median(np.abs(values))) + ERROR_FLOOR
+    return float(scatter(values, 0.0)) + ERROR_FLOOR
 
 
 def _range(values: Array) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from streamchar.characterize.psf.measure import PsfMeasurement
 from streamchar.characterize.psf.residuals import psf_residuals
 from streamchar.frozen import frozen
 from streamchar.image import Exposure, Moments
+from streamchar.robust import median, scatter
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -58,8 +59,8 @@ class SizeMagnitude:
         radius = self.radius[self.used & np.isfinite(self.radius)]
         if not len(radius):
             return float("nan"), float("nan")
-        middle = float(np.median(radius))
-        return middle, 1.4826 * float(np.median(np.abs(radius - middle)))
+        middle = float(median(radius))
+        return middle, float(scatter(radius, middle))
 
 
 @frozen(eq=False)
