@@ -22,8 +22,8 @@ CORE = 2
 MAX_RISE = 1.5
 """Largest ratio of the response around a peak to that at it."""
 
-BATCH = 512
-"""Peaks whose windows are in memory at a time."""
+BATCH = 64
+"""Peaks whose windows, with those around them, are in memory at a time."""
 
 
 def first_peaks(footprints: Footprints) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -115,22 +115,21 @@ def confirmed(
     Its significance must reach ``least``, and the response must not rise by half towards any side within 1.5 ``sigma``, the
     width of the PSF in pixels: then it is the wing of something else.
     """
+    dx, dy = _places(1.5 * sigma)
     result = np.zeros(len(x), np.bool_)
     for start in range(0, len(x), BATCH):
         part = slice(start, start + BATCH)
-        here = trusted_response(exposure, x[part], y[part], taps, bits)
-        around = np.stack(
-            [
-                trusted_response(exposure, x[part] + dx, y[part] + dy, taps, bits).amplitude
-                for dx, dy in _ring(1.5 * sigma)
-            ]
-        )
-        rises = (around > MAX_RISE * here.amplitude).any(axis=0)
-        result[part] = (here.significance >= least) & ~rises
+        columns, rows = x[part] + dx[:, None], y[part] + dy[:, None]
+        response = trusted_response(exposure, columns.ravel(), rows.ravel(), taps, bits)
+        amplitude = response.amplitude.reshape(columns.shape)
+        rises = (amplitude[1:] > MAX_RISE * amplitude[0]).any(axis=0)
+        result[part] = (response.significance[: len(rises)] >= least) & ~rises
     return result
 
 
-def _ring(radius: float) -> list[tuple[np.int32, np.int32]]:
+def _places(radius: float) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the columns and rows, relative to a peak, of itself and of eight pixels around it."""
     angle = np.arange(8) * np.pi / 4
-    dx, dy = (np.round(radius * f(angle)).astype(np.int32) for f in (np.cos, np.sin))
-    return list(zip(dx, dy, strict=True))
+    around = np.round(radius * np.array([np.cos(angle), np.sin(angle)])).astype(np.int32)
+    dx, dy = np.concatenate([np.zeros((2, 1), np.int32), around], axis=1)
+    return dx, dy

@@ -345,7 +345,7 @@ class DetectSources(Task[DetectionConfig]):
         significance = threshold.significance(value, variance)
         kept = threshold.reached(value, variance, self.config.include_threshold_multiplier)
         # The brightest part is what the footprint was kept for, though its summit need not be that of the matched filter.
-        brightest = np.flatnonzero(np.diff(whole, prepend=-1))
+        brightest = np.searchsorted(whole, np.arange(len(footprints)))
         kept[brightest] = True
         for of_parts, of_peaks in (
             (value, footprints.peak_value),

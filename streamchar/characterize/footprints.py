@@ -129,22 +129,21 @@ class Footprints:
 
     def take(self, chosen: NDArray[np.bool_]) -> Footprints:
         """Return the footprints where ``chosen``, bool (n), in order."""
-        spans, peaks = chosen[self.span_footprint], np.repeat(chosen, self.peak_count)
-        starts = [
-            np.concatenate([np.zeros(1, np.int64), np.cumsum(np.diff(start)[chosen])])
-            for start in (self.span_start, self.peak_start)
-        ]
+        if chosen.all():
+            return self
+        span_count, peak_count = _lengths(self.span_start), self.peak_count
+        spans, peaks = np.repeat(chosen, span_count), np.repeat(chosen, peak_count)
         return Footprints(
             self.shape,
             self.span_y[spans],
             self.span_x0[spans],
             self.span_x1[spans],
-            starts[0],
+            _starts(span_count[chosen]),
             self.peak_x[peaks],
             self.peak_y[peaks],
             self.peak_value[peaks],
             self.peak_significance[peaks],
-            starts[1],
+            _starts(peak_count[chosen]),
             None if self.share is None else self.share[np.repeat(chosen, self.area)],
         )
 
@@ -169,25 +168,22 @@ class Footprints:
         if len(self) == 0:
             return np.empty((0, 4), np.int32)
         first = self.span_start[:-1]
-        return np.stack(
-            [
-                np.minimum.reduceat(self.span_x0, first),
-                self.span_y[first],
-                np.maximum.reduceat(self.span_x1, first),
-                self.span_y[self.span_start[1:] - 1],
-            ],
-            axis=1,
-        ).astype(np.int32)
+        boxes = np.empty((len(self), 4), np.int32)
+        boxes[:, 0] = np.minimum.reduceat(self.span_x0, first)
+        boxes[:, 1] = self.span_y[first]
+        boxes[:, 2] = np.maximum.reduceat(self.span_x1, first)
+        boxes[:, 3] = self.span_y[self.span_start[1:] - 1]
+        return boxes
 
     @property
     def peak_count(self) -> NDArray[np.int64]:
         """Peaks of each footprint, int64 (n)."""
-        return np.diff(self.peak_start)
+        return _lengths(self.peak_start)
 
     @property
     def span_footprint(self) -> NDArray[np.int64]:
         """Footprint number of each span, int64 (spans)."""
-        return np.repeat(np.arange(len(self)), np.diff(self.span_start))
+        return np.repeat(np.arange(len(self)), _lengths(self.span_start))
 
     @property
     def peak_footprint(self) -> NDArray[np.int64]:
@@ -222,7 +218,19 @@ class Footprints:
         or_spans(mask, self.span_y, self.span_x0, self.span_x1, bits)
 
 
+def _lengths(start: NDArray[np.int64]) -> NDArray[np.int64]:
+    result: NDArray[np.int64] = start[1:] - start[:-1]
+    return result
+
+
+def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where stretches of these lengths start one after the other, and the end of the last."""
+    start = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=start[1:])
+    return start
+
+
 def _sum_by_start(values: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[np.int64]:
-    total = np.concatenate([np.zeros(1, np.int64), np.cumsum(values)])
+    total = _starts(values)
     result: NDArray[np.int64] = total[start[1:]] - total[start[:-1]]
     return result

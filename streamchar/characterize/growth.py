@@ -56,10 +56,15 @@ def grow(footprints: Footprints, radius: int, *, isotropic: bool, combined: bool
         owner,
         len(start) - 1,
     )
-    return footprints.with_spans(y, x0, x1, start).with_peaks(
+    return Footprints(
+        footprints.shape,
+        y,
+        x0,
+        x1,
+        start,
         footprints.peak_x[order],
         footprints.peak_y[order],
         footprints.peak_value[order],
-        peak_start,
         footprints.peak_significance[order],
+        peak_start,
     )

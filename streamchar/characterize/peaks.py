@@ -51,10 +51,9 @@ def find_footprints(
         smoothed.variance_taps,
         smoothed.image_taps,
     )
-    above, below = (
-        _with_peaks(smoothed, spans, is_pit) for spans, is_pit in zip(found, (False, True), strict=True)
-    )
-    return above, below
+    hills, pits = found
+    below = _with_peaks(smoothed, pits, True) if negative else Footprints.empty(smoothed.shape)
+    return _with_peaks(smoothed, hills, False), below
 
 
 def flatten_peaks(
@@ -121,5 +120,5 @@ def with_significance(
 
 
 def _with_peaks(smoothed: Convolution, spans: Spans, negative: bool) -> Footprints:
-    found = find_peaks(smoothed.raw_image, *spans, negative, smoothed.image_taps)
-    return Footprints.empty(smoothed.shape).with_spans(*spans).with_peaks(*found)
+    x, y, value, start = find_peaks(smoothed.raw_image, *spans, negative, smoothed.image_taps)
+    return Footprints(smoothed.shape, *spans, x, y, value, np.zeros(len(x)), start)

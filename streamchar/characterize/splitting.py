@@ -7,8 +7,6 @@ saddle to a brighter one (its topological prominence) by more than noise and the
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -53,8 +51,8 @@ def split_by_peak(
     Returns
     -------
     parts
-        In the order of the footprints they are parts of, the brightest part first, each with one peak and its value
-        and significance on the smoothed exposure. Parts of one footprint do not overlap and together are the footprint.
+        In the order of the footprints they are parts of, the brightest part first, each with one peak and its value on
+        the smoothed exposure; significances are 0. Parts of one footprint do not overlap and together are the footprint.
     whole
         int64 (parts): the footprint that each is a part of.
     """
@@ -73,11 +71,8 @@ def split_by_peak(
         smoothing.image_taps,
         smoothing.variance_taps,
     )
-    one_each = np.arange(len(start), dtype=np.int64)
-    parts = footprints.with_spans(y, x0, x1, start).with_peaks(peak_x, peak_y, value, one_each)
-    height, width = smoothing.shape
-    row = np.clip(peak_y - smoothing.border, 0, height - 1)
-    column = np.clip(peak_x - smoothing.border, 0, width - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        significance = value / np.sqrt(smoothing.variance_at(column, row).astype(np.float64))
-    return replace(parts, peak_significance=significance), whole
+    significance = np.zeros(len(peak_x))
+    parts = Footprints(
+        footprints.shape, y, x0, x1, start, peak_x, peak_y, value, significance, np.arange(len(start))
+    )
+    return parts, whole

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamchar.characterize.confirmation import on_rim, trusted_response
+from streamchar.characterize.confirmation import BATCH, confirmed, on_rim, trusted_response
 from streamchar.characterize.detection import DetectionConfig, DetectSources
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.psf.gaussian import GaussianPsf
@@ -109,6 +109,17 @@ def test_the_response_is_that_of_the_matched_filter():
     assert np.isnan(trusted_response(exposure, x, y, TAPS, 1).significance).all()
 
 
+def test_a_peak_is_judged_alike_alone_and_among_many():
+    exposure = scene(stars=[(40, 40, 100), (80, 60, 200), (120, 90, 50)])
+    spoil(exposure, "CR", TRACK, add=2500)
+    y, x = (np.tile(pixel.ravel(), 2).astype(np.int32) for pixel in np.mgrid[0:120:8, 0:160:10])
+    assert len(x) > 2 * BATCH
+    arguments = TAPS, exposure.bits("CR"), 5.0, SIGMA
+    alone = [bool(confirmed(exposure, x[i : i + 1], y[i : i + 1], *arguments)[0]) for i in range(len(x))]
+    assert confirmed(exposure, x, y, *arguments).tolist() == alone
+    assert {*alone} == {False, True}
+
+
 def test_rim():
     empty = Footprints.empty((20, 30))
     spans = (np.array([5, 10], np.int32),) * 3
@@ -133,6 +144,8 @@ def test_chosen_footprints():
     assert some.peak_x.tolist() == [30, 90]
     np.testing.assert_array_equal(some.area, footprints.area[[0, 2]])
     np.testing.assert_array_equal(some.part(1, 2).span_x0, footprints.part(2, 3).span_x0)
+    assert footprints.take(np.ones(3, np.bool_)).peak_x.tolist() == [30, 60, 90]
+    assert len(footprints.take(np.zeros(3, np.bool_))) == 0
     assert len(footprints.take(np.zeros(3, bool))) == 0
 
 
