@@ -83,9 +83,9 @@ def measure(path: str, settings: Mapping[str, Any], runs: int, memory: bool = Fa
     file = Path(path)
     job = ObservedJob.of(settings)
     first, result = _timed(job, file)
+    passes = [_passes(job.timings)]
     cpu = []
     stages: defaultdict[str, list[float]] = defaultdict(list)
-    passes = []
     for _ in range(runs):
         seconds, result = _timed(job, file)
         cpu.append(seconds)
