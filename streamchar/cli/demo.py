@@ -42,6 +42,7 @@ GRADE_LIMITS = {
 
 INTERRUPTED = 130
 """Exit code after a signal."""
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class DemoError(StreamcharError):
@@ -130,13 +131,15 @@ def demo(
 async def _run_until_told(plan: Plan, console: Console) -> int:
     """Run the demo; a signal, or the end of the terminal, stops its processes and removes its files before it ends."""
     running, loop = asyncio.ensure_future(_run(plan, console)), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _STOPS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
             # Once: a second one would cut off the stopping.
             loop.add_signal_handler(number, lambda: running.cancelling() or running.cancel())
     try:
         return await running
     except asyncio.CancelledError:
+        # All is stopped but this process, which has files to remove; the loop's handlers end before it does.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         console.print("[bold yellow]interrupted[/]: the night was not accounted for")
         return INTERRUPTED
 
