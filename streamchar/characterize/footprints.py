@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.frozen import frozen
+
+Numbers = NDArray[np.int64]
+
+BLOCK = 512
+"""Footprints whose pixels are numbered at a time."""
 
 
 @frozen
@@ -129,22 +136,24 @@ class Footprints:
 
     def take(self, chosen: NDArray[np.bool_]) -> Footprints:
         """Return the footprints where ``chosen``, bool (n), in order."""
-        if chosen.all():
-            return self
-        span_count, peak_count = _lengths(self.span_start), self.peak_count
-        spans, peaks = np.repeat(chosen, span_count), np.repeat(chosen, peak_count)
+        return self if chosen.all() else self.select(np.flatnonzero(chosen))
+
+    def select(self, chosen: Numbers) -> Footprints:
+        """Return the footprints of the given numbers, in that order."""
+        spans, span_start = members(self.span_start, chosen)
+        peaks, peak_start = members(self.peak_start, chosen)
         return Footprints(
             self.shape,
             self.span_y[spans],
             self.span_x0[spans],
             self.span_x1[spans],
-            _starts(span_count[chosen]),
+            span_start,
             self.peak_x[peaks],
             self.peak_y[peaks],
             self.peak_value[peaks],
             self.peak_significance[peaks],
-            _starts(peak_count[chosen]),
-            None if self.share is None else self.share[np.repeat(chosen, self.area)],
+            peak_start,
+            None if self.share is None else shares([self], chosen),
         )
 
     def _share_of(self, spans: slice) -> NDArray[np.float32] | None:
@@ -218,19 +227,46 @@ class Footprints:
         or_spans(mask, self.span_y, self.span_x0, self.span_x1, bits)
 
 
-def _lengths(start: NDArray[np.int64]) -> NDArray[np.int64]:
-    result: NDArray[np.int64] = start[1:] - start[:-1]
+def _lengths(start: Numbers) -> Numbers:
+    result: Numbers = start[1:] - start[:-1]
     return result
 
 
-def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where stretches of these lengths start one after the other, and the end of the last."""
+def offsets(lengths: NDArray[np.integer[Any]]) -> Numbers:
+    """Where each of some runs of elements begins, and the end of the last: int64 (n + 1)."""
     start = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=start[1:])
+    lengths.cumsum(out=start[1:])
     return start
 
 
-def _sum_by_start(values: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[np.int64]:
-    total = _starts(values)
-    result: NDArray[np.int64] = total[start[1:]] - total[start[:-1]]
+def members(start: Numbers, chosen: Numbers) -> tuple[Numbers, Numbers]:
+    """Elements ``start[i]:start[i + 1]`` of the chosen i, one after the other, and where each begins."""
+    length = _lengths(start)[chosen]
+    begin = offsets(length)
+    found = np.arange(begin[-1]) + (start[chosen] - begin[:-1]).repeat(length)
+    return found, begin
+
+
+def shares(sets: Sequence[Footprints], order: Numbers) -> NDArray[np.float32]:
+    """Share of each pixel of the footprints with the numbers ``order``, when those of all sets are counted one after the other.
+
+    Written in place: lists of all pixels' numbers or values would take more memory.
+    """
+    area = np.concatenate([each.area for each in sets])
+    result = np.ones(int(area[order].sum()), np.float32)
+    into, first = offsets(area[order]), 0
+    for each in sets:
+        own = np.flatnonzero((order >= first) & (order < first + len(each)))
+        start, share = offsets(each.area), each.share
+        first += len(each)
+        if share is None:
+            continue
+        for some in np.array_split(own, 1 + len(own) // BLOCK):
+            result[members(into, some)[0]] = share[members(start, order[some] - first + len(each))[0]]
+    return result
+
+
+def _sum_by_start(values: Numbers, start: Numbers) -> Numbers:
+    total = offsets(values)
+    result: Numbers = total[start[1:]] - total[start[:-1]]
     return result

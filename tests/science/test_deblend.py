@@ -14,7 +14,6 @@ from streamchar.characterize.deblend import (
     MultiThresholdConfig,
     SourceDeblend,
     SourceDeblendConfig,
-    select,
 )
 from streamchar.characterize.deblend.assembly import joined
 from streamchar.characterize.deblend.limits import axis_ratios
@@ -55,7 +54,7 @@ def blend(stars, *, noise=1.0, shape=(101, 121), seed=1):
 
 def pixels_of(exposure, footprints, i):
     plane = np.zeros(exposure.shape)
-    one = select(footprints, np.array([i]))
+    one = footprints.select(np.array([i]))
     share = np.ones(int(one.area.sum())) if one.share is None else one.share
     first = 0
     for y, x0, x1 in zip(one.span_y, one.span_x0, one.span_x1, strict=True):
@@ -166,7 +165,7 @@ def test_with_the_parts_of_detection():
     skipped = SourceDeblend(SourceDeblendConfig(max_footprint_area=1)).run(exposure, whole, parts)
     np.testing.assert_array_equal(skipped.footprints.span_x0, parts.span_x0)
     np.testing.assert_array_equal(skipped.too_big, [True, True, False, True, True])
-    some = select(parts, np.array([0, 2, 4]))
+    some = parts.select(np.array([0, 2, 4]))
     fewer = SourceDeblend().run(exposure, whole, some)
     np.testing.assert_array_equal(fewer.parent, [0, 1, 2])
     np.testing.assert_array_equal(fewer.footprints.span_x0, some.span_x0)
@@ -316,7 +315,7 @@ def test_isolated_sources_are_the_same_bit_for_bit():
     for config in (SourceDeblendConfig(), SourceDeblendConfig(name="sep")):
         deblended = SourceDeblend(config).run(exposure, both)
         assert len(deblended) == 3
-        last = select(deblended.footprints, np.array([2]))
+        last = deblended.footprints.select(np.array([2]))
         for name in ("span_y", "span_x0", "span_x1", "peak_x", "peak_y", "peak_value", "peak_significance"):
             np.testing.assert_array_equal(getattr(last, name), getattr(alone, name))
         assert last.share is None or (last.share == 1.0).all()

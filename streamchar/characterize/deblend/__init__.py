@@ -1,6 +1,5 @@
 """Deblending: the light of a footprint divided among its sources (reference: deblend-and-streaks.md section 1)."""
 
-from streamchar.characterize.deblend.assembly import select
 from streamchar.characterize.deblend.baseline import BaselineConfig
 from streamchar.characterize.deblend.multi_threshold import MultiThresholdConfig
 from streamchar.characterize.deblend.result import DEBLEND_COLUMNS, Children, Deblending
@@ -14,5 +13,4 @@ __all__ = [
     "MultiThresholdConfig",
     "SourceDeblend",
     "SourceDeblendConfig",
-    "select",
 ]

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamchar.characterize.deblend.assembly import offsets
 from streamchar.characterize.deblend.point_sources import (
     DRAWN,
     PointSourceConfig,
@@ -19,7 +18,7 @@ from streamchar.characterize.deblend.point_sources import (
     psf_of,
 )
 from streamchar.characterize.deblend.result import Children
-from streamchar.characterize.footprints import Footprints
+from streamchar.characterize.footprints import Footprints, offsets
 from streamchar.image import Exposure, Psf
 from streamchar.kernels import apportion, symmetric_templates
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from streamchar.characterize.deblend.assembly import select
 from streamchar.characterize.footprints import Footprints
 from streamchar.image import Exposure
 from streamchar.kernels import footprint_bits
@@ -53,7 +52,7 @@ def too_masked(exposure: Exposure, footprints: Footprints, limits: Mapping[str, 
     planes = [plane for plane in limits if plane in exposure.planes]
     spans = (footprints.span_y, footprints.span_x0, footprints.span_x1, footprints.span_start)
     touched = np.flatnonzero(footprint_bits(exposure.mask, *spans) & exposure.bits(*planes))
-    some = select(footprints, touched)
+    some = footprints.select(touched)
     bits = exposure.mask[some.pixels()]
     number = some.pixel_footprint
     for plane in planes:

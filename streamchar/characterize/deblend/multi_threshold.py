@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamchar.characterize.deblend.assembly import offsets, select
 from streamchar.characterize.deblend.result import Children
 from streamchar.characterize.errors import DeblendingError
-from streamchar.characterize.footprints import Footprints
+from streamchar.characterize.footprints import Footprints, offsets
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image import Exposure
@@ -109,7 +108,7 @@ def divide(exposure: Exposure, blends: Footprints, config: MultiThresholdConfig)
     )
     children = children.with_peaks(x, y, value, np.arange(len(keys) + 1, dtype=np.int64), significance)
     order = np.lexsort((-value, parent))
-    return Children.plain(select(children, order), parent[order])
+    return Children.plain(children.select(order), parent[order])
 
 
 def _replaced(values: NDArray[Any], where: Numbers, by: NDArray[Any]) -> NDArray[Any]:

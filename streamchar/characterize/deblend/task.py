@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamchar.characterize.base import Task
-from streamchar.characterize.deblend.assembly import offsets, select
 from streamchar.characterize.deblend.baseline import BaselineConfig
 from streamchar.characterize.deblend.deblenders import DEBLENDERS
 from streamchar.characterize.deblend.limits import too_big, too_masked
 from streamchar.characterize.deblend.multi_threshold import MultiThresholdConfig
 from streamchar.characterize.deblend.result import Children, Deblending
-from streamchar.characterize.footprints import Footprints
+from streamchar.characterize.footprints import Footprints, offsets
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
 
@@ -89,7 +88,7 @@ class SourceDeblend(Task[SourceDeblendConfig]):
             blended = np.flatnonzero(peaks > 1)
             big, masked = self._left_alone(exposure, footprints, blended)
             divided = blended[~(big | masked)[blended]]
-            blends = select(footprints, divided)
+            blends = footprints.select(divided)
             too_many = np.zeros(len(footprints), np.bool_)
             if not deblender.finds_sources:
                 own = np.isin(origin, divided)
@@ -109,7 +108,7 @@ class SourceDeblend(Task[SourceDeblendConfig]):
         self, exposure: Exposure, footprints: Footprints, blended: Numbers
     ) -> tuple[Flags, Flags]:
         """Which of the blended footprints are too big, and which others are masked too much; they get their mask plane."""
-        config, blends = self.config, select(footprints, blended)
+        config, blends = self.config, footprints.select(blended)
         big, masked = np.zeros((2, len(footprints)), np.bool_)
         big[blended] = too_big(
             blends,
