@@ -16,7 +16,14 @@ from streamchar.characterize.cosmic_spots import SpotLimits, find_spots
 from streamchar.characterize.errors import TooManyCosmicRaysError
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.reasons import Reason
-from streamchar.characterize.star_loss import PointLikePeaks, StarLoss, core, core_width, find_point_like
+from streamchar.characterize.star_loss import (
+    PointLikePeaks,
+    RoundPeaks,
+    StarLoss,
+    core,
+    core_width,
+    find_round_peaks,
+)
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image import Exposure, Psf
@@ -131,7 +138,7 @@ class CosmicRayConfig(Configuration):
 
 @frozen(eq=False)
 class SearchBasis:
-    """What all searches of the same pixels share: it follows from image and variance alone.
+    """What all searches of the same pixels share: it follows from image, variance and ``BAD_PLANES`` alone.
 
     Attributes
     ----------
@@ -139,16 +146,19 @@ class SearchBasis:
         float32 (height, width): less its background where that has structure, else the exposure's own.
     level
         Background of ``image``.
-    bright
-        Its bright peaks; none when nothing asks for them.
     candidates
         int64 (n), ascending: flat indices of the pixels that may be cosmic rays.
+    bright_peaks
+        Its peaks that may be compact hits; none when nothing asks for them.
+    round_peaks
+        Its peaks that may be stars; likewise.
     """
 
     image: NDArray[np.float32]
     level: float
-    bright: BrightPeaks
     candidates: NDArray[np.int64]
+    bright_peaks: BrightPeaks
+    round_peaks: RoundPeaks
 
     @classmethod
     def of(cls, exposure: Exposure, config: CosmicRayConfig) -> SearchBasis:
@@ -158,7 +168,19 @@ class SearchBasis:
         if config.max_star_loss is not None or config.min_width > 0:
             faintest = min(config.spot_sigma, config.star_loss_min_significance)
             bright = find_bright_peaks(image, exposure.variance, background=level, min_significance=faintest)
-        return cls(image, level, bright, cosmic_ray_candidates(image, exposure.variance, config.min_sigma))
+        return cls(
+            image,
+            level,
+            cosmic_ray_candidates(image, exposure.variance, config.min_sigma),
+            bright.above(config.spot_sigma),
+            find_round_peaks(
+                image,
+                exposure.mask,
+                bright.above(config.star_loss_min_significance),
+                background=level,
+                bad_bits=_bits(exposure, BAD_PLANES),
+            ),
+        )
 
 
 @frozen(eq=False)
@@ -314,8 +336,8 @@ def find(exposure: Exposure, config: CosmicRayConfig, before: CosmicRays | None 
     config
         Thresholds.
     before
-        What an earlier search with the same thresholds found, when neither image and variance nor the plane CR have changed
-        since.
+        What an earlier search with the same thresholds found, when neither image and variance nor the planes CR and
+        ``BAD_PLANES`` have changed since.
 
     Raises
     ------
@@ -354,16 +376,7 @@ class _Search:
         psf = exposure.psf
         assert psf is not None
         kernel = psf.kernel_images(*psf.average_position)[0]
-        peaks = PointLikePeaks.none()
-        if config.max_star_loss is not None or config.min_width > 0:
-            peaks = find_point_like(
-                basis.image,
-                exposure.mask,
-                basis.bright.above(config.star_loss_min_significance),
-                background=basis.level,
-                psf_sigma=float(psf.shapes(*psf.average_position).determinant_radius[0]),
-                bad_bits=_bits(exposure, BAD_PLANES),
-            )
+        peaks = basis.round_peaks.point_like(float(psf.shapes(*psf.average_position).determinant_radius[0]))
         width = _narrowest(psf, kernel, peaks, config)
         pairs = PairRatios.none()
         if np.isfinite(width):
@@ -427,7 +440,7 @@ class _Search:
             exposure.mask,
             exposure.variance,
             exposure.psf,
-            self.basis.bright.above(config.spot_sigma),
+            self.basis.bright_peaks,
             level=self.basis.level,
             excluded=_bits(exposure, BAD_PLANES) | self.bit,
             limits=SpotLimits(
@@ -457,9 +470,8 @@ def _narrowest(
     """Width of the sharpest source in units of the PSF's; NaN when pairs are not to judge."""
     if config.min_width == 0:
         return float("nan")
-    count, sigma = peaks.common_width()
-    if count >= config.star_loss_min_peaks:
-        return config.min_width * float(np.fmin(1.0, sigma / core_width(kernel)))
+    if peaks.count >= config.star_loss_min_peaks:
+        return config.min_width * float(np.fmin(1.0, peaks.sigma / core_width(kernel)))
     return float("nan") if isinstance(psf, GaussianPsf) else config.min_width
 
 

@@ -63,7 +63,8 @@ class Repair(Task[RepairConfig]):
         defects
             (n, 4) boxes x0, y0, x1, y1 (inclusive) to interpolate over first.
         before
-            What an earlier run found, when image and variance are what they were before it and CR is as it left it.
+            What an earlier run found, when image, variance and ``BAD_PLANES`` are what they were before it and CR is as
+            it left it.
 
         Raises
         ------

@@ -30,6 +30,9 @@ _SIGMA_RANGE = (0.4, 1.5)
 _NEIGHBOURS = np.array([0, 1, 2, 3, 5, 6, 7, 8])
 """Pixels around the middle one of nine, row by row."""
 
+_CROSS = np.array([[0, 0, 0, -1, 1], [0, -1, 1, 0, 0]])[..., None]
+"""Steps along y and x to a pixel itself and to those at its sides."""
+
 
 @frozen
 class StarLoss:
@@ -57,7 +60,35 @@ class StarLoss:
 
 @frozen(eq=False)
 class PointLikePeaks:
-    """Bright round local maxima of an image.
+    """Bright round local maxima of one width, the most common.
+
+    Attributes
+    ----------
+    y, x
+        int32 (n): pixel of each.
+    sigma
+        Their width as the sigma of a Gaussian, in pixels, with the pixel's own width; NaN without peaks.
+    """
+
+    y: NDArray[np.int32]
+    x: NDArray[np.int32]
+    sigma: float
+
+    @property
+    def count(self) -> int:
+        """Number of peaks."""
+        return len(self.y)
+
+    def loss(self, mask: NDArray[np.int32], cosmic_bit: int) -> StarLoss:
+        """Count those that carry ``cosmic_bit``."""
+        dy, dx = _CROSS
+        touched = (mask[self.y + dy, self.x + dx] & cosmic_bit).any(axis=0)
+        return StarLoss(self.count, int(np.count_nonzero(touched)), self.sigma)
+
+
+@frozen(eq=False)
+class RoundPeaks:
+    """Bright local maxima as wide along x as along y.
 
     Attributes
     ----------
@@ -71,41 +102,25 @@ class PointLikePeaks:
     x: NDArray[np.int32]
     sigma: NDArray[np.float64]
 
-    @classmethod
-    def none(cls) -> PointLikePeaks:
-        """No peak."""
-        none = np.empty(0, np.int32)
-        return cls(none, none, np.empty(0))
-
-    def common_width(self) -> tuple[int, float]:
-        """Count the peaks of the most common width, and return it: pixels, NaN without peaks."""
-        if len(self.y) == 0:
-            return 0, float("nan")
-        chosen = most_common_width(self.sigma)
-        return int(chosen.sum()), float(median(self.sigma[chosen]))
-
-    def loss(self, mask: NDArray[np.int32], cosmic_bit: int) -> StarLoss:
-        """Count the peaks of the most common width that carry ``cosmic_bit``."""
-        if len(self.y) == 0:
-            return StarLoss()
-        chosen = most_common_width(self.sigma)
-        y, x = self.y[chosen], self.x[chosen]
-        touched = np.zeros(len(y), bool)
-        for dy, dx in ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)):
-            touched |= (mask[y + dy, x + dx] & cosmic_bit) != 0
-        return StarLoss(len(y), int(touched.sum()), float(median(self.sigma[chosen])))
+    def point_like(self, psf_sigma: float) -> PointLikePeaks:
+        """Choose those of the most common width near that of the PSF, ``psf_sigma`` in pixels."""
+        low, high = _SIGMA_RANGE
+        near = np.flatnonzero((self.sigma > low * psf_sigma) & (self.sigma < high * psf_sigma))
+        if len(near) == 0:
+            return PointLikePeaks(self.y[near], self.x[near], float("nan"))
+        chosen = near[_of_most_common_width(self.sigma[near])]
+        return PointLikePeaks(self.y[chosen], self.x[chosen], float(median(self.sigma[chosen])))
 
 
-def find_point_like(
+def find_round_peaks(
     image: NDArray[np.float32],
     mask: NDArray[np.int32],
     bright: BrightPeaks,
     *,
     background: float,
-    psf_sigma: float,
     bad_bits: int,
-) -> PointLikePeaks:
-    """Choose the bright local maxima that look like stars of any width near that of the PSF.
+) -> RoundPeaks:
+    """Choose the bright local maxima that look like stars of any width.
 
     On a sampled Gaussian ln(p₀²/(p₋₁ p₊₁)) = 1/σ² along any line of pixels through the peak, wherever the
     centre lies within the peak's pixel. Curvatures along x and y must agree, and those along the diagonals
@@ -119,8 +134,6 @@ def find_point_like(
         Its bright peaks.
     background
         Sky level.
-    psf_sigma
-        Width of the PSF in pixels.
     bad_bits
         Peaks whose 3 × 3 pixels have any of these bits are left out.
     """
@@ -130,16 +143,14 @@ def find_point_like(
     planes, _ = window_bits(mask, *places, 1)
     good = (around > _NEIGHBOUR_SIGNIFICANCE * bright.noise).all(axis=0) & ((planes & bad_bits) == 0)
     y, x, peak, around = y[good], x[good], peak[good], around[:, good]
-    # Opposite neighbours stand at opposite ends of the list.
-    swne, ns, nwse, we = (np.log(peak**2 / (around[k] * around[-1 - k])) for k in range(4))
-    mean = 0.5 * (ns + we)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sigma = 1.0 / np.sqrt(mean)
+    # Opposite neighbours stand at opposite ends of the list; one may be infinite.
+    with np.errstate(invalid="ignore"):
+        swne, ns, nwse, we = (np.log(peak**2 / (around[k] * around[-1 - k])) for k in range(4))
+        mean = 0.5 * (ns + we)
         round_ = (np.abs(ns - we) < _ROUNDNESS * mean) & (
             np.abs(swne + nwse - 4.0 * mean) < _ROUNDNESS * 4.0 * mean
         )
-        good = round_ & (sigma > _SIGMA_RANGE[0] * psf_sigma) & (sigma < _SIGMA_RANGE[1] * psf_sigma)
-    return PointLikePeaks(y[good], x[good], sigma[good])
+    return RoundPeaks(y[round_], x[round_], 1.0 / np.sqrt(mean[round_]))
 
 
 def core(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -158,11 +169,11 @@ def core_width(kernel: NDArray[np.float64]) -> float:
     return float(1.0 / np.sqrt(-0.5 * np.log(beside).sum()))
 
 
-def most_common_width(sigma: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _of_most_common_width(sigma: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Select the values in the fullest window of ± ``_WIDTH_WINDOW``; the lowest such window in a tie."""
-    ordered = np.sort(np.log(sigma))
+    logs = np.log(sigma)
+    ordered = np.sort(logs)
     width = np.log1p(_WIDTH_WINDOW) - np.log1p(-_WIDTH_WINDOW)
     inside = np.searchsorted(ordered, ordered + width, side="right") - np.arange(len(ordered))
     low = ordered[int(np.argmax(inside))]
-    logs = np.log(sigma)
     return np.asarray((logs >= low) & (logs <= low + width))
