@@ -174,9 +174,8 @@ class SearchBasis:
             cosmic_ray_candidates(image, exposure.variance, config.min_sigma),
             bright.above(config.spot_sigma),
             find_round_peaks(
-                image,
-                exposure.mask,
                 bright.above(config.star_loss_min_significance),
+                exposure.mask,
                 background=level,
                 bad_bits=_bits(exposure, BAD_PLANES),
             ),
@@ -436,11 +435,10 @@ class _Search:
         exposure, config = self.exposure, self.config
         assert exposure.psf is not None
         spots = find_spots(
-            self.basis.image,
+            self.basis.bright_peaks,
             exposure.mask,
             exposure.variance,
             exposure.psf,
-            self.basis.bright_peaks,
             level=self.basis.level,
             excluded=_bits(exposure, BAD_PLANES) | self.bit,
             limits=SpotLimits(
@@ -450,17 +448,14 @@ class _Search:
                 counts=config.min_dn,
             ),
         )
-        if not spots:
-            return found
+        exposure.mask[spots.y, spots.x] |= self.bit
         # One span for each pixel: spots have four or so.
-        y, x = (axis.astype(np.int32) for axis in np.divmod(np.concatenate(spots), exposure.shape[1]))
-        exposure.mask[y, x] |= self.bit
         return replace(
             found,
-            y=np.concatenate([found.y, y]),
-            x0=np.concatenate([found.x0, x]),
-            x1=np.concatenate([found.x1, x]),
-            start=np.concatenate([found.start, found.start[-1] + np.cumsum([len(spot) for spot in spots])]),
+            y=np.concatenate([found.y, spots.y]),
+            x0=np.concatenate([found.x0, spots.x]),
+            x1=np.concatenate([found.x1, spots.x]),
+            start=np.concatenate([found.start, found.start[-1] + spots.start[1:]]),
         )
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamchar.characterize.bright_peaks import BrightPeaks
+from streamchar.characterize.bright_peaks import REACH, SIDE, BrightPeaks
 from streamchar.frozen import frozen
-from streamchar.kernels import cut_windows, window_bits
+from streamchar.kernels import window_bits
 from streamchar.robust import median
 
 _NEIGHBOUR_SIGNIFICANCE = 3.0
@@ -27,8 +27,10 @@ _WIDTH_WINDOW = 0.15
 _SIGMA_RANGE = (0.4, 1.5)
 """Widths considered, as fractions of the given point-spread function's."""
 
-_NEIGHBOURS = np.array([0, 1, 2, 3, 5, 6, 7, 8])
-"""Pixels around the middle one of nine, row by row."""
+_NEIGHBOURS = np.delete(
+    np.arange(SIDE**2).reshape(SIDE, SIDE)[REACH - 1 : REACH + 2, REACH - 1 : REACH + 2], 4
+)
+"""Which of the pixels around a peak touch it, row by row."""
 
 _CROSS = np.array([[0, 0, 0, -1, 1], [0, -1, 1, 0, 0]])[..., None]
 """Steps along y and x to a pixel itself and to those at its sides."""
@@ -113,12 +115,7 @@ class RoundPeaks:
 
 
 def find_round_peaks(
-    image: NDArray[np.float32],
-    mask: NDArray[np.int32],
-    bright: BrightPeaks,
-    *,
-    background: float,
-    bad_bits: int,
+    bright: BrightPeaks, mask: NDArray[np.int32], *, background: float, bad_bits: int
 ) -> RoundPeaks:
     """Choose the bright local maxima that look like stars of any width.
 
@@ -128,19 +125,18 @@ def find_round_peaks(
 
     Parameters
     ----------
-    image, mask
-        Planes of one exposure; not modified.
     bright
-        Its bright peaks.
+        Bright peaks of an exposure.
+    mask
+        Of that exposure; not modified.
     background
         Sky level.
     bad_bits
         Peaks whose 3 × 3 pixels have any of these bits are left out.
     """
     y, x, peak = bright.y, bright.x, bright.height
-    places = x.astype(np.int64), y.astype(np.int64)
-    around = cut_windows(image, *places, 1)[:, _NEIGHBOURS].T.astype(np.float64) - background
-    planes, _ = window_bits(mask, *places, 1)
+    around = bright.around[:, _NEIGHBOURS].T.astype(np.float64) - background
+    planes, _ = window_bits(mask, x.astype(np.int64), y.astype(np.int64), 1)
     good = (around > _NEIGHBOUR_SIGNIFICANCE * bright.noise).all(axis=0) & ((planes & bad_bits) == 0)
     y, x, peak, around = y[good], x[good], peak[good], around[:, good]
     # Opposite neighbours stand at opposite ends of the list; one may be infinite.

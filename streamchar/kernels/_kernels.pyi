@@ -289,6 +289,24 @@ def find_cosmic_rays(
     filled_factor: float,
     candidates: _I64 | None = None,
 ) -> tuple[bool, int, _I32, _I32, _I32, _I64]: ...
+def compact_spots(
+    mask: _I32,
+    variance: _F32,
+    y: _I32,
+    x: _I32,
+    around: _F32,
+    level: float,
+    excluded: int,
+    stars: _F32,
+    sharpest: _F64,
+    round_spots: _F32,
+    long_spots: _F32,
+    improvement: float,
+    advantage: float,
+    long_gain: float,
+    growth: float,
+    counts: float,
+) -> tuple[_I32, _I32, _I64]: ...
 def cosmic_ray_candidates(image: _F32, variance: _F32, min_sigma: float) -> _I64: ...
 def replace_pixels(
     image: _F32,

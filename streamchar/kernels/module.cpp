@@ -9,6 +9,7 @@ void register_blend_sums(nb::module_ &m);
 void register_byte_order(nb::module_ &m);
 void register_byte_planes(nb::module_ &m);
 void register_centroid(nb::module_ &m);
+void register_compact_spots(nb::module_ &m);
 void register_detect(nb::module_ &m);
 void register_ellipse_pixels(nb::module_ &m);
 void register_footprint_bits(nb::module_ &m);
@@ -53,6 +54,7 @@ NB_MODULE(_kernels, m) {
   streamchar::register_byte_order(m);
   streamchar::register_byte_planes(m);
   streamchar::register_centroid(m);
+  streamchar::register_compact_spots(m);
   streamchar::register_detect(m);
   streamchar::register_ellipse_pixels(m);
   streamchar::register_footprint_bits(m);

@@ -118,7 +118,8 @@ def one_hit(x=20.5, y=30.5, shape=(60, 50)):
 
 def spots_of(image, mask, variance, psf, height=5.5, **changes):
     bright = find_bright_peaks(image, variance, background=0.0, min_significance=height)
-    return find_spots(image, mask, variance, psf, bright, level=0.0, excluded=1, limits=limits(**changes))
+    spots = find_spots(bright, mask, variance, psf, level=0.0, excluded=1, limits=limits(**changes))
+    return np.split(spots.y * image.shape[1] + spots.x, spots.start[1:-1]) if len(spots.start) > 1 else []
 
 
 def test_pixels_of_a_hit():
