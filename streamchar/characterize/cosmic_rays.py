@@ -14,6 +14,7 @@ from streamchar.characterize.background import BackgroundConfig, fit_background
 from streamchar.characterize.bright_peaks import BrightPeaks, find_bright_peaks
 from streamchar.characterize.cosmic_spots import SpotLimits, find_spots
 from streamchar.characterize.errors import TooManyCosmicRaysError
+from streamchar.characterize.exposure_parts import ExposureParts
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.reasons import Reason
 from streamchar.characterize.star_loss import (
@@ -27,7 +28,12 @@ from streamchar.characterize.star_loss import (
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image import Exposure, Psf
+from streamchar.image.psf import cut_middle
 from streamchar.kernels import clear_bits, clear_spans, cosmic_ray_candidates, find_cosmic_rays
+
+Indices = NDArray[np.int32]
+Spans = tuple[Indices, Indices, Indices, NDArray[np.int64]]
+"""Row, first and last column of each; the first of each footprint, and their number."""
 
 BAD_PLANES = ("BAD", "INTRP", "SAT", "NO_DATA")
 """Planes whose pixels are never cosmic rays, nor used to replace one."""
@@ -283,19 +289,13 @@ class PairRatios:
     def of(cls, psf: Psf, shape: tuple[int, int], reach: float) -> PairRatios:
         """Take them from the PSF over an exposure of ``shape`` for all pairs up to ``reach`` pixels away."""
         offsets = _offsets_within(reach)
-        parts = [max(round(length / _PART), 1) for length in shape]
-        y, x = (
-            (np.arange(count) + 0.5) * length / count - 0.5
-            for count, length in zip(parts, shape, strict=True)
-        )
-        x, y = (axis.ravel() for axis in np.meshgrid(x, y))
+        parts = ExposureParts.of(shape, _PART)
         far = int(reach)
-        kernels = np.pad(psf.kernel_images(x, y), ((0, 0), (far, far), (far, far)))
+        kernels = cut_middle(psf.kernel_images(parts.x, parts.y), far)
         dy, dx = offsets.T
-        row, column = kernels.shape[1] // 2, kernels.shape[2] // 2
-        pairs = 0.5 * (kernels[:, row + dy, column + dx] + kernels[:, row - dy, column - dx])
-        ratios = np.maximum(pairs / kernels[:, row, column, None], 0.0)
-        return cls(offsets, ratios.reshape(*parts, len(offsets)))
+        pairs = 0.5 * (kernels[:, far + dy, far + dx] + kernels[:, far - dy, far - dx])
+        ratios = np.maximum(pairs / kernels[:, far, far, None], 0.0)
+        return cls(offsets, ratios.reshape(*parts.shape, len(offsets)))
 
     @classmethod
     def none(cls) -> PairRatios:
@@ -305,10 +305,6 @@ class PairRatios:
     def thresholds(self, width: float) -> NDArray[np.float64]:
         """Ratios for stars of ``width`` (more than 0) in units of the PSF's: a Gaussian's ratio exp(-d²/2σ²) scales as a power."""
         return np.asarray(self.ratios ** (1.0 / width**2))
-
-    def within(self, reach: float) -> PairRatios:
-        """The same with ratio 0, which is no evidence, of pairs further away."""
-        return PairRatios(self.offsets, self.ratios * (np.hypot(*self.offsets.T) <= reach))
 
 
 @lru_cache(maxsize=8)
@@ -352,10 +348,7 @@ def find(exposure: Exposure, config: CosmicRayConfig, before: CosmicRays | None 
     else:
         clear_spans(exposure.mask, before.y, before.x0, before.x1, exposure.bits("CR"))
     search = _Search.of(exposure, config, basis)
-    found = search.find(config.cond3_fac2)
-    if config.max_star_loss is not None:
-        found = _step_back(search, found)
-    return replace(found, basis=search.basis)
+    return _step_back(search, search.find(config.cond3_fac2))
 
 
 @frozen(eq=False)
@@ -391,7 +384,7 @@ class _Search:
         exposure, config, basis = self.exposure, self.config, self.basis
         nearest = SharpnessThresholds.of(self.kernel, scale)
         pairs = self.pairs if by_pairs else PairRatios.none()
-        width = self.width if len(pairs.offsets) else float("nan")
+        width = self.width if by_pairs else float("nan")
         by_bad = config.judge_by_bad_pixels
         complete, count, y, x0, x1, start = find_cosmic_rays(
             basis.image,
@@ -411,9 +404,9 @@ class _Search:
             0 if by_bad else _bits(exposure, BAD_PLANES),
             self.bit,
             pairs.offsets,
-            pairs.within(config.seed_reach).thresholds(width),
-            config.pair_significance,
             pairs.thresholds(width),
+            config.seed_reach,
+            config.pair_significance,
             config.growth_sigma,
             config.growth_significance,
             config.replaced_pair_factor,
@@ -421,16 +414,18 @@ class _Search:
         )
         if not complete:
             raise TooManyCosmicRaysError(count=count, limit=config.n_cr_pixel_max)
-        found = CosmicRays(y, x0, x1, start, 0, basis.level, cond3_fac2=scale, min_width=width)
         if np.isfinite(width) and config.spot_improvement > 0:
-            found = self._with_spots(found)
-        pixels = _distinct_pixels(found.y, found.x0, found.x1, exposure.shape[1])
+            y, x0, x1, start = self._with_spots(y, x0, x1, start, width=width)
+        pixels = _distinct_pixels(y, x0, x1, exposure.shape[1])
         if pixels > config.n_cr_pixel_max:
             clear_bits(exposure.mask, self.bit)
             raise TooManyCosmicRaysError(count=pixels, limit=config.n_cr_pixel_max)
-        return replace(found, pixels=pixels)
+        loss = self.peaks.loss(exposure.mask, self.bit)
+        return CosmicRays(y, x0, x1, start, pixels, basis.level, loss, scale, width, basis=basis)
 
-    def _with_spots(self, found: CosmicRays) -> CosmicRays:
+    def _with_spots(
+        self, y: Indices, x0: Indices, x1: Indices, start: NDArray[np.int64], *, width: float
+    ) -> Spans:
         """Set CR on compact hits, too, and add their footprints after the others."""
         exposure, config = self.exposure, self.config
         assert exposure.psf is not None
@@ -443,19 +438,18 @@ class _Search:
             excluded=_bits(exposure, BAD_PLANES) | self.bit,
             limits=SpotLimits(
                 improvement=config.spot_improvement,
-                width=found.min_width,
+                width=width,
                 growth=config.growth_sigma,
                 counts=config.min_dn,
             ),
         )
         exposure.mask[spots.y, spots.x] |= self.bit
         # One span for each pixel: spots have four or so.
-        return replace(
-            found,
-            y=np.concatenate([found.y, spots.y]),
-            x0=np.concatenate([found.x0, spots.x]),
-            x1=np.concatenate([found.x1, spots.x]),
-            start=np.concatenate([found.start, found.start[-1] + spots.start[1:]]),
+        return (
+            np.concatenate([y, spots.y]),
+            np.concatenate([x0, spots.x]),
+            np.concatenate([x1, spots.x]),
+            np.concatenate([start, start[-1] + spots.start[1:]]),
         )
 
 
@@ -472,17 +466,16 @@ def _narrowest(
 
 def _step_back(search: _Search, found: CosmicRays) -> CosmicRays:
     """Repeat with lower thresholds while too many star cores are taken, and without pairs when that is no cure."""
-    config, mask, bit = search.config, search.exposure.mask, search.bit
-    first = loss = search.peaks.loss(mask, bit)
+    config, first = search.config, found.star_loss
     steps = 0
-    while steps < config.step_back_limit and _takes_stars(found, loss, config, begun=steps > 0):
+    while steps < config.step_back_limit and _takes_stars(found, config, begun=steps > 0):
         steps += 1
-        clear_bits(mask, bit)
+        clear_bits(search.exposure.mask, search.bit)
         scale = config.cond3_fac2 * config.step_back_factor**steps
         found = search.find(scale, by_pairs=steps <= _STEPS_BY_PAIRS)
-        loss = search.peaks.loss(mask, bit)
     if steps == 0:
-        return replace(found, star_loss=loss)
+        return found
+    loss = found.star_loss
     reason = Reason(
         STEPPED_BACK,
         f"{first.touched} of {first.peaks} star cores (sigma {first.sigma:.2f} px) were taken for cosmic "
@@ -496,14 +489,15 @@ def _step_back(search: _Search, found: CosmicRays) -> CosmicRays:
             "cond3_fac2": found.cond3_fac2,
         },
     )
-    return replace(found, star_loss=loss, steps_back=steps, reasons=(reason,))
+    return replace(found, steps_back=steps, reasons=(reason,))
 
 
-def _takes_stars(found: CosmicRays, loss: StarLoss, config: CosmicRayConfig, *, begun: bool) -> bool:
+def _takes_stars(found: CosmicRays, config: CosmicRayConfig, *, begun: bool) -> bool:
     """Say whether too many cores are touched and, to begin with, more than real cosmic rays feign."""
-    assert config.max_star_loss is not None
+    loss = found.star_loss
     return (
-        loss.peaks >= config.star_loss_min_peaks
+        config.max_star_loss is not None
+        and loss.peaks >= config.star_loss_min_peaks
         and loss.fraction > config.max_star_loss
         and (begun or loss.touched > config.star_loss_min_share * found.count)
     )

@@ -15,6 +15,7 @@ from streamchar.characterize.bright_peaks import REACH, SIDE, BrightPeaks
 from streamchar.characterize.exposure_parts import ExposureParts
 from streamchar.frozen import frozen
 from streamchar.image import Psf
+from streamchar.image.psf import cut_middle
 from streamchar.kernels import compact_spots
 
 Array = NDArray[np.float64]
@@ -142,14 +143,11 @@ def _stars(psf: Psf, parts: ExposureParts) -> Array:
     column, row = (np.repeat(np.rint(centre), len(_CENTRES[0])) for centre in (parts.x, parts.y))
     dx, dy = (np.tile(places, len(parts.x)) for places in _CENTRES)
     stamps = psf.images(column + dx, row + dy)
-    images = stamps.images
     # The middle of the window is that of the stamp or beside it.
-    lacking = max(REACH + 1 - min(images.shape[1:]) // 2, 0)
-    if lacking:
-        images = np.pad(images, ((0, 0), (lacking, lacking), (lacking, lacking)))
-    window = np.arange(lacking - REACH, lacking + REACH + 1)
-    rows = (row.astype(np.int64) - stamps.y0)[:, None] + window
-    columns = (column.astype(np.int64) - stamps.x0)[:, None] + window
+    images = cut_middle(stamps.images, REACH + 1)
+    height, width = stamps.images.shape[1:]
+    rows = (row.astype(np.int64) - stamps.y0 - height // 2 + 1)[:, None] + np.arange(SIDE)
+    columns = (column.astype(np.int64) - stamps.x0 - width // 2 + 1)[:, None] + np.arange(SIDE)
     cut = images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
     return np.asarray(np.maximum(cut, 0.0).reshape(len(parts.x), len(_CENTRES[0]), -1))
 

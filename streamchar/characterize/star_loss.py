@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamchar.characterize.bright_peaks import REACH, SIDE, BrightPeaks
 from streamchar.frozen import frozen
+from streamchar.image.psf import cut_middle
 from streamchar.kernels import window_bits
 from streamchar.robust import median
 
@@ -151,10 +152,8 @@ def find_round_peaks(
 
 def core(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the 3 x 3 pixels about the middle of a PSF's image, 0 outside of it, in units of the middle one."""
-    if min(kernel.shape) < 3:
-        kernel = np.pad(kernel, 1)
-    y, x = kernel.shape[0] // 2, kernel.shape[1] // 2
-    return np.asarray(kernel[y - 1 : y + 2, x - 1 : x + 2] / kernel[y, x])
+    middle = cut_middle(kernel, 1)
+    return np.asarray(middle / middle[1, 1])
 
 
 def core_width(kernel: NDArray[np.float64]) -> float:

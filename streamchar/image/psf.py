@@ -92,3 +92,13 @@ class Psf(Protocol):
     def shapes(self, x: ArrayLike, y: ArrayLike) -> Moments:
         """Adaptive moments of the kernel images: arrays of length n."""
         ...
+
+
+def cut_middle(images: NDArray[np.float64], half: int) -> NDArray[np.float64]:
+    """Cut the pixels within ``half`` of the middle one out of images (..., height, width) with odd sides; 0 beyond them."""
+    height, width = images.shape[-2:]
+    lacking = half - min(height, width) // 2
+    if lacking > 0:
+        images = np.pad(images, [(0, 0)] * (images.ndim - 2) + [(lacking, lacking)] * 2)
+    y, x = images.shape[-2] // 2, images.shape[-1] // 2
+    return images[..., y - half : y + half + 1, x - half : x + half + 1]

@@ -29,16 +29,18 @@ struct Parameters {
   std::int32_t bad, near, unused, cosmic;
 };
 
-// How high a pixel must stand above the mean of a pair of pixels on opposite sides, for one of several pairs: the mean of a
-// source as sharp as allowed is at least the threshold times the pixel, by place on the plane.
+// How far away the pairs may be whose mean a pixel must stand above, and how high.
 struct Sharpness {
-  const double *threshold; // (rows, columns, pairs)
-  double sigmas, noise_factor;
+  double reach, sigmas, noise_factor;
 };
 
+// Pairs of pixels on opposite sides of one: their mean is at least the threshold times the pixel of a source as sharp as allowed,
+// by place on the plane.
 struct Pairs {
   std::vector<std::int64_t> dy, dx;
+  std::vector<double> distance;
   std::int64_t rows, columns;
+  const double *threshold; // (rows, columns, pairs)
   Sharpness seed, growth;
   double filled_factor; // on the threshold of a pair that holds a replaced pixel
 
@@ -289,9 +291,9 @@ private:
     const std::int64_t index = y * width + x;
     const double peak = image[index] - p.background, noise = variance[index];
     if (!(peak > sharpness.sigmas * std::sqrt(noise))) return false;
-    const double *thresholds = sharpness.threshold + ((y * pairs.rows / height) * pairs.columns + x * pairs.columns / width) * std::int64_t(pairs.size());
+    const double *thresholds = pairs.threshold + ((y * pairs.rows / height) * pairs.columns + x * pairs.columns / width) * std::int64_t(pairs.size());
     for (std::size_t i = 0; i < pairs.size(); ++i) {
-      if (!(thresholds[i] >= LEAST_THRESHOLD)) continue;
+      if (!(thresholds[i] >= LEAST_THRESHOLD) || pairs.distance[i] > sharpness.reach) continue;
       const std::int64_t dy = pairs.dy[i], dx = pairs.dx[i], reach_y = std::abs(dy), reach_x = std::abs(dx);
       if (y < reach_y || y + reach_y >= height || x < reach_x || x + reach_x >= width) continue;
       const std::int64_t a = index - dy * width - dx, b = index + dy * width + dx;
@@ -524,21 +526,21 @@ using Offsets = nb::ndarray<nb::numpy, const std::int32_t, nb::shape<-1, 2>, nb:
 nb::tuple find_cosmic_rays(Plane<float> image, Plane<std::int32_t> mask, Plane<const float> variance, double background, double horizontal, double vertical,
                            double diagonal, double min_sigma, double noise_factor, double min_counts, int iterations, std::int64_t max_pixels,
                            std::int32_t bad_bits, std::int32_t near_bits, std::int32_t unused_bits, std::int32_t cosmic_bit, Offsets offsets,
-                           Cube<const double> seed_thresholds, double seed_noise_factor, Cube<const double> growth_thresholds, double growth_sigma,
-                           double growth_noise_factor, double filled_factor, std::optional<Vector<const std::int64_t>> candidates) {
+                           Cube<const double> thresholds, double seed_reach, double seed_noise_factor, double growth_sigma, double growth_noise_factor,
+                           double filled_factor, std::optional<Vector<const std::int64_t>> candidates) {
   const std::size_t height = image.shape(0), width = image.shape(1);
   if (mask.shape(0) != height || mask.shape(1) != width || variance.shape(0) != height || variance.shape(1) != width)
     throw std::invalid_argument("image, mask and variance differ in shape");
   if (max_pixels < 0) throw std::invalid_argument("max_pixels must not be negative");
-  for (const auto &thresholds : {seed_thresholds, growth_thresholds})
-    if (thresholds.shape(2) != offsets.shape(0) || thresholds.shape(0) != seed_thresholds.shape(0) || thresholds.shape(1) != seed_thresholds.shape(1) ||
-        (offsets.shape(0) > 0 && (thresholds.shape(0) == 0 || thresholds.shape(1) == 0)))
-      throw std::invalid_argument("thresholds must be (rows, columns, offsets), both alike");
-  Pairs pairs{{}, {}, std::int64_t(seed_thresholds.shape(0)), std::int64_t(seed_thresholds.shape(1)), {seed_thresholds.data(), std::max(min_sigma, 0.0), seed_noise_factor},
-              {growth_thresholds.data(), growth_sigma, growth_noise_factor}, filled_factor};
+  if (thresholds.shape(2) != offsets.shape(0) || (offsets.shape(0) > 0 && (thresholds.shape(0) == 0 || thresholds.shape(1) == 0)))
+    throw std::invalid_argument("thresholds must be (rows, columns, offsets)");
+  Pairs pairs{{}, {}, {}, std::int64_t(thresholds.shape(0)), std::int64_t(thresholds.shape(1)), thresholds.data(),
+              {seed_reach, std::max(min_sigma, 0.0), seed_noise_factor},
+              {std::numeric_limits<double>::infinity(), growth_sigma, growth_noise_factor}, filled_factor};
   for (std::size_t i = 0; i < offsets.shape(0); ++i) {
     pairs.dy.push_back(offsets(i, 0));
     pairs.dx.push_back(offsets(i, 1));
+    pairs.distance.push_back(std::hypot(double(offsets(i, 0)), double(offsets(i, 1))));
   }
   const Parameters parameters{background, horizontal, vertical, diagonal,        min_sigma, noise_factor, min_counts,
                               iterations, std::size_t(max_pixels), bad_bits, near_bits, unused_bits, cosmic_bit};
@@ -660,7 +662,7 @@ void register_cosmic_rays(nb::module_ &m) {
   m.def("find_cosmic_rays", &find_cosmic_rays, nb::arg("image").noconvert(), nb::arg("mask").noconvert(), nb::arg("variance"), nb::arg("background"), nb::arg("horizontal"),
         nb::arg("vertical"), nb::arg("diagonal"), nb::arg("min_sigma"), nb::arg("noise_factor"), nb::arg("min_counts"), nb::arg("iterations"),
         nb::arg("max_pixels"), nb::arg("bad_bits"), nb::arg("near_bits"), nb::arg("unused_bits"), nb::arg("cosmic_bit"), nb::arg("offsets"),
-        nb::arg("seed_thresholds"), nb::arg("seed_noise_factor"), nb::arg("growth_thresholds"), nb::arg("growth_sigma"), nb::arg("growth_noise_factor"),
+        nb::arg("thresholds"), nb::arg("seed_reach"), nb::arg("seed_noise_factor"), nb::arg("growth_sigma"), nb::arg("growth_noise_factor"),
         nb::arg("filled_factor"), nb::arg("candidates").none() = nb::none(),
         "Find cosmic rays and set cosmic_bit (clear on entry) in mask (in place) on their pixels; image is written to but left as it was. "
         "Returns (complete, pixels of the first scan, y, x0, x1, start) with the spans of the footprints. Not complete: more than max_pixels, nothing set. "

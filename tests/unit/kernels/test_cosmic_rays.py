@@ -30,9 +30,9 @@ SETTINGS = {
     "unused_bits": 0,
     "cosmic_bit": CR,
     "offsets": np.empty((0, 2), np.int32),
-    "seed_thresholds": np.empty((1, 1, 0)),
+    "thresholds": np.empty((1, 1, 0)),
+    "seed_reach": 2.3,
     "seed_noise_factor": 4.5,
-    "growth_thresholds": np.empty((1, 1, 0)),
     "growth_sigma": 3.5,
     "growth_noise_factor": 1.5,
     "filled_factor": 0.7,
@@ -47,8 +47,7 @@ def pairs(sigma=1.6, sharper=0.9, rows=2, columns=3):
     ratios = np.exp(-0.5 * (OFFSETS**2).sum(axis=1) / widths**2)
     return {
         "offsets": OFFSETS,
-        "seed_thresholds": ratios ** (1 / sharper**2),
-        "growth_thresholds": ratios ** (1 / (0.95 * sharper) ** 2),
+        "thresholds": ratios ** (1 / sharper**2),
         "unused_bits": VETO,
         "near_bits": INTRP | SAT,
     }
@@ -57,13 +56,13 @@ def pairs(sigma=1.6, sharper=0.9, rows=2, columns=3):
 def stands_out(image, mask, variance, y, x, kind, p):
     """The mean of a pair above which a pixel is too high, or None."""
     height, width = image.shape
-    sigmas, factor = (
-        (max(p["min_sigma"], 0.0), p["seed_noise_factor"])
+    sigmas, factor, reach = (
+        (max(p["min_sigma"], 0.0), p["seed_noise_factor"], p["seed_reach"])
         if kind == "seed"
-        else (p["growth_sigma"], p["growth_noise_factor"])
+        else (p["growth_sigma"], p["growth_noise_factor"], np.inf)
     )
-    rows, columns, _ = p[f"{kind}_thresholds"].shape
-    thresholds = p[f"{kind}_thresholds"][y * rows // height, x * columns // width]
+    rows, columns, _ = p["thresholds"].shape
+    thresholds = p["thresholds"][y * rows // height, x * columns // width]
     with np.errstate(all="ignore"):
         peak, noise = float(image[y, x]) - p["background"], float(variance[y, x])
         if not peak > sigmas * np.sqrt(noise):
@@ -77,7 +76,7 @@ def stands_out(image, mask, variance, y, x, kind, p):
                 continue
             if planes & p["cosmic_bit"]:
                 threshold *= p["filled_factor"]
-            if not threshold >= LEAST_THRESHOLD:
+            if not threshold >= LEAST_THRESHOLD or dy**2 + dx**2 > reach**2:
                 continue
             mean = (image[a] + image[b]) * np.float32(0.5)
             error = np.sqrt(threshold**2 * noise + 0.25 * (float(variance[a]) + float(variance[b])))
@@ -391,6 +390,8 @@ def test_same_footprints_by_far_pairs(seed, sigma):
     [
         {"min_sigma": -120.0},
         {"iterations": 0},
+        {"seed_reach": 1.0},
+        {"seed_reach": 4.0},
         {"filled_factor": 0.0},
         {"filled_factor": 1.0},
         {"growth_sigma": 0.0, "growth_noise_factor": 0.0, "iterations": 3},
@@ -432,7 +433,7 @@ def test_thresholds_must_fit_the_offsets():
     with pytest.raises(ValueError, match="thresholds"):
         run(image, mask, image.copy(), offsets=OFFSETS)
     with pytest.raises(ValueError, match="thresholds"):
-        run(image, mask, image.copy(), **{**pairs(), "growth_thresholds": np.zeros((1, 1, len(OFFSETS)))})
+        run(image, mask, image.copy(), **{**pairs(), "thresholds": np.zeros((0, 1, len(OFFSETS)))})
 
 
 @settings(max_examples=15, deadline=None)
