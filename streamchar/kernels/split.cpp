@@ -3,6 +3,7 @@
 #include "results.hpp"
 #include "smooth.hpp"
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -89,11 +90,29 @@ STREAMCHAR_MULTIVERSION void lead_uphill(const float *height, std::int32_t cell,
   }
 }
 
-// Whether any of n adjacent cells each differs from its right neighbour or the three in the row below.
-STREAMCHAR_MULTIVERSION void flag_edges(const std::int32_t *basin, std::int32_t n, std::int32_t width, std::uint8_t *__restrict flags) {
-  const std::int32_t *below = basin + width;
-  for (std::int32_t i = 0; i < n; ++i)
-    flags[i] = (basin[i] != basin[i + 1]) | (basin[i] != below[i - 1]) | (basin[i] != below[i]) | (basin[i] != below[i + 1]);
+// Whether each of n adjacent cells is in another basin than the cell a step away, and that in one.
+STREAMCHAR_MULTIVERSION void flag_edges(const std::int32_t *basin, std::int32_t n, std::int32_t step, std::int32_t *__restrict flags) {
+  for (std::int32_t i = 0; i < n; ++i) flags[i] = (basin[i] != basin[i + step]) & (basin[i + step] >= 0);
+}
+
+// Whether lead_uphill leads each of n adjacent cells to itself.
+STREAMCHAR_MULTIVERSION void flag_summits(const float *height, std::int32_t n, std::int32_t width, std::int32_t *__restrict flags) {
+  const float *up = height - width, *down = height + width;
+  for (std::int32_t i = 0; i < n; ++i) {
+    const float here = height[i];
+    flags[i] = (here > up[i - 1]) & (here > up[i]) & (here > up[i + 1]) & (here > height[i - 1]) & (here >= height[i + 1]) & (here >= down[i - 1]) &
+               (here >= down[i]) & (here >= down[i + 1]);
+  }
+}
+
+// List `first` + i for those of n flags i that are set, and return their number.
+std::size_t list_flagged(const std::int32_t *flags, std::int32_t n, std::int32_t first, std::int32_t *__restrict list) {
+  std::size_t count = 0;
+  for (std::int32_t i = 0; i < n; ++i) {
+    list[count] = first + i;
+    count += flags[i];
+  }
+  return count;
 }
 
 struct Parts {
@@ -108,6 +127,7 @@ public:
 
   void split(const Spans &spans, std::size_t footprint, Parts &parts) {
     gather(spans, footprint);
+    find_summits();
     if (footprint + 1 < spans.size()) surface_.fetch(spans, footprint + 1);
     if (is_single()) {
       append_whole(spans, footprint, parts);
@@ -121,7 +141,6 @@ public:
 private:
   struct Saddle {
     std::uint64_t order; // highest first, then in reading order
-    float height;
     std::int32_t a, b;   // basins, the lower number first
     std::int32_t before; // the saddle listed before this one of the same first basin, or -1
   };
@@ -129,6 +148,9 @@ private:
   // One row of a footprint in the box.
   struct Row {
     std::int32_t first, last;
+    std::int32_t size() const { return last - first + 1; }
+    // Whole vectors cost less than the cells that do not fill one; what is written behind the row is not looked at before it is written again.
+    std::int32_t whole_vectors() const { return (size() + 7) / 8 * 8; }
   };
 
   // Copy the heights into a box one pixel wider than the footprint on every side.
@@ -140,9 +162,12 @@ private:
     const std::int32_t bottom = spans.y(last - 1) + 1;
     width_ = right - left_ + 1;
     const std::size_t size = std::size_t(width_) * (bottom - top_ + 1);
-    if (size > std::size_t(INT32_MAX)) throw std::length_error("the footprint's box has too many pixels");
-    height_.assign(size, outside);
+    if (size > std::size_t(INT32_MAX) / 2) throw std::length_error("the footprint's box has too many pixels");
+    steps_ = {1, width_ - 1, width_, width_ + 1};
+    height_.assign(size + 8, outside);
     rows_.clear();
+    flags_.resize(width_ + 8);
+    flagged_.resize(width_);
     for (std::size_t i = first; i < last; ++i) {
       const std::int32_t cell = (spans.y(i) - top_) * width_ + spans.x0(i) - left_;
       surface_.copy(spans.y(i), spans.x0(i), spans.x1(i), height_.data() + cell);
@@ -158,12 +183,22 @@ private:
     return surface_.bears_noise(cell % width_ + left_, cell / width_ + top_, passes);
   }
 
-  // Whether lead_uphill leads the cell to itself.
-  bool is_summit(std::int32_t cell) const {
-    const float *h = height_.data() + cell, *up = h - width_, *down = h + width_;
-    const float here = *h;
-    const bool beside = (here > h[-1]) & (here >= h[1]);
-    return beside && ((here > up[-1]) & (here > up[0]) & (here > up[1]) & (here >= down[-1]) & (here >= down[0]) & (here >= down[1]));
+  // Do something with each cell of a row that is flagged.
+  template <typename F> void for_flagged(const Row &row, F act) {
+    const std::size_t count = list_flagged(flags_.data(), row.size(), row.first, flagged_.data());
+    for (std::size_t i = 0; i < count; ++i) act(flagged_[i]);
+  }
+
+  // List the cells without a greater neighbour, and find the greatest of all.
+  void find_summits() {
+    summits_.clear();
+    for (const Row &row : rows_) {
+      flag_summits(height_.data() + row.first, row.whole_vectors(), width_, flags_.data());
+      for_flagged(row, [this](std::int32_t cell) { summits_.push_back(cell); });
+    }
+    greatest_ = summits_.front();
+    for (const std::int32_t summit : summits_)
+      if (height_[summit] > height_[greatest_]) greatest_ = summit;
   }
 
   bool is_significant(std::int32_t cell) const {
@@ -171,35 +206,23 @@ private:
   }
 
   // Whether no summit besides the greatest is significant: then there is nothing to part.
-  bool is_single() {
-    greatest_ = rows_.front().first;
-    for (const Row &row : rows_)
-      for (std::int32_t cell = row.first; cell <= row.last; ++cell)
-        if (height_[cell] > height_[greatest_]) greatest_ = cell;
-    for (const Row &row : rows_)
-      for (std::int32_t cell = row.first; cell <= row.last; ++cell)
-        if (is_summit(cell) && cell != greatest_ && is_significant(cell)) return false;
-    return true;
+  bool is_single() const {
+    return std::none_of(summits_.begin(), summits_.end(), [this](std::int32_t summit) { return summit != greatest_ && is_significant(summit); });
   }
 
-  // Lead every cell to its greatest neighbour and number the summits.
+  // Lead every cell to its greatest neighbour and so to a summit.
   void ascend() {
     up_.resize(height_.size());
     basin_.assign(height_.size(), -1);
-    summits_.clear();
-    for (const Row &row : rows_) {
-      lead_uphill(height_.data() + row.first, row.first, row.last - row.first + 1, width_, up_.data() + row.first);
-      for (std::int32_t cell = row.first; cell <= row.last; ++cell) {
-        if (up_[cell] != cell) continue;
-        basin_[cell] = std::int32_t(summits_.size());
-        summits_.push_back(cell);
-      }
-    }
+    for (std::size_t i = 0; i < summits_.size(); ++i) basin_[summits_[i]] = std::int32_t(i);
+    for (const Row &row : rows_) lead_uphill(height_.data() + row.first, row.first, row.whole_vectors(), width_, up_.data() + row.first);
+    const std::int32_t *up = up_.data();
+    std::int32_t *basin = basin_.data();
     for (const Row &row : rows_)
       for (std::int32_t cell = row.first; cell <= row.last; ++cell) {
-        std::int32_t at = up_[cell];
-        while (basin_[at] < 0) at = up_[at];
-        basin_[cell] = basin_[at];
+        std::int32_t at = up[up[up[cell]]];
+        while (basin[at] < 0) at = up[at];
+        basin[cell] = basin[at];
       }
   }
 
@@ -207,52 +230,40 @@ private:
   void list_saddles() {
     saddles_.clear();
     latest_.assign(summits_.size(), -1);
-    place_ = 0;
-    for (const Row &row : rows_) {
-      const std::size_t n = row.last - row.first + 1;
-      on_edge_.assign(n + sizeof(std::uint64_t), 0);
-      flag_edges(basin_.data() + row.first, std::int32_t(n), width_, on_edge_.data());
-      for (std::size_t i = 0; i < n; ++i) {
-        if (on_edge_[i]) {
-          touch_neighbours(row.first + std::int32_t(i));
-          continue;
-        }
-        std::uint64_t next;
-        std::memcpy(&next, on_edge_.data() + i, sizeof next);
-        if (next == 0) i += sizeof next - 1;
+    for (const Row &row : rows_)
+      for (int k = 0; k < 4; ++k) {
+        flag_edges(basin_.data() + row.first, row.whole_vectors(), steps_[k], flags_.data());
+        for_flagged(row, [&](std::int32_t cell) { touch(cell, cell + steps_[k], 4 * std::uint32_t(cell) + k); });
       }
-    }
     std::sort(saddles_.begin(), saddles_.end(), [](const Saddle &a, const Saddle &b) { return a.order < b.order; });
   }
 
-  void touch_neighbours(std::int32_t cell) {
-    for (const std::int32_t step : {1, width_ - 1, width_, width_ + 1}) {
-      const std::int32_t near = cell + step, here = basin_[cell], other = basin_[near];
-      if (other == here || other < 0) continue;
-      touch(std::min(here, other), std::max(here, other), std::min(height_[cell], height_[near]), place_++);
-    }
-  }
-
-  void touch(std::int32_t a, std::int32_t b, float height, std::uint32_t place) {
+  void touch(std::int32_t cell, std::int32_t near, std::uint32_t place) {
+    const std::int32_t a = std::min(basin_[cell], basin_[near]), b = std::max(basin_[cell], basin_[near]);
+    const std::uint64_t order = order_of(std::min(height_[cell], height_[near]), place);
     for (std::int32_t i = latest_[a]; i >= 0; i = saddles_[i].before)
       if (saddles_[i].b == b) {
-        if (height > saddles_[i].height) {
-          saddles_[i].height = height;
-          saddles_[i].order = order_of(height, place);
-        }
+        saddles_[i].order = std::min(saddles_[i].order, order);
         return;
       }
-    saddles_.push_back({order_of(height, place), height, a, b, latest_[a]});
+    saddles_.push_back({order, a, b, latest_[a]});
     latest_[a] = std::int32_t(saddles_.size()) - 1;
   }
 
   static std::uint64_t order_of(float height, std::uint32_t place) { return std::uint64_t(~ascending(height)) << 32 | place; }
 
-  // An unsigned integer that increases with the number.
+  // An unsigned integer that increases with the number; both zeros are the same.
   static std::uint32_t ascending(float value) {
     std::uint32_t bits;
+    value += 0.0f;
     std::memcpy(&bits, &value, sizeof bits);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  }
+
+  // The lower of the two cells that touch there.
+  float height_of(const Saddle &saddle) const {
+    const std::uint32_t place = std::uint32_t(saddle.order), cell = place / 4;
+    return std::min(height_[cell], height_[cell + steps_[place % 4]]);
   }
 
   bool stands_alone(std::int32_t summit, float saddle) const {
@@ -278,7 +289,7 @@ private:
         beside = saddle.b;
       }
       region_[faint] = bright;
-      if (!stands_alone(faint, saddle.height)) group_[find(group_, faint)] = find(group_, beside);
+      if (!stands_alone(faint, height_of(saddle))) group_[find(group_, faint)] = find(group_, beside);
     }
   }
 
@@ -331,12 +342,12 @@ private:
   Surface surface_;
   Prominent prominent_;
   std::int32_t left_ = 0, top_ = 0, width_ = 0, greatest_ = 0;
+  std::array<std::int32_t, 4> steps_{}; // to the neighbours that come later in reading order
   std::vector<float> height_;
   std::vector<Row> rows_;
   std::vector<std::int32_t> up_, basin_, summits_, region_, group_, latest_;
   std::vector<Saddle> saddles_;
-  std::vector<std::uint8_t> on_edge_;
-  std::uint32_t place_ = 0;
+  std::vector<std::int32_t> flags_, flagged_;
 };
 
 nb::tuple split_footprints(Box image, Box variance, std::int64_t border, I32 y, I32 x0, I32 x1, I64 start, float significance, float prominence,
