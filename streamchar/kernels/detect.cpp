@@ -98,11 +98,6 @@ Components keep_components(const std::vector<Run> &runs, std::int64_t min_pixels
   return group_runs(runs, component, count, keep);
 }
 
-std::int32_t find_root(std::vector<std::int32_t> &parent, std::int32_t i) {
-  while (parent[i] != i) i = parent[i] = parent[parent[i]];
-  return i;
-}
-
 nb::tuple detect(Box image, std::optional<Box> variance, float value, float include, std::int64_t min_pixels, bool both,
                  std::optional<Vector<const float>> taps, std::optional<Vector<const float>> image_taps) {
   const Convolved signal = convolved(image, image_taps), noise = convolved(variance, taps, signal.height(), signal.width());

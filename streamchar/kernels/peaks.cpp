@@ -60,7 +60,7 @@ nb::tuple find_peaks(Box image, I32 y, I32 x0, I32 x1, I64 start, bool negative,
     for (std::size_t i = 0; i < spans.size(); ++i) {
       const std::int64_t first = start(i), last = start(i + 1);
       View pixels = source.plane;
-      if (!source.unchanged()) {
+      if (!source.is_plane()) {
         const std::int32_t left = *std::min_element(x0.data() + first, x0.data() + last);
         const std::int32_t right = *std::max_element(x1.data() + first, x1.data() + last);
         const auto [top, bottom] = std::minmax_element(y.data() + first, y.data() + last);

@@ -27,6 +27,12 @@ struct View {
   const float *row(std::int32_t y) const { return data + std::size_t(y) * stride; }
 };
 
+// The root of i's tree, to which the way becomes shorter.
+inline std::int32_t find_root(std::vector<std::int32_t> &parent, std::int32_t i) {
+  while (parent[i] != i) i = parent[i] = parent[parent[i]];
+  return i;
+}
+
 // Number the 8-connected components of runs ordered by (y, x); returns how many there are. The order of the numbers is
 // that of the component's root: a run takes the root of the run above its first pixel or a new one, and the other runs
 // above join it (so the root is the one met from the left, not always the first of the component).

@@ -208,7 +208,7 @@ void ConvolvedRows::write(float *out, std::size_t stride, std::size_t count) {
 }
 
 const float *ConvolvedRows::next() {
-  if (source_.unchanged()) return source_.plane.row(std::int32_t(written_++));
+  if (source_.is_plane()) return source_.plane.row(std::int32_t(written_++));
   if (given_ == ready_) {
     given_ = 0;
     ready_ = std::min(together, height_ - written_);

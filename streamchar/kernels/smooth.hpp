@@ -25,7 +25,6 @@ struct Convolved {
   }
   std::int32_t width() const { return plane.width - 2 * half; }
   std::int32_t height() const { return plane.height - 2 * half; }
-  bool unchanged() const { return half == 0 && taps[0] == 1.0f; }
   // Whether the result is the plane itself.
   bool is_plane() const { return half == 0 && taps[0] == 1.0f; }
   // A single pixel of the result, equal to that of the row or the plane.

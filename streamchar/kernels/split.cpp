@@ -70,11 +70,6 @@ private:
   Convolved variance_;
 };
 
-std::int32_t find(std::vector<std::int32_t> &parent, std::int32_t i) {
-  while (parent[i] != i) i = parent[i] = parent[parent[i]];
-  return i;
-}
-
 // The greatest of n adjacent cells each and its neighbours; of equals the first, so that a plateau has one summit.
 STREAMCHAR_MULTIVERSION void lead_uphill(const float *height, std::int32_t cell, std::int32_t n, std::int32_t width, std::int32_t *__restrict to) {
   const std::int32_t steps[9] = {-width - 1, -width, -width + 1, -1, 0, 1, width - 1, width, width + 1};
@@ -282,14 +277,14 @@ private:
     for (std::size_t i = 0; i < count; ++i) region_[i] = group_[i] = std::int32_t(i);
     list_saddles();
     for (const Saddle &saddle : saddles_) {
-      std::int32_t bright = find(region_, saddle.a), faint = find(region_, saddle.b), beside = saddle.a;
+      std::int32_t bright = find_root(region_, saddle.a), faint = find_root(region_, saddle.b), beside = saddle.a;
       if (bright == faint) continue;
       if (above(summits_[faint], summits_[bright])) {
         std::swap(bright, faint);
         beside = saddle.b;
       }
       region_[faint] = bright;
-      if (!stands_alone(faint, height_of(saddle))) group_[find(group_, faint)] = find(group_, beside);
+      if (!stands_alone(faint, height_of(saddle))) group_[find_root(group_, faint)] = find_root(group_, beside);
     }
   }
 
@@ -311,12 +306,12 @@ private:
   void append_parts(const Spans &spans, std::size_t footprint, Parts &parts) {
     std::vector<std::int32_t> leaders;
     for (std::int32_t i = 0; i < std::int32_t(summits_.size()); ++i)
-      if (find(group_, i) == i) leaders.push_back(i);
+      if (find_root(group_, i) == i) leaders.push_back(i);
     std::sort(leaders.begin(), leaders.end(),
               [this](std::int32_t a, std::int32_t b) { return brighter(peak(summits_[a]), peak(summits_[b])); });
     std::vector<std::int32_t> number(summits_.size());
     for (std::size_t i = 0; i < leaders.size(); ++i) number[leaders[i]] = std::int32_t(i);
-    for (std::size_t i = 0; i < number.size(); ++i) number[i] = number[find(group_, std::int32_t(i))];
+    for (std::size_t i = 0; i < number.size(); ++i) number[i] = number[find_root(group_, std::int32_t(i))];
     std::vector<Run> runs;
     std::vector<std::int32_t> part;
     for (std::size_t i = 0; i < rows_.size(); ++i) {
