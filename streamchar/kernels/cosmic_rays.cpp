@@ -70,12 +70,14 @@ struct High {
   inline bool operator()(const float *, const float *here, const float *, float) const { return (*here >= 0.0f) & (*here >= level); }
 };
 
-// How many pixels are looked at before any of them is told apart: few blocks hold one.
+// How many pixels are looked at before it is asked which: few blocks hold one.
 constexpr std::int64_t BLOCK = 32;
 
-template <typename May> inline bool any_of_block(May may, const float *up, const float *here, const float *down, const float *variance) {
+// Whether any of n pixels, a block at most, may be one, and each.
+template <typename May>
+inline bool any_of_block(May may, const float *up, const float *here, const float *down, const float *variance, std::int64_t n, std::int32_t *each) {
   std::int32_t any = 0;
-  for (std::int64_t x = 0; x < BLOCK; ++x) any |= may(up + x, here + x, down + x, variance[x]);
+  for (std::int64_t x = 0; x < n; ++x) any |= each[x] = may(up + x, here + x, down + x, variance[x]);
   return any != 0;
 }
 
@@ -89,14 +91,15 @@ struct Part {
 template <typename May> inline void append_part(May may, const Part &part, std::int64_t index, std::vector<std::int64_t> &found) {
   const auto [here, variance, n, width, ahead] = part;
   const float *up = here - width, *down = here + width;
+  std::int32_t each[BLOCK];
   for (std::int64_t first = 0; first < n; first += BLOCK) {
     const std::int64_t last = std::min(first + BLOCK, n);
     // The processor does not foresee enough of the rows that come next.
     fetch(down + ahead + first, last - first);
     fetch(variance + width + first, last - first);
-    if (last == first + BLOCK && !any_of_block(may, up + first, here + first, down + first, variance + first)) continue;
+    if (!any_of_block(may, up + first, here + first, down + first, variance + first, last - first, each)) continue;
     for (std::int64_t x = first; x < last; ++x)
-      if (may(up + x, here + x, down + x, variance[x])) found.push_back(index + x);
+      if (each[x - first]) found.push_back(index + x);
   }
 }
 
