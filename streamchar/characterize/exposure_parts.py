@@ -30,8 +30,6 @@ class ExposureParts:
     def of(cls, shape: tuple[int, int], side: float) -> ExposureParts:
         """Divide an exposure of ``shape`` into parts of about ``side`` by ``side`` pixels, at least one."""
         rows, columns = (max(round(length / side), 1) for length in shape)
-        x, y = (
-            (np.arange(count) + 0.5) * length / count - 0.5
-            for count, length in ((columns, shape[1]), (rows, shape[0]))
-        )
-        return cls((rows, columns), np.tile(x, rows), np.repeat(y, columns))
+        row, column = np.divmod(np.arange(rows * columns), columns)
+        x, y = (column + 0.5) * shape[1] / columns - 0.5, (row + 0.5) * shape[0] / rows - 0.5
+        return cls((rows, columns), x, y)
