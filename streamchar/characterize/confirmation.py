@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamchar.characterize.footprints import Footprints
 from streamchar.frozen import frozen
 from streamchar.image import Exposure
-from streamchar.kernels import window_bits
+from streamchar.kernels import trusted_sums, window_bits
 
 Array = NDArray[np.float64]
 
@@ -21,9 +21,6 @@ CORE = 2
 
 MAX_RISE = 1.5
 """Largest ratio of the response around a peak to that at it."""
-
-BATCH = 64
-"""Peaks whose windows, with those around them, are in memory at a time."""
 
 
 def first_peaks(footprints: Footprints) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -78,27 +75,16 @@ def trusted_response(
     exposure
         Pixels not finite, without positive variance, with one of ``bits`` or outside are not trusted.
     x, y
-        int32 (n): pixels, few.
+        int32 (n): pixels.
     taps
         The filter's right half along either axis, from its centre.
     bits
         Mask bits.
     """
-    half = len(taps) - 1
-    line = np.concatenate([taps[:0:-1], taps])
-    kernel, square = np.outer(line, line), np.outer(line**2, line**2)
-    offset = np.arange(-half, half + 1)
-    rows, columns = y[:, None, None] + offset[:, None], x[:, None, None] + offset
-    height, width = exposure.shape
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    at = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
-    image, variance = exposure.image[at].astype(np.float64), exposure.variance[at].astype(np.float64)
-    trusted = inside & ((exposure.mask[at] & bits) == 0) & np.isfinite(image) & (variance > 0)
-    signal = np.sum(np.where(trusted, image, 0.0) * kernel, axis=(1, 2))
-    noise = np.sum(np.where(trusted, variance, 0.0) * square, axis=(1, 2))
-    weight = np.sum(trusted * square, axis=(1, 2))
+    signal, noise, weight = trusted_sums(exposure.image, exposure.variance, exposure.mask, bits, x, y, taps)
+    all_weight = (taps[0] ** 2 + 2.0 * np.sum(taps[1:] ** 2)) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Response(signal / weight, signal / np.sqrt(noise * weight / square.sum()))
+        return Response(signal / weight, signal / np.sqrt(noise * weight / all_weight))
 
 
 def confirmed(
@@ -116,15 +102,11 @@ def confirmed(
     width of the PSF in pixels: then it is the wing of something else.
     """
     dx, dy = _places(1.5 * sigma)
-    result = np.zeros(len(x), np.bool_)
-    for start in range(0, len(x), BATCH):
-        part = slice(start, start + BATCH)
-        columns, rows = x[part] + dx[:, None], y[part] + dy[:, None]
-        response = trusted_response(exposure, columns.ravel(), rows.ravel(), taps, bits)
-        amplitude = response.amplitude.reshape(columns.shape)
-        rises = (amplitude[1:] > MAX_RISE * amplitude[0]).any(axis=0)
-        result[part] = (response.significance[: len(rises)] >= least) & ~rises
-    return result
+    columns, rows = x + dx[:, None], y + dy[:, None]
+    response = trusted_response(exposure, columns.ravel(), rows.ravel(), taps, bits)
+    amplitude = response.amplitude.reshape(columns.shape)
+    rises = (amplitude[1:] > MAX_RISE * amplitude[0]).any(axis=0)
+    return np.asarray((response.significance[: len(x)] >= least) & ~rises)
 
 
 def _places(radius: float) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

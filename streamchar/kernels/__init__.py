@@ -70,6 +70,7 @@ from streamchar.kernels._kernels import (
     star_pixels,
     subdivide_chains,
     symmetric_templates,
+    trusted_sums,
     window_bits,
 )
 
@@ -140,5 +141,6 @@ __all__ = [
     "star_pixels",
     "subdivide_chains",
     "symmetric_templates",
+    "trusted_sums",
     "window_bits",
 ]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamchar.characterize.confirmation import BATCH, confirmed, on_rim, trusted_response
+from streamchar.characterize.confirmation import confirmed, on_rim, trusted_response
 from streamchar.characterize.detection import DetectionConfig, DetectSources
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.psf.gaussian import GaussianPsf
@@ -113,7 +113,6 @@ def test_a_peak_is_judged_alike_alone_and_among_many():
     exposure = scene(stars=[(40, 40, 100), (80, 60, 200), (120, 90, 50)])
     spoil(exposure, "CR", TRACK, add=2500)
     y, x = (np.tile(pixel.ravel(), 2).astype(np.int32) for pixel in np.mgrid[0:120:8, 0:160:10])
-    assert len(x) > 2 * BATCH
     arguments = TAPS, exposure.bits("CR"), 5.0, SIGMA
     alone = [bool(confirmed(exposure, x[i : i + 1], y[i : i + 1], *arguments)[0]) for i in range(len(x))]
     assert confirmed(exposure, x, y, *arguments).tolist() == alone
