@@ -22,6 +22,9 @@ CORE = 2
 MAX_RISE = 1.5
 """Largest ratio of the response around a peak to that at it."""
 
+AROUND = np.array([(0, *np.cos(np.arange(8) * np.pi / 4)), (0, *np.sin(np.arange(8) * np.pi / 4))])
+"""A place, x and y, and eight others around it at a distance of 1."""
+
 
 def first_peaks(footprints: Footprints) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Pixels (x, y) of the first peak of each footprint."""
@@ -101,17 +104,9 @@ def confirmed(
     Its significance must reach ``least``, and the response must not rise by half towards any side within 1.5 ``sigma``, the
     width of the PSF in pixels: then it is the wing of something else.
     """
-    dx, dy = _places(1.5 * sigma)
+    dx, dy = np.round(1.5 * sigma * AROUND).astype(np.int32)
     columns, rows = x + dx[:, None], y + dy[:, None]
     response = trusted_response(exposure, columns.ravel(), rows.ravel(), taps, bits)
     amplitude = response.amplitude.reshape(columns.shape)
     rises = (amplitude[1:] > MAX_RISE * amplitude[0]).any(axis=0)
     return np.asarray((response.significance[: len(x)] >= least) & ~rises)
-
-
-def _places(radius: float) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the columns and rows, relative to a peak, of itself and of eight pixels around it."""
-    angle = np.arange(8) * np.pi / 4
-    around = np.round(radius * np.array([np.cos(angle), np.sin(angle)])).astype(np.int32)
-    dx, dy = np.concatenate([np.zeros((2, 1), np.int32), around], axis=1)
-    return dx, dy

@@ -388,6 +388,8 @@ class DetectSources(Task[DetectionConfig]):
             return kept
         bits = exposure.bits(*planes)
         doubtful = doubtful_peaks(exposure, footprints, bits)
+        if not len(doubtful):
+            return kept
         x, y = (pixel[doubtful] for pixel in first_peaks(footprints))
         needed = self.config.threshold_value * self.config.include_threshold_multiplier
         least = self.config.min_confirmation * needed

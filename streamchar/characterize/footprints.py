@@ -92,9 +92,8 @@ class Footprints:
         """Return footprints of the same pixels with other peaks; significances are 0 when omitted."""
         if significance is None:
             significance = np.zeros(len(x))
-        return replace(
-            self, peak_x=x, peak_y=y, peak_value=value, peak_significance=significance, peak_start=start
-        )
+        spans = self.span_y, self.span_x0, self.span_x1, self.span_start
+        return Footprints(self.shape, *spans, x, y, value, significance, start, self.share)
 
     def placed(self, x: int, y: int, shape: tuple[int, int]) -> Footprints:
         """Return the same footprints on a larger exposure whose pixel (x, y) is the first pixel of this one.
@@ -106,14 +105,19 @@ class Footprints:
         shape
             Height and width of the larger exposure.
         """
-        return replace(
-            self,
-            shape=shape,
-            span_y=self.span_y + np.int32(y),
-            span_x0=self.span_x0 + np.int32(x),
-            span_x1=self.span_x1 + np.int32(x),
-            peak_x=self.peak_x + np.int32(x),
-            peak_y=self.peak_y + np.int32(y),
+        right, down = np.int32(x), np.int32(y)
+        return Footprints(
+            shape,
+            self.span_y + down,
+            self.span_x0 + right,
+            self.span_x1 + right,
+            self.span_start,
+            self.peak_x + right,
+            self.peak_y + down,
+            self.peak_value,
+            self.peak_significance,
+            self.peak_start,
+            self.share,
         )
 
     def part(self, first: int, end: int) -> Footprints:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -114,9 +112,13 @@ def with_significance(
     footprints: Footprints, smoothed: Convolution, threshold: Threshold, *, negative: bool
 ) -> Footprints:
     """Fill in the peaks' significances: value over standard deviation, positive for real pits too."""
-    variance = smoothed.variance_at(footprints.peak_x, footprints.peak_y)
-    significance = threshold.significance(footprints.peak_value, variance)
-    return replace(footprints, peak_significance=-significance if negative else significance)
+    if not len(footprints):
+        return footprints
+    x, y, value = footprints.peak_x, footprints.peak_y, footprints.peak_value
+    significance = threshold.significance(value, smoothed.variance_at(x, y))
+    return footprints.with_peaks(
+        x, y, value, footprints.peak_start, -significance if negative else significance
+    )
 
 
 def _with_peaks(smoothed: Convolution, spans: Spans, negative: bool) -> Footprints:
