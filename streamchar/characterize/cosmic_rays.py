@@ -13,7 +13,7 @@ from pydantic import Field
 from streamchar.characterize import statistics
 from streamchar.characterize.background import BackgroundConfig, fit_background
 from streamchar.characterize.bright_peaks import BrightPeaks, find_bright_peaks
-from streamchar.characterize.cosmic_spots import SpotLimits, find_spots
+from streamchar.characterize.cosmic_spots import SpotLimits, Spots, find_spots
 from streamchar.characterize.errors import TooManyCosmicRaysError
 from streamchar.characterize.exposure_parts import ExposureParts
 from streamchar.characterize.psf.gaussian import GaussianPsf
@@ -31,10 +31,6 @@ from streamchar.frozen import frozen
 from streamchar.image import Exposure, Psf
 from streamchar.image.psf import cut_middle
 from streamchar.kernels import clear_bits, clear_spans, cosmic_ray_candidates, find_cosmic_rays
-
-Indices = NDArray[np.int32]
-Spans = tuple[Indices, Indices, Indices, NDArray[np.int64]]
-"""Row, first and last column of each; the first of each footprint, and their number."""
 
 BAD_PLANES = ("BAD", "INTRP", "SAT", "NO_DATA")
 """Planes whose pixels are never cosmic rays, nor used to replace one."""
@@ -387,7 +383,7 @@ class _Search:
         pairs = self.pairs if by_pairs else PairRatios.none()
         width = self.width if by_pairs else float("nan")
         by_bad = config.judge_by_bad_pixels
-        complete, count, y, x0, x1, start = find_cosmic_rays(
+        complete, pixels, y, x0, x1, start = find_cosmic_rays(
             basis.image,
             exposure.mask,
             exposure.variance,
@@ -414,23 +410,34 @@ class _Search:
             basis.candidates,
         )
         if not complete:
-            raise TooManyCosmicRaysError(count=count, limit=config.n_cr_pixel_max)
-        if np.isfinite(width) and config.spot_improvement > 0:
-            y, x0, x1, start = self._with_spots(y, x0, x1, start, width=width)
-        pixels = _distinct_pixels(y, x0, x1, exposure.shape[1])
+            raise TooManyCosmicRaysError(count=pixels, limit=config.n_cr_pixel_max)
+        spots = self._find_spots(width)
+        pixels += spots.pixels
         if pixels > config.n_cr_pixel_max:
             clear_bits(exposure.mask, self.bit)
             raise TooManyCosmicRaysError(count=pixels, limit=config.n_cr_pixel_max)
-        loss = self.peaks.loss(exposure.mask, self.bit)
-        return CosmicRays(y, x0, x1, start, pixels, basis.level, loss, scale, width, basis=basis)
+        exposure.mask[spots.y, spots.x] |= self.bit
+        # One span for each pixel of a spot: there are four or so.
+        return CosmicRays(
+            np.concatenate([y, spots.y]),
+            np.concatenate([x0, spots.x]),
+            np.concatenate([x1, spots.x]),
+            np.concatenate([start, start[-1] + spots.start[1:]]),
+            pixels,
+            basis.level,
+            self.peaks.loss(exposure.mask, self.bit),
+            scale,
+            width,
+            basis=basis,
+        )
 
-    def _with_spots(
-        self, y: Indices, x0: Indices, x1: Indices, start: NDArray[np.int64], *, width: float
-    ) -> Spans:
-        """Set CR on compact hits, too, and add their footprints after the others."""
+    def _find_spots(self, width: float) -> Spots:
+        """Find compact hits without CR; none where pairs do not judge."""
         exposure, config = self.exposure, self.config
+        if not (np.isfinite(width) and config.spot_improvement > 0):
+            return Spots.none()
         assert exposure.psf is not None
-        spots = find_spots(
+        return find_spots(
             self.basis.bright_peaks,
             exposure.mask,
             exposure.variance,
@@ -443,14 +450,6 @@ class _Search:
                 growth=config.growth_sigma,
                 counts=config.min_dn,
             ),
-        )
-        exposure.mask[spots.y, spots.x] |= self.bit
-        # One span for each pixel: spots have four or so.
-        return (
-            np.concatenate([y, spots.y]),
-            np.concatenate([x0, spots.x]),
-            np.concatenate([x1, spots.x]),
-            np.concatenate([start, start[-1] + spots.start[1:]]),
         )
 
 
@@ -521,12 +520,3 @@ def _flattened(exposure: Exposure, config: BackgroundConfig) -> tuple[NDArray[np
 
 def _bits(exposure: Exposure, planes: tuple[str, ...]) -> int:
     return exposure.bits(*(name for name in planes if name in exposure.planes))
-
-
-def _distinct_pixels(y: NDArray[np.int32], x0: NDArray[np.int32], x1: NDArray[np.int32], width: int) -> int:
-    """Count the pixels of the union of spans; footprints that grew into each other share some."""
-    first = y.astype(np.int64) * width + x0
-    order = np.argsort(first, kind="stable")
-    first, end = first[order], (y.astype(np.int64) * width + x1 + 1)[order]
-    reached = np.concatenate([first[:1], np.maximum.accumulate(end)[:-1]])
-    return int(np.maximum(end - np.maximum(first, reached), 0).sum())

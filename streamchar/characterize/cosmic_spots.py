@@ -85,6 +85,17 @@ class Spots:
     x: NDArray[np.int32]
     start: NDArray[np.int64]
 
+    @classmethod
+    def none(cls) -> Spots:
+        """No spot."""
+        none = np.empty(0, np.int32)
+        return cls(none, none, np.zeros(1, np.int64))
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels in any of them; neighbours share some."""
+        return len(set(zip(self.y.tolist(), self.x.tolist(), strict=True)))
+
 
 def find_spots(
     peaks: BrightPeaks,

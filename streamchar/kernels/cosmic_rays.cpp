@@ -214,7 +214,8 @@ public:
         replacer(image, mask, variance, height, width, parameters.background, parameters.bad | parameters.cosmic) {}
 
   std::vector<Pixels> footprints;
-  std::size_t found = 0;
+  std::size_t found = 0;  // by the scan, or before it was given up
+  std::size_t marked = 0; // in any footprint
 
   // The image is afterwards as before. Returns false when the limit is exceeded; the mask is then as before, too.
   bool run() {
@@ -223,7 +224,7 @@ public:
     group();
     restore();
     discard_faint();
-    mark();
+    for (const Pixels &pixels : footprints) mark(pixels);
     replace_all();
     if (!grow()) return give_up();
     restore();
@@ -402,9 +403,11 @@ private:
     footprints.erase(std::remove_if(footprints.begin(), footprints.end(), faint), footprints.end());
   }
 
-  void mark() {
-    for (const Pixels &pixels : footprints)
-      for (const std::int64_t index : pixels) mask[index] |= p.cosmic;
+  void mark(const Pixels &pixels) {
+    for (const std::int64_t index : pixels) {
+      marked += !(mask[index] & p.cosmic);
+      mask[index] |= p.cosmic;
+    }
   }
 
   // Returns false when the limit is exceeded.
@@ -421,7 +424,7 @@ private:
         Pixels both;
         std::set_union(pixels.begin(), pixels.end(), extra.begin(), extra.end(), std::back_inserter(both));
         pixels.swap(both);
-        for (const std::int64_t index : extra) mask[index] |= p.cosmic;
+        mark(extra);
       }
       if (grown == 0) return true;
     }
@@ -468,10 +471,8 @@ private:
     Pixels both;
     std::set_union(pixels.begin(), pixels.end(), extra.begin(), extra.end(), std::back_inserter(both));
     pixels.swap(both);
-    for (const std::int64_t index : extra) {
-      recorded.push_back({index, image[index]});
-      mask[index] |= p.cosmic;
-    }
+    for (const std::int64_t index : extra) recorded.push_back({index, image[index]});
+    mark(extra);
   }
 
   // Pixels on and around a footprint that pass the test at half the threshold and without allowance for noise.
@@ -515,11 +516,12 @@ nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>> cosmic_ray_candidates(Plane<co
 
 // Refuse candidates that are not in order, or on the border or beyond.
 void check_candidates(const Vector<const std::int64_t> &candidates, std::int64_t height, std::int64_t width) {
-  std::int64_t last = -1;
+  std::int64_t last = -1, row = width; // where the last one's row begins
   for (std::size_t i = 0; i < candidates.shape(0); ++i) {
-    const std::int64_t index = candidates(i), x = width ? index % width : 0;
-    if (index <= last || index >= (height - 1) * width || index < width || x == 0 || x == width - 1)
-      throw std::invalid_argument("candidates must ascend and keep off the border");
+    const std::int64_t index = candidates(i);
+    if (index <= last || index >= (height - 1) * width || index < width) throw std::invalid_argument("candidates must ascend and keep off the border");
+    while (index >= row + width) row += width;
+    if (index == row || index == row + width - 1) throw std::invalid_argument("candidates must ascend and keep off the border");
     last = index;
   }
 }
@@ -574,7 +576,7 @@ nb::tuple find_cosmic_rays(Plane<float> image, Plane<std::int32_t> mask, Plane<c
   }
   auto *starts = new std::int64_t[start.size()];
   std::copy(start.begin(), start.end(), starts);
-  return nb::make_tuple(complete, finder.found, to_numpy(y, all.size()), to_numpy(x0, all.size()), to_numpy(x1, all.size()), to_numpy(starts, start.size()));
+  return nb::make_tuple(complete, complete ? finder.marked : finder.found, to_numpy(y, all.size()), to_numpy(x0, all.size()), to_numpy(x1, all.size()), to_numpy(starts, start.size()));
 }
 
 using Index = Vector<const std::int32_t>;
@@ -668,7 +670,8 @@ void register_cosmic_rays(nb::module_ &m) {
         nb::arg("thresholds"), nb::arg("seed_reach"), nb::arg("seed_noise_factor"), nb::arg("growth_sigma"), nb::arg("growth_noise_factor"),
         nb::arg("filled_factor"), nb::arg("candidates").none() = nb::none(),
         "Find cosmic rays and set cosmic_bit (clear on entry) in mask (in place) on their pixels; image is written to but left as it was. "
-        "Returns (complete, pixels of the first scan, y, x0, x1, start) with the spans of the footprints. Not complete: more than max_pixels, nothing set. "
+        "Returns (complete, pixels, y, x0, x1, start): the number of pixels in any footprint, and the spans of each. Not complete: more than max_pixels were found, "
+        "and nothing is set. "
         "Candidates are those of cosmic_ray_candidates, when they are known.");
   m.def("cosmic_ray_candidates", &cosmic_ray_candidates, nb::arg("image"), nb::arg("variance"), nb::arg("min_sigma"),
         "Flat indices (int64, ascending) of the pixels off the border that may be cosmic rays by min_sigma as for find_cosmic_rays: all that stand so many "

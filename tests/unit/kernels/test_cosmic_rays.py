@@ -312,9 +312,10 @@ def footprints_of(y, x0, x1, start):
 def compare(image, mask, variance, **changes):
     p = {**SETTINGS, **changes}
     ours, theirs, before = mask.copy(), mask.copy(), image.copy()
-    complete, _, *spans = run(image, ours, variance, **changes)
+    complete, pixels, *spans = run(image, ours, variance, **changes)
     expected = twin(image, theirs, variance, p)
     assert complete
+    assert pixels == np.count_nonzero(theirs & CR)
     np.testing.assert_array_equal(image, before)
     assert footprints_of(*spans) == expected
     np.testing.assert_array_equal(ours, theirs)
@@ -472,7 +473,7 @@ def test_hit_on_the_border_is_not_found():
 
 def test_too_many_pixels_leave_everything_as_it_was():
     image, mask, variance = scene(5)
-    first = run(image, mask.copy(), variance)[1]
+    first = run(image, mask.copy(), variance, iterations=0, min_counts=-np.inf)[1]
     assert first > 5
     for limit in (first - 1, 0):
         before, planes = image.copy(), mask.copy()
