@@ -79,6 +79,7 @@ class Dispatcher:
         self._progress = progress
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[TopicPartition, Lane] = {}
+        self._leaving: list[Lane] = []
         self._turns: deque[TopicPartition] = deque()
         self._events: dict[Position, Event] = {}
         self._timers: dict[Position, asyncio.TimerHandle] = {}
@@ -179,13 +180,19 @@ class Dispatcher:
         return self._settings.limits.duplicate_window if partition.topic == names.exposure_ready else 0
 
     async def revoke(self, partitions: Iterable[TopicPartition]) -> None:
-        """End lanes: let their running publications finish, keep their work in case they come back."""
-        lanes = [self._lanes.pop(partition) for partition in partitions if partition in self._lanes]
+        """End lanes: let their running publications finish, keep their work in case they come back.
+
+        Should this be cancelled meanwhile, the next call ends those lanes too: no partition may come back before.
+        """
+        self._leaving += [self._lanes.pop(partition) for partition in partitions if partition in self._lanes]
         self._turns = deque(partition for partition in self._turns if partition in self._lanes)
+        lanes = list(self._leaving)
         ended = await asyncio.gather(*(lane.close() for lane in lanes))
         for lane, unpublished in zip(lanes, ended, strict=True):
-            for completion in unpublished:
-                self._parked[lane.partition, completion.offset] = completion
+            if lane in self._leaving:  # or else another call has done it, and they may be published by now
+                self._leaving.remove(lane)
+                for completion in unpublished:
+                    self._parked[lane.partition, completion.offset] = completion
         for position in [position for position in self._events if position[0] not in self._lanes]:
             if position in self._timers:
                 self._drop(position)  # no work is lost: it only waits

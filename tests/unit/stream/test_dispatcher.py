@@ -257,6 +257,32 @@ async def test_a_publication_in_doubt_that_turns_out_committed_is_counted_and_no
     assert bench.dispatcher.in_flight == bench.dispatcher.result_bytes == 0
 
 
+@pytest.mark.parametrize("opens", ["at once", "during the next"])
+async def test_giving_up_that_is_cancelled_leaves_no_event_without_an_owner(bench: Bench, opens: str) -> None:
+    """A publication may last longer than a rejoin, which is then begun again."""
+    records = [record(A, n) for n in range(3)]
+    bench.assign(A)
+    bench.dispatcher.receive(A, records)
+    bench.outbox.gate.clear()
+    await bench.finish(bench.pool.take())  # is being published
+    await bench.finish(bench.pool.take())  # waits for that
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await bench.dispatcher.revoke([A])
+    again = asyncio.ensure_future(bench.dispatcher.revoke([]))
+    if opens == "during the next":
+        await settle()
+        assert not again.done(), "the partition must not come back while its last publication runs"
+    bench.outbox.gate.set()
+    await again
+    bench.assign(A)
+    bench.dispatcher.receive(A, records)
+    await bench.finish(bench.pool.take())
+    assert [status.exposure for status in bench.outbox.statuses()] == [0, 1, 2]
+    assert bench.outbox.commits[A].offset == 3
+    assert bench.dispatcher.in_flight == bench.dispatcher.result_bytes == 0
+
+
 async def test_work_of_a_lost_partition_is_given_up_and_never_published(bench: Bench) -> None:
     bench.assign(A)
     bench.dispatcher.receive(A, [record(A, 0)])
