@@ -78,14 +78,8 @@ def read_passage(headers: Headers, here: Origin) -> Passage:
     """Read our headers; what is absent or damaged falls back to a first reading at ``here``."""
     ours = {name: value for name, value in headers if name.startswith(_PREFIXES)}
     original = tuple((name, value) for name, value in headers if not name.startswith(_PREFIXES))
-    first_seen = _time(ours, "sc-origin-time")
-    origin = here
-    topic = ours.get("sc-origin-topic", b"").decode("utf-8", "replace")
-    if first_seen is not None and 0 < len(topic) <= _MAX_TOPIC:
-        offset = _integer(ours, "sc-origin-offset", _MAX_OFFSET)
-        origin = Origin(topic, _integer(ours, "sc-origin-partition"), offset, first_seen)
     return Passage(
-        origin,
+        _origin(ours) or here,
         rounds=_integer(ours, "sc-retry-round"),
         lost=_integer(ours, "sc-retry-lost-workers"),
         attempts=_integer(ours, "sc-retry-attempts"),
@@ -184,12 +178,27 @@ def _text(text: str, limit: int = _MAX_TEXT) -> bytes:
     return text.encode("utf-8", "replace")[:limit]
 
 
-def _integer(headers: Mapping[str, bytes], name: str, most: int = _MAX_COUNT) -> int:
+def _origin(headers: Mapping[str, bytes]) -> Origin | None:
+    """Read a first position and time; of one that is damaged in part nothing counts."""
+    topic = headers.get("sc-origin-topic", b"").decode("utf-8", "replace")
+    partition = _number(headers, "sc-origin-partition", _MAX_COUNT)
+    offset = _number(headers, "sc-origin-offset", _MAX_OFFSET)
+    first_seen = _time(headers, "sc-origin-time")
+    if not 0 < len(topic) <= _MAX_TOPIC or partition is None or offset is None or first_seen is None:
+        return None
+    return Origin(topic, partition, offset, first_seen)
+
+
+def _integer(headers: Mapping[str, bytes], name: str) -> int:
+    return _number(headers, name, _MAX_COUNT) or 0
+
+
+def _number(headers: Mapping[str, bytes], name: str, most: int) -> int | None:
     try:
-        number = int(headers.get(name, b"0"))
-    except ValueError:
-        return 0
-    return number if 0 <= number <= most else 0
+        number = int(headers[name])
+    except (KeyError, ValueError):
+        return None
+    return number if 0 <= number <= most else None
 
 
 def _time(headers: Mapping[str, bytes], name: str) -> datetime | None:

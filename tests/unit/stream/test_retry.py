@@ -104,6 +104,17 @@ def test_damaged_headers_mean_a_first_reading(headers: list[tuple[str, bytes]]) 
     assert passage.origin.topic is not None
 
 
+@pytest.mark.parametrize("name", ["topic", "partition", "offset", "time"])
+@pytest.mark.parametrize("damaged", [b"", b"-1", b"9" * 300])
+def test_a_first_position_that_is_damaged_in_part_does_not_count(name: str, damaged: bytes) -> None:
+    elsewhere = Origin("other", 5, 6, NOW - timedelta(hours=1))
+    sent = dict(retry_headers(read_passage((), elsewhere), failure("retryable"), History(3), NOW))
+    assert read_passage(tuple(sent.items()), HERE).origin == elsewhere
+    if name != "topic" or len(damaged) != 2:  # any text is a topic that is neither empty nor too long
+        sent[f"sc-origin-{name}"] = damaged
+        assert read_passage(tuple(sent.items()), HERE).origin == HERE
+
+
 def test_error_texts_are_bounded() -> None:
     endless = JobFailure("permanent", "code", "x" * 10**6, traceback="y" * 10**6)
     headers = dead_letter_headers(
@@ -120,46 +131,40 @@ def breaker(**changes: float) -> Breaker:
     )  # type: ignore[arg-type]
 
 
-def test_the_breaker_opens_on_the_ratio_and_closes_after_a_good_probe() -> None:
+def test_the_breaker_opens_on_the_ratio() -> None:
     it = breaker(consecutive=100)
     for dead in (True, False, True):
         it.finished(dead=dead, now=0)
     assert it.allows(0)
     it.finished(dead=True, now=0)
     assert it.state(1) == "open"
-    assert not it.allows(59)
-    assert it.allows(60)
-    it.started(now=60)
-    assert not it.allows(61)
-    it.finished(dead=False, now=62)
-    assert it.state(62) == "closed"
 
 
-def test_the_breaker_opens_on_a_row_and_again_after_a_bad_probe() -> None:
+@pytest.fixture
+def opened() -> Breaker:
+    """Opened at 0 by dead letters in a row."""
     it = breaker(minimum=1000)
     for _ in range(4):
         it.finished(dead=True, now=0)
     assert it.state(0) == "open"
-    assert it.allows(60)
-    it.started(now=60)
-    it.finished(dead=True, now=61)
-    assert it.state(100) == "open"
-    assert it.state(121) == "probing"
+    assert not it.allows(59)
+    return it
 
 
-def test_a_probe_without_a_verdict_does_not_keep_the_breaker_open_for_ever() -> None:
-    """It went to the retry topic, which counts neither as good nor as bad, or its partition went to another service."""
-    it = breaker(minimum=1000)
-    for _ in range(4):
-        it.finished(dead=True, now=0)
-    assert it.allows(60)
-    it.started(now=60)
-    assert not it.allows(119)
-    assert it.allows(120)
-    it.started(now=120)
-    assert not it.allows(121)
-    it.finished(dead=False, now=122)
-    assert it.state(122) == "closed"
+@pytest.mark.parametrize("begins", [[60], [60, 120], [60, 120, 180]])
+@pytest.mark.parametrize("dead", [True, False])
+def test_the_breaker_lets_one_probe_pass_in_a_cool_down_and_its_verdict_counts(
+    opened: Breaker, begins: list[float], dead: bool
+) -> None:
+    """A probe without a verdict went to the retry topic, or its partition to another service; another one follows."""
+    for begin in begins:
+        assert opened.allows(begin)
+        opened.started(now=begin)
+        assert not opened.allows(begin + 59)
+    end = begins[-1] + 59
+    opened.finished(dead=dead, now=end)
+    assert opened.state(end + 59) == ("open" if dead else "closed")
+    assert opened.state(end + 60) == ("probing" if dead else "closed")
 
 
 def test_a_replay_header_without_a_value_counts_as_no_replay() -> None:
