@@ -186,7 +186,7 @@ void add_clipped(const float *values, std::size_t n, double centre, double half,
 struct Gathered { // already in one buffer
   const float *values;
   std::size_t total;
-  static constexpr std::size_t buckets = 1024, sample = 64, sorted_below = 64;
+  static constexpr std::size_t buckets = 1024, sample = 64, selected_below = 64;
 
   template <typename F> void each(F f) const { f(values, total); }
   void draw(std::vector<float> &out) const {
@@ -203,7 +203,7 @@ struct InPlace { // cleaned piece by piece, where needed
   std::size_t total;
   const std::vector<bool> &clean; // by piece
   float *buffer;                  // CHUNK
-  static constexpr std::size_t buckets = 4096, sample = 4096, sorted_below = 4096;
+  static constexpr std::size_t buckets = 4096, sample = 4096, sample_share = 16, selected_below = 4096;
 
   template <typename F> void each_piece(F f) const {
     for (std::size_t start = 0; start < total; start += CHUNK) f(values + start, mask ? mask + start : nullptr, std::min(CHUNK, total - start));
@@ -217,7 +217,7 @@ struct InPlace { // cleaned piece by piece, where needed
     });
   }
   void draw(std::vector<float> &out) const {
-    const std::size_t stride = (total / sample) | 1;
+    const std::size_t stride = std::max(total / sample, sample_share) | 1;
     for (std::size_t i = stride / 2; i < total; i += stride)
       if (finite(values[i]) && !(mask && (mask[i] & bits))) out.push_back(values[i]);
   }
@@ -308,20 +308,26 @@ struct Ranks {
   }
 };
 
-template <typename Source> Quartiles sorted_quartiles(const Source &source, std::size_t n, Workspace &work) {
+template <typename Source> Quartiles selected_quartiles(const Source &source, std::size_t n, Workspace &work) {
   std::vector<float> &all = work.sample;
   all.clear();
   source.each([&](const float *v, std::size_t m) { std::copy_if(v, v + m, std::back_inserter(all), finite); });
-  std::sort(all.begin(), all.end());
   const Ranks ranks(n);
   double at[RANKS];
-  for (std::size_t r = 0; r < RANKS; ++r) at[r] = all[ranks.rank[r]];
+  auto rest = all.begin(); // no value before it is greater than one behind
+  for (std::size_t r = 0; r < RANKS; r += 2) {
+    const auto here = all.begin() + std::ptrdiff_t(ranks.rank[r]);
+    std::nth_element(rest, here, all.end());
+    rest = here;
+    at[r] = *here;
+    at[r + 1] = ranks.rank[r + 1] > ranks.rank[r] ? *std::min_element(here + 1, all.end()) : *here;
+  }
   return interpolate(n, at);
 }
 
 template <typename Source> Quartiles find_quartiles(const Source &source, std::size_t n, Workspace &work) {
   if (n == 0) return {};
-  if (n < Source::sorted_below) return sorted_quartiles(source, n, work);
+  if (n < Source::selected_below) return selected_quartiles(source, n, work);
   const Buckets buckets = choose_buckets(source, work);
   work.counts.assign(2 * (Source::buckets + 1), 0);
   std::uint32_t *counts = work.counts.data();
@@ -627,8 +633,8 @@ nb::ndarray<nb::numpy, double, nb::ndim<1>> sample_statistics(Vector<const float
     std::vector<bool> clean;
     const InPlace source{values.data(), plane, bits, total, clean, buffer.data()};
     const Settings settings{quartiles, rounds, sigmas};
-    const Buckets buckets = choose_buckets(source, work);
-    const bool counted = quartiles || rounds > 0;
+    const bool counted = (quartiles || rounds > 0) && total >= InPlace::selected_below;
+    const Buckets buckets = counted ? choose_buckets(source, work) : Buckets{};
     work.counts.assign(2 * (InPlace::buckets + 1), 0);
     std::size_t n = total;
     source.each_piece([&](const float *piece, const std::int32_t *flags, std::size_t m) {
@@ -639,7 +645,7 @@ nb::ndarray<nb::numpy, double, nb::ndim<1>> sample_statistics(Vector<const float
       if (unusable) copy_usable(piece, flags, bits, m, buffer.data());
       add_to_histogram(unusable ? buffer.data() : piece, m, buckets, work.counts.data());
     });
-    if (counted && n >= InPlace::sorted_below)
+    if (counted && n >= InPlace::selected_below)
       describe_counted(source, n, buckets, settings, work, out);
     else
       describe(source, n, settings, work, out);
