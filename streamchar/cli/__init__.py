@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import os
 import re
 import sys
 from io import TextIOWrapper
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -49,6 +51,9 @@ _ENVIRONMENT = {
 
 _ANY_BYTES = ("surrogateescape", "utf-8")
 """How Python writes where no locale is set: file names come out as they are."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a disk says that takes no more; what else is wrong with a file is told where it is opened."""
 
 
 def build(arguments: list[str]) -> typer.Typer:
@@ -111,10 +116,33 @@ def main() -> None:
     try:
         with made_to_stay():
             app = build(sys.argv[1:])
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # at the end of the process it is too late to say that this failed
     except StreamcharError as error:
-        told = Text.assemble(("error:", "bold red"), f" {error}")
-        Console(stderr=True).print(told, soft_wrap=True)
-        sys.exit(2)
+        _end_with(str(error))
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(1)  # as the command line's library ends when nobody reads any more
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        _drop_output()
+        _end_with(f"the output cannot be written: {error.strerror}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _end_with(sentence: str) -> NoReturn:
+    told = Text.assemble(("error:", "bold red"), f" {sentence}")
+    Console(stderr=True).print(told, soft_wrap=True)
+    sys.exit(2)
+
+
+def _drop_output() -> None:
+    """Let what is still to be written go nowhere, or else Python tries it again at its end and complains."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

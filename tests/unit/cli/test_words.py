@@ -145,3 +145,34 @@ def test_characters_that_the_terminal_lacks_end_no_command(tmp_path: Path, encod
     assert run.returncode == 11
     assert b"failed" in run.stdout
     assert b"no such file" in run.stderr
+
+
+def _piped(words: str, output: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "streamchar.cli", *words.split()]
+    return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+
+
+WORDS = ["--help", "--version", "config show", "instruments list"]
+
+
+@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.skipif(
+    not Path("/dev/full").is_char_device(), reason="/dev/full, a disk without room, is Linux's"
+)
+def test_a_full_disk_is_one_sentence(words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = _piped(words, full)
+    assert ended.stderr == "error: the output cannot be written: No space left on device\n"
+    assert ended.returncode == 2
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_nobody_who_reads_on_is_no_error(words: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = _piped(words, writing)
+    finally:
+        os.close(writing)
+    assert ended.stderr == ""
+    assert ended.returncode == 1
