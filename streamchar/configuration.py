@@ -85,15 +85,15 @@ def _attribute_docstrings(kind: type[Any]) -> Mapping[str, str]:
     return found
 
 
-def parse_override(text: str, model: type[BaseModel] | None = None) -> Tree:
+def parse_override(text: str, model: type[BaseModel]) -> Tree:
     """Read ``dotted.name=value``; the value is TOML, a bare string when it is not, and ``None`` when it is empty.
 
     Where a field of the ``model`` is text, a number is text as well: nobody thinks of quotes for a name that happens to be
     one, and in environment variables they are hard to write.
 
-    >>> parse_override("detection.threshold_value=4.5")
+    >>> parse_override("detection.threshold_value=4.5", Configuration)
     {'detection': {'threshold_value': 4.5}}
-    >>> parse_override("repair.cosmicray.max_star_loss=")
+    >>> parse_override("repair.cosmicray.max_star_loss=", Configuration)
     {'repair': {'cosmicray': {'max_star_loss': None}}}
     """
     name, separator, value = text.partition("=")
@@ -106,7 +106,7 @@ def parse_override(text: str, model: type[BaseModel] | None = None) -> Tree:
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
     path = name.strip().split(".")
-    field = _fields_at(model, path[:-1]).get(path[-1]) if model is not None else None
+    field = _fields_at(model, path[:-1]).get(path[-1])
     if field is not None and _is_text(field.annotation) and not isinstance(parsed, str | None):
         parsed = value.strip()
     for part in reversed(path):

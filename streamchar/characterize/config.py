@@ -197,7 +197,7 @@ class CharacterizeImageConfig(Configuration):
         if name == "reference":
             merge(tree, REFERENCE_PRESET)
         for text in overrides:
-            merge(tree, parse_override(text))
+            merge(tree, parse_override(text, cls))
         return validate(cls, tree, "characterize")
 
 

@@ -170,7 +170,7 @@ def _configuration(
     tree = CharacterizeImageConfig.preset(preset).model_dump()  # type: ignore[arg-type]
     merge(tree, settings.get("characterize", {}))
     for text in overrides:
-        merge(tree, parse_override(text))
+        merge(tree, parse_override(text, CharacterizeImageConfig))
     return validate(CharacterizeImageConfig, tree, where)
 
 

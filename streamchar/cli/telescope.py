@@ -117,7 +117,7 @@ def telescope(
     if detectors is not None:
         merge(tree, {"scene": {"camera": _layout(detectors)}})
     for text in override or ():
-        merge(tree, parse_override(text))
+        merge(tree, parse_override(text, NightConfig))
     night = validate(NightConfig, tree, "telescope")
     if duration is not None:
         night = _lasting(night, duration, exposures)

@@ -45,13 +45,13 @@ class Outer(Configuration):
     ],
 )
 def test_overrides_are_toml_or_bare_words(text, tree):
-    assert parse_override(text) == tree
+    assert parse_override(text, Outer) == tree
 
 
 @pytest.mark.parametrize("text", ["nothing", "=1", " =1"])
 def test_an_override_without_a_name_is_refused(text):
     with pytest.raises(ConfigurationError, match="name=value"):
-        parse_override(text)
+        parse_override(text, Outer)
 
 
 def test_overrides_apply_in_order():
