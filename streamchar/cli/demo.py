@@ -425,7 +425,7 @@ def _fwhm_ratio(row: Row, truths: dict[str, Path]) -> float | None:
     from streamchar.telescope.truth import read_truth
 
     quality = row.quality
-    if row.key is None or quality is None or quality.psf_fwhm is None:
+    if row.key is None or quality.psf_fwhm is None:
         return None
     instrument, exposure, detector = row.key
     path = truths.get(f"{instrument}-{exposure:06d}-{detector:02d}")

@@ -8,9 +8,53 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
 
+from streamchar.frozen import frozen
 from streamchar.messages import ExposureReady, ExposureStatus, PsfQuality
 
 Key = tuple[str, int, int]
+
+
+@frozen
+class Figures:
+    """What is shown of a product: of whole messages, a long night would not fit into memory.
+
+    ``None`` means not known.
+
+    Attributes
+    ----------
+    seeing
+        PSF FWHM in arcseconds.
+    psf_fwhm
+        PSF FWHM at the centre in pixels.
+    ellipticity
+        Of the PSF at the centre.
+    n_psf_used, n_sources
+        Numbers of stars in the PSF model and of sources.
+    width, height
+        Of the exposure in pixels.
+    """
+
+    seeing: float | None = None
+    psf_fwhm: float | None = None
+    ellipticity: float | None = None
+    n_psf_used: int | None = None
+    n_sources: int | None = None
+    width: int | None = None
+    height: int | None = None
+
+    @classmethod
+    def of(cls, quality: PsfQuality) -> Figures:
+        """Take from a message what is shown."""
+        e1, e2 = quality.psf_e1, quality.psf_e2
+        return cls(
+            quality.seeing,
+            quality.psf_fwhm,
+            None if e1 is None or e2 is None else float((e1**2 + e2**2) ** 0.5),
+            quality.n_psf_used,
+            quality.n_sources,
+            quality.width,
+            quality.height,
+        )
 
 
 @dataclass(slots=True)
@@ -24,29 +68,18 @@ class Row:
     key: Key | None = None
     band: str | None = None
     announced_at: datetime | None = None
-    status: ExposureStatus | None = None
-    quality: PsfQuality | None = None
+    published_at: datetime | None = None
+    outcome: str | None = None
+    reasons: tuple[str, ...] = ()
+    quality: Figures = Figures()
     statuses: int = 0
 
     @property
     def latency(self) -> float | None:
         """Seconds from the announcement to the published status."""
-        if self.status is None or self.announced_at is None:
+        if self.published_at is None or self.announced_at is None:
             return None
-        return (self.status.published_at - self.announced_at).total_seconds()
-
-    @property
-    def seeing(self) -> float | None:
-        """PSF FWHM in arcseconds."""
-        return None if self.quality is None else self.quality.seeing
-
-    @property
-    def ellipticity(self) -> float | None:
-        """Ellipticity of the PSF at the centre."""
-        quality = self.quality
-        if quality is None or quality.psf_e1 is None or quality.psf_e2 is None:
-            return None
-        return float((quality.psf_e1**2 + quality.psf_e2**2) ** 0.5)
+        return (self.published_at - self.announced_at).total_seconds()
 
 
 @dataclass(slots=True)
@@ -55,7 +88,7 @@ class Night:
 
     rows: dict[str, Row] = field(default_factory=dict)
     announced: set[str] = field(default_factory=set)
-    _waiting: dict[Key, PsfQuality] = field(default_factory=dict)
+    _waiting: dict[Key, Figures] = field(default_factory=dict)
     _by_key: dict[Key, Row] = field(default_factory=dict)
 
     def add(self, message: ExposureReady | ExposureStatus | PsfQuality) -> None:
@@ -66,22 +99,23 @@ class Night:
             row.band, row.announced_at = message.band, message.created_at
         elif isinstance(message, ExposureStatus):
             row = self._row(message.event_id, _status_key(message))
-            row.status = message
+            row.outcome, row.published_at = message.outcome, message.published_at
+            row.reasons = tuple(dict.fromkeys(reason.code for reason in message.reasons))
             row.statuses += 1
             row.band = row.band or message.band
             row.announced_at = row.announced_at or message.created_at
         else:
             key = (message.instrument, message.exposure, message.detector)
-            self._waiting[key] = message
+            self._waiting[key] = Figures.of(message)
             if key in self._by_key:
-                self._by_key[key].quality = message
+                self._by_key[key].quality = self._waiting[key]
 
     def _row(self, event_id: str, key: Key | None) -> Row:
         row = self.rows.setdefault(event_id, Row(event_id))
         if key is not None and row.key is None:
             row.key = key
             self._by_key[key] = row
-            row.quality = self._waiting.get(key)
+            row.quality = self._waiting.get(key, Figures())
         return row
 
     def latest(self, count: int) -> list[Row]:
@@ -91,7 +125,7 @@ class Night:
     @property
     def outcomes(self) -> Counter[str]:
         """Number of statuses by outcome."""
-        return Counter(row.status.outcome for row in self.rows.values() if row.status is not None)
+        return Counter(row.outcome for row in self.rows.values() if row.outcome is not None)
 
     @property
     def latencies(self) -> list[float]:
@@ -99,9 +133,14 @@ class Night:
         return [row.latency for row in self.rows.values() if row.latency is not None]
 
     @property
+    def seeings(self) -> list[float]:
+        """Seeing in arcseconds of all exposures in which it is known."""
+        return [row.quality.seeing for row in self.rows.values() if row.quality.seeing]
+
+    @property
     def missing(self) -> list[str]:
         """Announced events without a status."""
-        return [event for event in self.announced if self.rows[event].status is None]
+        return [event for event in self.announced if self.rows[event].outcome is None]
 
     @property
     def repeated(self) -> list[str]:

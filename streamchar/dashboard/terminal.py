@@ -27,21 +27,21 @@ def render(night: Night, *, rows: int = 16, title: str = "streamchar") -> Render
 
 
 def _cells(row: Row) -> list[str]:
-    quality, status = row.quality, row.status
+    quality = row.quality
     exposure, detector = ("?", "?") if row.key is None else (str(row.key[1]), str(row.key[2]))
-    if status is None:
+    if row.outcome is None:
         outcome = "[dim]waiting[/]"
     else:
-        codes = escape(", ".join(dict.fromkeys(reason.code for reason in status.reasons)))
-        outcome = f"[{STYLES[status.outcome]}]{status.outcome}[/]" + (f" [dim]{codes}[/]" if codes else "")
+        codes = escape(", ".join(row.reasons))
+        outcome = f"[{STYLES[row.outcome]}]{row.outcome}[/]" + (f" [dim]{codes}[/]" if codes else "")
     return [
         exposure,
         detector,
         escape(row.band or ""),
-        figure(row.seeing, 2),
-        figure(row.ellipticity, 3),
-        figure(None if quality is None else quality.n_psf_used, 0),
-        figure(None if quality is None else quality.n_sources, 0),
+        figure(quality.seeing, 2),
+        figure(quality.ellipticity, 3),
+        figure(quality.n_psf_used, 0),
+        figure(quality.n_sources, 0),
         "–" if row.latency is None else f"{row.latency:.2f} s",
         outcome,
     ]
@@ -51,7 +51,7 @@ def _footer(night: Night) -> Text:
     counts = night.outcomes
     parts = [f"announced {len(night.announced)}", f"finished {sum(counts.values())}"]
     parts += [f"{name} {counts[name]}" for name in STYLES if counts[name]]
-    latency, seeing = middle(night.latencies), middle(row.seeing for row in night.rows.values() if row.seeing)
+    latency, seeing = middle(night.latencies), middle(night.seeings)
     parts.append(f"median latency {figure(latency, 2)} s")
     parts.append(f"median seeing {figure(seeing, 2)}″")
     return Text("  ".join(parts), style="bold")

@@ -1,6 +1,8 @@
 """The night's state does not depend on the order in which messages come."""
 
+import gc
 import itertools
+import weakref
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
@@ -70,8 +72,8 @@ def test_any_order_gives_the_same_row(order):
     (row,) = night.latest(5)
     assert row.key == ("CAM", 1, 0)
     assert row.latency == 2.5
-    assert row.seeing == 0.8
-    assert row.ellipticity == pytest.approx(0.05)
+    assert row.quality.seeing == 0.8
+    assert row.quality.ellipticity == pytest.approx(0.05)
     assert (night.missing, night.repeated, night.unannounced) == ([], [], [])
 
 
@@ -95,3 +97,15 @@ def test_the_table_shows_outcomes_with_their_reasons():
     assert "unreadable" in text
     assert "waiting" in text
     assert "announced 2" in text
+
+
+def test_no_message_is_kept_in_memory_over_a_long_night():
+    messages = [announced(), quality(), status(reasons=(Reason(code="late"),))]
+    night = Night()
+    for message in messages:
+        night.add(message)
+    kept = [weakref.ref(message) for message in messages]
+    del messages, message
+    gc.collect()
+    assert [message() for message in kept] == [None, None, None]
+    assert night.latest(1)[0].reasons == ("late",)
