@@ -20,6 +20,9 @@ constexpr std::size_t strip_width = 4096;
 // Pixels filtered before more of the rows to come are asked for.
 constexpr std::size_t foreseen = 512;
 
+// Places before one at which the pixels around it are asked for.
+constexpr std::size_t ahead = 4;
+
 // Whole vectors cost less than the pixels that do not fill one.
 std::size_t whole_vectors(std::size_t n) { return (n + 7) / 8 * 8; }
 
@@ -137,7 +140,13 @@ nb::ndarray<nb::numpy, float, nb::ndim<1>> smooth_at(Box plane, Vector<const flo
   float *values = new float[x.shape(0)];
   {
     nb::gil_scoped_release release;
-    for (std::size_t i = 0; i < x.shape(0); ++i) values[i] = result.pixel(x(i) - half, y(i) - half);
+    for (std::size_t i = 0; i < x.shape(0); ++i) {
+      if (i + ahead < x.shape(0)) {
+        const std::ptrdiff_t column = x(i + ahead), row = y(i + ahead);
+        fetch(result.plane.data, std::ptrdiff_t(result.plane.stride), Region{column - half, row - half, column + half, row + half});
+      }
+      values[i] = result.pixel(x(i) - half, y(i) - half);
+    }
   }
   return to_numpy(values, x.shape(0));
 }
