@@ -57,6 +57,9 @@ class Figures:
         )
 
 
+_UNKNOWN = Figures()
+
+
 @dataclass(slots=True)
 class Row:
     """One announced exposure of one detector.
@@ -71,7 +74,7 @@ class Row:
     published_at: datetime | None = None
     outcome: str | None = None
     reasons: tuple[str, ...] = ()
-    quality: Figures = Figures()
+    quality: Figures = _UNKNOWN
     statuses: int = 0
 
     @property
@@ -115,7 +118,7 @@ class Night:
         if key is not None and row.key is None:
             row.key = key
             self._by_key[key] = row
-            row.quality = self._waiting.get(key, Figures())
+            row.quality = self._waiting.get(key, _UNKNOWN)
         return row
 
     def latest(self, count: int) -> list[Row]:
