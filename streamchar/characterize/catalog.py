@@ -65,12 +65,15 @@ class Schema:
     columns: tuple[Column, ...]
     aliases: Mapping[str, str] = field(default_factory=dict)
     _resolved: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _by_type: dict[str, list[Column]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
             raise ValueError(f"columns declared twice: {sorted(repeated)}")
+        for column in self.columns:
+            self._by_type.setdefault(column.dtype, []).append(column)
 
     def __iter__(self) -> Iterator[Column]:
         return iter(self.columns)
@@ -106,6 +109,21 @@ class Schema:
         """Return a schema with further columns and aliases."""
         return Schema((*self.columns, *columns), {**self.aliases, **(aliases or {})})
 
+    def blocks(self, length: int) -> list[NDArray[Any]]:
+        """Columns of ``length`` values as before measurement: for each type an array whose rows are its columns."""
+        return [
+            np.full((len(columns), length), columns[0].initial, dtype)
+            for dtype, columns in self._by_type.items()
+        ]
+
+    def rows_of(self, blocks: Iterable[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the rows of such arrays, or of parts of them, by column name."""
+        return {
+            column.name: row
+            for columns, block in zip(self._by_type.values(), blocks, strict=True)
+            for column, row in zip(columns, block, strict=True)
+        }
+
 
 class SourceCatalog:
     """Sources of one exposure, column by column.
@@ -121,13 +139,24 @@ class SourceCatalog:
     """
 
     def __init__(self, schema: Schema, length: int, footprints: Footprints | None = None) -> None:
+        self._fill(schema, schema.blocks(length), length, footprints, {})
+
+    def _fill(
+        self,
+        schema: Schema,
+        blocks: list[NDArray[Any]],
+        length: int,
+        footprints: Footprints | None,
+        metadata: dict[str, Any],
+    ) -> SourceCatalog:
         self.schema = schema
         self.footprints = footprints
-        self.metadata: dict[str, Any] = {}
+        self.metadata = metadata
         self._length = length
-        self._data: dict[str, NDArray[Any]] = {
-            column.name: np.full(length, column.initial, dtype=column.dtype) for column in schema
-        }
+        # Columns of a type stand together: few arrays are made and taken from, not as many as there are columns.
+        self._blocks = blocks
+        self._data = schema.rows_of(blocks)
+        return self
 
     def __len__(self) -> int:
         return self._length
@@ -150,26 +179,30 @@ class SourceCatalog:
 
     def part(self, first: int, end: int) -> SourceCatalog:
         """Sources ``first`` to ``end - 1`` with their footprints; their columns are views: writing changes this catalogue."""
-        part = SourceCatalog(Schema((), self.schema.aliases), end - first)
-        part.schema = self.schema
-        part.footprints = None if self.footprints is None else self.footprints.part(first, end)
-        part.metadata = self.metadata
-        part._data = {name: column[first:end] for name, column in self._data.items()}
-        return part
+        footprints = None if self.footprints is None else self.footprints.part(first, end)
+        blocks = [block[:, first:end] for block in self._blocks]
+        return self._like(blocks, end - first, footprints, self.metadata)
 
     def take(self, chosen: NDArray[np.bool_]) -> SourceCatalog:
         """Return a catalogue of its own with the sources where ``chosen``, bool (n), in order."""
-        taken = SourceCatalog(Schema((), self.schema.aliases), int(chosen.sum()))
-        taken.schema = self.schema
-        taken.footprints = None if self.footprints is None else self.footprints.take(chosen)
-        taken.metadata = dict(self.metadata)
-        taken._data = {name: column[chosen] for name, column in self._data.items()}
-        return taken
+        footprints = None if self.footprints is None else self.footprints.take(chosen)
+        places = np.flatnonzero(chosen)
+        blocks = [block.take(places, axis=1) for block in self._blocks]
+        return self._like(blocks, len(places), footprints, dict(self.metadata))
 
     def put(self, chosen: NDArray[np.bool_], taken: SourceCatalog) -> None:
         """Write the columns of a catalogue that :meth:`take` gave back into the rows it came from."""
-        for name, column in self._data.items():
-            column[chosen] = taken[name]
+        for block, values in zip(self._blocks, taken._blocks, strict=True):
+            block[:, chosen] = values
+
+    def _like(
+        self,
+        blocks: list[NDArray[Any]],
+        length: int,
+        footprints: Footprints | None,
+        metadata: dict[str, Any],
+    ) -> SourceCatalog:
+        return object.__new__(SourceCatalog)._fill(self.schema, blocks, length, footprints, metadata)
 
     def __repr__(self) -> str:
         return f"SourceCatalog({self._length} sources x {len(self._data)} columns)"
@@ -177,7 +210,7 @@ class SourceCatalog:
     @property
     def columns(self) -> Mapping[str, NDArray[Any]]:
         """Arrays by column name, in schema order."""
-        return dict(self._data)
+        return {column.name: self._data[column.name] for column in self.schema}
 
     def to_table(self) -> QTable:
         """Return an astropy ``QTable`` with units and descriptions."""

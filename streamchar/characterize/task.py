@@ -270,6 +270,7 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
             ComputeSummary, config.compute_summary_stats, "compute_summary_stats"
         )
         self.schema = self._make_schema()
+        self._psf_columns = self._columns_for_psf()
 
     def run(
         self,
@@ -370,7 +371,7 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         self.display("background_iter", result)
 
         wanted = self._bright_enough(catalog)
-        columns = self._columns_for_psf()
+        columns = self._psf_columns
         # Another task in the place of the PSF's measurement may want everything.
         rough = only_width and columns is not None
         self.measurement.run(
@@ -477,6 +478,8 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         if not self.detection.config.do_confirm:
             return
         kept = self.detection.confirm(result.exposure, catalog.footprints) | catalog["calib_psf_candidate"]
+        if kept.all():
+            return
         result.catalog = catalog.take(kept)
         if measurement is not None:
             rows = np.cumsum(kept) - 1
