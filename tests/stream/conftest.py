@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from streamchar.messages import TopicNames
 from tests.stream.apache.fixtures import (
     apache,
     apache_cluster,
@@ -42,6 +45,36 @@ def embedded_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broke
     """The one embedded broker of the session, never killed: use names of your own."""
     with BrokerProcess(tmp_path_factory.mktemp("embedded") / "broker") as broker:
         yield broker
+
+
+@pytest.fixture
+def bootstrap(request: pytest.FixtureRequest) -> str:
+    """The address of a broker that is not killed."""
+    if EXTERNAL:
+        return EXTERNAL
+    session: Broker = request.getfixturevalue("embedded_session")
+    return session.bootstrap
+
+
+@pytest.fixture
+async def topics(bootstrap: str) -> TopicNames:
+    """Fresh topics with two partitions each."""
+    names = TopicNames(fresh("test"))
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, 2, 1) for name in names.all()])
+    finally:
+        await admin.close()
+    return names
+
+
+@pytest.fixture
+def strict_warnings() -> Iterator[None]:
+    """Every warning is an error, also where a test or its plugins have changed the filters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
 
 
 @pytest.fixture(params=["external"] if EXTERNAL else KINDS)

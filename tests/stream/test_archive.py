@@ -21,7 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streamchar.archive import INCOMING
 from streamchar.messages import TopicNames
-from tests.stream.test_client import catalog, catalog_data
+from tests.stream.published import catalog, catalog_data
 
 EXPOSURES = 40
 ROWS = 1200

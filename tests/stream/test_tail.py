@@ -18,7 +18,7 @@ from streamchar.client import TopicsMissingError, UnreachableError
 from streamchar.messages import TopicNames, encode
 from streamchar.messages.examples import make_examples
 from tests.stream.brokers import BrokerProcess
-from tests.stream.test_client import catalog, psf, quality, sender
+from tests.stream.published import catalog, psf, quality, sender
 
 TOPICS = TopicNames("tail")
 
