@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar, Self
 
 Value = str | int | float | bool | None
@@ -52,3 +53,9 @@ class MissingPackageError(StreamcharError):
 
     code = "missing_package"
     template = "{what} needs {package}, which is not installed; say: pip install 'streamchar[{extra}]'"
+
+
+def listening_problem(error: OSError) -> str:
+    """Say why an address cannot be listened on, in the system's words without the address, which asyncio repeats."""
+    number = error.errno or 0  # negative when it is the name that is not known
+    return os.strerror(number) if number > 0 else error.strerror or str(error)

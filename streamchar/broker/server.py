@@ -36,7 +36,7 @@ from streamchar.broker.offsets import Offsets
 from streamchar.broker.produce import RecordAppender
 from streamchar.broker.topics import Topics
 from streamchar.broker.transactions import TransactionCoordinator
-from streamchar.errors import ConfigurationError
+from streamchar.errors import ConfigurationError, listening_problem
 
 _logger = logging.getLogger(__name__)
 
@@ -152,8 +152,7 @@ class EmbeddedBroker:
                 self._connected, host, port, limit=READ_BUFFER, start_serving=False
             )
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-            raise ListenError(host=host, port=port, detail=reason) from error
+            raise ListenError(host=host, port=port, detail=listening_problem(error)) from error
         self._server = server
         self.port = server.sockets[0].getsockname()[1]
         node = Node(self._cluster_id, self._advertised, self.port)

@@ -104,8 +104,9 @@ def _lost(worker: _Worker, plan: Plan) -> Attempt:
     assert worker.input is not None
     code = worker.process.exitcode
     if code is not None and code < 0:
-        named = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
-        end = f"was killed by {named}"
+        from streamchar.stream.process import signal_name  # which the workers need not import
+
+        end = f"was killed by {signal_name(-code)}"
         if -code == signal.SIGKILL:
             end += " (out of memory?)"
     else:

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import ipaddress
 import mimetypes
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from importlib import resources
@@ -21,6 +20,7 @@ from streamchar.dashboard import summaries
 from streamchar.dashboard.errors import PageListenError
 from streamchar.dashboard.feed import Feed, dump
 from streamchar.dashboard.visits import Visit, Visits
+from streamchar.errors import listening_problem
 from streamchar.frozen import frozen
 from streamchar.image.access import Access, locate
 from streamchar.image.errors import AccessError
@@ -128,8 +128,7 @@ class PageServer:
             await web.TCPSite(runner, self._settings.host, self.port).start()
         except OSError as error:
             await runner.cleanup()
-            number = error.errno or 0  # negative when it is the name that is not known
-            detail = os.strerror(number) if number > 0 else error.strerror or str(error)
+            detail = listening_problem(error)
             raise PageListenError(host=self._settings.host, port=self.port, detail=detail) from error
         self._runner = runner
         self.port = runner.addresses[0][1]

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from streamchar.errors import StreamcharError
+from streamchar.errors import StreamcharError, listening_problem
 
 Checks = Callable[[], Mapping[str, str]]
 """Returns what is wrong by name of the check; nothing wrong is the empty string."""
@@ -88,7 +88,7 @@ class HealthServer:
             await web.TCPSite(runner, self._host, self.port).start()
         except OSError as error:
             await runner.cleanup()
-            raise ListenError(host=self._host, port=self.port, detail=error.strerror) from error
+            raise ListenError(host=self._host, port=self.port, detail=listening_problem(error)) from error
         self._runner = runner
         self.port = runner.addresses[0][1]
 

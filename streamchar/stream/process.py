@@ -63,9 +63,12 @@ class WorkerExit:
         """Return a sentence part such as "killed by SIGSEGV" or "exited with status 3"."""
         if self.signal is None:
             return f"exited with status {self.code}"
-        # Of the real-time signals only the first and the last have a name.
-        named = next((each.name for each in signal.Signals if each == self.signal), f"signal {self.signal}")
-        return f"killed by {named}"
+        return f"killed by {signal_name(self.signal)}"
+
+
+def signal_name(number: int) -> str:
+    """Return a name such as "SIGSEGV", or "signal 40": of the real-time signals only the first and the last have one."""
+    return next((each.name for each in signal.Signals if each == number), f"signal {number}")
 
 
 class WorkerGoneError(Exception):

@@ -96,7 +96,7 @@ async def test_probes_answer_and_say_what_is_wrong() -> None:
                 assert answer.status == 200
             async with client.get("/metrics") as answer:
                 assert await answer.text() == "metric 1\n"
-        with pytest.raises(ListenError, match=f"127.0.0.1:{server.port}"):
+        with pytest.raises(ListenError, match=f"127.0.0.1:{server.port}: Address already in use"):
             await HealthServer(probes, port=server.port).start()
     finally:
         await server.stop()
