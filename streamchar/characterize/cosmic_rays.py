@@ -365,8 +365,9 @@ class _Search:
         psf = exposure.psf
         assert psf is not None
         kernel = psf.kernel_images(*psf.average_position)[0]
-        peaks = basis.round_peaks.point_like(float(psf.shapes(*psf.average_position).determinant_radius[0]))
-        width = _narrowest(psf, kernel, peaks, config)
+        psf_sigma = core_width(kernel)
+        peaks = basis.round_peaks.point_like(psf_sigma)
+        width = _narrowest(psf, psf_sigma, peaks, config)
         pairs = PairRatios.none()
         if np.isfinite(width):
             pairs = PairRatios.of(psf, exposure.shape, config.pair_reach)
@@ -453,14 +454,12 @@ class _Search:
         )
 
 
-def _narrowest(
-    psf: Psf, kernel: NDArray[np.float64], peaks: PointLikePeaks, config: CosmicRayConfig
-) -> float:
+def _narrowest(psf: Psf, psf_sigma: float, peaks: PointLikePeaks, config: CosmicRayConfig) -> float:
     """Width of the sharpest source in units of the PSF's; NaN when pairs are not to judge."""
     if config.min_width == 0:
         return float("nan")
     if peaks.count >= config.star_loss_min_peaks:
-        return config.min_width * float(np.fmin(1.0, peaks.sigma / core_width(kernel)))
+        return config.min_width * min(1.0, peaks.sigma / psf_sigma)
     return float("nan") if isinstance(psf, GaussianPsf) else config.min_width
 
 

@@ -14,7 +14,7 @@ from streamchar.characterize.bright_peaks import REACH, SIDE, BrightPeaks
 from streamchar.frozen import frozen
 from streamchar.image.psf import cut_middle
 from streamchar.kernels import window_bits
-from streamchar.robust import median
+from streamchar.robust import median_of_sorted
 
 _NEIGHBOUR_SIGNIFICANCE = 3.0
 """Every neighbour of a star's peak is at least this bright in sky standard deviations."""
@@ -22,8 +22,8 @@ _NEIGHBOUR_SIGNIFICANCE = 3.0
 _ROUNDNESS = 0.35
 """Largest relative difference of the curvatures along x and y, and of the diagonals from a Gaussian's."""
 
-_WIDTH_WINDOW = 0.15
-"""Stars agree in width to within this fraction, either way."""
+_WIDTH_WINDOW = 1.15 / 0.85
+"""Widest over narrowest of stars of one width: they agree to within 15 per cent, either way."""
 
 _SIGMA_RANGE = (0.4, 1.5)
 """Widths considered, as fractions of the given point-spread function's."""
@@ -91,14 +91,14 @@ class PointLikePeaks:
 
 @frozen(eq=False)
 class RoundPeaks:
-    """Bright local maxima as wide along x as along y.
+    """Bright local maxima as wide along x as along y, the narrowest first.
 
     Attributes
     ----------
     y, x
         int32 (n): pixel of each.
     sigma
-        float64 (n): width as the sigma of a Gaussian, in pixels, with the pixel's own width.
+        float64 (n), ascending: width as the sigma of a Gaussian, in pixels, with the pixel's own width.
     """
 
     y: NDArray[np.int32]
@@ -106,13 +106,16 @@ class RoundPeaks:
     sigma: NDArray[np.float64]
 
     def point_like(self, psf_sigma: float) -> PointLikePeaks:
-        """Choose those of the most common width near that of the PSF, ``psf_sigma`` in pixels."""
+        """Choose those in the fullest window of widths near the PSF's, ``psf_sigma`` pixels; the narrowest in a tie."""
         low, high = _SIGMA_RANGE
-        near = np.flatnonzero((self.sigma > low * psf_sigma) & (self.sigma < high * psf_sigma))
+        first = int(np.searchsorted(self.sigma, low * psf_sigma, side="right"))
+        near = self.sigma[first : np.searchsorted(self.sigma, high * psf_sigma)]
         if len(near) == 0:
-            return PointLikePeaks(self.y[near], self.x[near], float("nan"))
-        chosen = near[_of_most_common_width(self.sigma[near])]
-        return PointLikePeaks(self.y[chosen], self.x[chosen], float(median(self.sigma[chosen])))
+            return PointLikePeaks(self.y[:0], self.x[:0], float("nan"))
+        inside = np.searchsorted(near, near * _WIDTH_WINDOW, side="right") - np.arange(len(near))
+        narrowest = int(np.argmax(inside))
+        chosen = slice(first + narrowest, first + narrowest + int(inside[narrowest]))
+        return PointLikePeaks(self.y[chosen], self.x[chosen], float(median_of_sorted(self.sigma[chosen])))
 
 
 def find_round_peaks(
@@ -147,7 +150,8 @@ def find_round_peaks(
         round_ = (np.abs(ns - we) < _ROUNDNESS * mean) & (
             np.abs(swne + nwse - 4.0 * mean) < _ROUNDNESS * 4.0 * mean
         )
-    return RoundPeaks(y[round_], x[round_], 1.0 / np.sqrt(mean[round_]))
+    narrowest_first = np.flatnonzero(round_)[np.argsort(-mean[round_], kind="stable")]
+    return RoundPeaks(y[narrowest_first], x[narrowest_first], 1.0 / np.sqrt(mean[narrowest_first]))
 
 
 def core(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -162,13 +166,3 @@ def core_width(kernel: NDArray[np.float64]) -> float:
     if not (beside > 0).all():
         return float("nan")
     return float(1.0 / np.sqrt(-0.5 * np.log(beside).sum()))
-
-
-def _of_most_common_width(sigma: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Select the values in the fullest window of ± ``_WIDTH_WINDOW``; the lowest such window in a tie."""
-    logs = np.log(sigma)
-    ordered = np.sort(logs)
-    width = np.log1p(_WIDTH_WINDOW) - np.log1p(-_WIDTH_WINDOW)
-    inside = np.searchsorted(ordered, ordered + width, side="right") - np.arange(len(ordered))
-    low = ordered[int(np.argmax(inside))]
-    return np.asarray((logs >= low) & (logs <= low + width))
