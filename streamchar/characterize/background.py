@@ -8,9 +8,9 @@ predecessors left.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from functools import lru_cache
+from functools import reduce
 from math import ceil
+from operator import add
 from typing import Any, ClassVar, Literal, Self, cast, get_args
 
 import numpy as np
@@ -19,10 +19,10 @@ from pydantic import Field, model_validator
 
 from streamchar.characterize import statistics
 from streamchar.characterize.base import Task
-from streamchar.characterize.binning import bin_centres, bin_edges
+from streamchar.characterize.binning import Grid, bin_centres, bin_edges, bins_of
 from streamchar.characterize.chebyshev import ChebyshevField, terms
 from streamchar.characterize.errors import BackgroundFitError, TooFewBinsError, TooManyMaskedPixelsError
-from streamchar.characterize.sky import SkyConfig, find_sky
+from streamchar.characterize.sky import Sky, SkyConfig, find_sky
 from streamchar.characterize.splines import MIN_POINTS, InterpolationStyle, add_interpolated, best_style
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
@@ -143,7 +143,8 @@ class BackgroundModel:
     @property
     def centres(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Pixel positions of the bins' rows and columns, float64 (ny) and (nx)."""
-        return _centres(self.height, self.width, self.values.shape)
+        rows, columns = self.values.shape
+        return bin_centres(bin_edges(self.height, rows)), bin_centres(bin_edges(self.width, columns))
 
     def add_to(self, plane: NDArray[np.float32], factor: float = 1.0) -> None:
         """Add ``factor`` times the model to a float32 plane (height, width), in place."""
@@ -267,17 +268,9 @@ class BackgroundList:
             return float("nan"), float("nan")
         polynomials = [model.polynomial for model in self._models if model.polynomial is not None]
         if len(polynomials) == len(self._models):
-            return _sum_of(polynomials).mean_and_variance()
+            return reduce(add, polynomials).mean_and_variance()
         described = statistics.moments(self.image())
         return described.mean, described.variance
-
-
-def _sum_of(fields: list[ChebyshevField]) -> ChebyshevField:
-    size = max(field.order for field in fields) + 1
-    total = np.zeros((size, size))
-    for field in fields:
-        total[: field.order + 1, : field.order + 1] += field.coefficients
-    return ChebyshevField(total, fields[0].width, fields[0].height)
 
 
 def fit_background(
@@ -311,53 +304,43 @@ def fit_background(
     ny, nx, order = _grid(height, width, config)
     style = _style(ny, nx, config)
     if config.mask_sources:
-        return _fit_sky(
-            image,
-            mask,
-            ignored_bits,
-            config,
-            BackgroundModel(
-                np.empty((ny, nx), np.float32),
-                np.empty((ny, nx), np.float32),
-                width,
-                height,
-                style,
-                config.undersample_style,
-                config.weighting,
-                None,
-            ),
-            order,
+        sky = _sky(image, mask, ignored_bits, (ny, nx), order, config)
+        values, errors, polynomial = sky.values, sky.errors, sky.field if config.use_approx else None
+    else:
+        values, errors = _measure(image, mask, ignored_bits, ny, nx, config)
+        polynomial = (
+            _fit_polynomial(values, errors, order, (height, width), config) if config.use_approx else None
         )
-    values, errors, usable = _measure(image, mask, ignored_bits, ny, nx, config.statistics_property)
-    if not usable:
-        raise TooManyMaskedPixelsError(pixels=image.size, planes=", ".join(config.ignored_pixel_mask))
-    if config.do_filter_super_pixels:
-        values = _filtered(values, config.super_pixel_filter_size)
-    model = BackgroundModel(
-        values, errors, width, height, style, config.undersample_style, config.weighting, None
-    )
-    if not config.use_approx:
+    if polynomial is None:
         _check_lines(values, style, config)
-        return model
-    return replace(model, polynomial=_fit_polynomial(model, order))
+    return BackgroundModel(
+        values.astype(np.float32),
+        errors.astype(np.float32),
+        width,
+        height,
+        style,
+        config.undersample_style,
+        config.weighting,
+        polynomial,
+    )
 
 
-def _fit_sky(
+def _sky(
     image: NDArray[np.float32],
     mask: NDArray[np.int32],
     ignored_bits: int,
-    config: BackgroundConfig,
-    empty: BackgroundModel,
+    bins: tuple[int, int],
     order: int,
-) -> BackgroundModel:
-    """Fit between the sources; ``empty`` says how the bins and the model are to be."""
-
-    def fit(values: NDArray[np.float64], errors: NDArray[np.float64], order: int) -> ChebyshevField:
-        return _fit_polynomial(_with_bins(empty, values, errors), order, weight_power=2)
-
-    bins = (empty.values.shape[0], empty.values.shape[1])
+    config: BackgroundConfig,
+) -> Sky:
+    """Fit between the sources."""
+    shape = (image.shape[0], image.shape[1])
     steps = (order + step for step in (config.sky.order_step, 2 * config.sky.order_step) if step)
     higher = [o for o in steps if o < min(bins) and BINS_PER_TERM * terms(o) <= bins[0] * bins[1]]
+
+    def fit(values: Grid, errors: Grid, order: int) -> ChebyshevField:
+        return _fit_polynomial(values, errors, order, shape, config, weight_power=2)
+
     sky = find_sky(
         np.ascontiguousarray(image),
         np.ascontiguousarray(mask),
@@ -369,17 +352,7 @@ def _fit_sky(
     )
     if sky is None:
         raise TooManyMaskedPixelsError(pixels=image.size, planes=", ".join(config.ignored_pixel_mask))
-    model = _with_bins(empty, sky.values, sky.errors)
-    if not config.use_approx:
-        _check_lines(model.values, model.interpolation_style, config)
-        return model
-    return replace(model, polynomial=sky.field)
-
-
-def _with_bins(
-    model: BackgroundModel, values: NDArray[np.float64], errors: NDArray[np.float64]
-) -> BackgroundModel:
-    return replace(model, values=values.astype(np.float32), errors=errors.astype(np.float32))
+    return sky
 
 
 def _grid(height: int, width: int, config: BackgroundConfig) -> tuple[int, int, int]:
@@ -415,9 +388,11 @@ def _measure(
     bits: int,
     ny: int,
     nx: int,
-    statistic: StatisticsProperty,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+    config: BackgroundConfig,
+) -> tuple[Grid, Grid]:
+    """Values of the bins, as configured, and their errors."""
     height, width = image.shape
+    statistic = config.statistics_property
     found = statistics.bins(
         np.ascontiguousarray(image),
         np.ascontiguousarray(mask),
@@ -427,26 +402,28 @@ def _measure(
         clip=statistic == "meanclip",
         with_median=statistic == "median",
     )
+    if not found.usable.any():
+        raise TooManyMaskedPixelsError(pixels=image.size, planes=", ".join(config.ignored_pixel_mask))
     with np.errstate(invalid="ignore", divide="ignore"):
         errors = np.sqrt(np.maximum(found.variance, 0.0) / found.kept)
+    values = found.mean
     if statistic == "median":
         # The error of a Gaussian's median is √(π/2) times that of its mean.
-        return (
-            found.median.astype(np.float32),
-            (np.sqrt(np.pi / 2) * errors).astype(np.float32),
-            int(found.usable.sum()),
-        )
-    return found.mean.astype(np.float32), errors.astype(np.float32), int(found.usable.sum())
+        values, errors = found.median, np.sqrt(np.pi / 2) * errors
+    if config.do_filter_super_pixels:
+        values = _filtered(values, config.super_pixel_filter_size)
+    # The reference fits to bins of single precision, which the model keeps.
+    return values.astype(np.float32).astype(np.float64), errors.astype(np.float32).astype(np.float64)
 
 
-def _filtered(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+def _filtered(values: Grid, size: int) -> Grid:
     from scipy.ndimage import median_filter
 
-    filled = np.where(np.isnan(values), np.float32(np.nanmedian(values)), values)
-    return np.asarray(median_filter(filled, size=size, mode="reflect"), np.float32)
+    filled = np.where(np.isnan(values), np.nanmedian(values), values)
+    return np.asarray(median_filter(filled, size=size, mode="reflect"))
 
 
-def _check_lines(values: NDArray[np.float32], style: InterpolationStyle, config: BackgroundConfig) -> None:
+def _check_lines(values: Grid, style: InterpolationStyle, config: BackgroundConfig) -> None:
     """Refuse a grid whose columns or rows have too few finite values, unless a simpler style may stand in."""
     if config.undersample_style == "reduce_interp_order":
         return
@@ -456,39 +433,29 @@ def _check_lines(values: NDArray[np.float32], style: InterpolationStyle, config:
         raise BackgroundFitError(order=0, usable=int(good.sum()), bins=values.size)
 
 
-def _fit_polynomial(model: BackgroundModel, order: int, weight_power: int = 1) -> ChebyshevField:
-    values = model.values.astype(np.float64)
+def _fit_polynomial(
+    values: Grid,
+    errors: Grid,
+    order: int,
+    shape: tuple[int, int],
+    config: BackgroundConfig,
+    weight_power: int = 1,
+) -> ChebyshevField:
     # The inverse of the error, not of its square, is what the reference's code does. A bin of equal pixels has
     # error 0 and is skipped, as there.
     with np.errstate(divide="ignore"):
-        weights = (
-            model.errors.astype(np.float64) ** -weight_power if model.weighting else np.ones_like(values)
-        )
-    good = np.isfinite(values + weights)
-    usable = int(good.sum())
-    y, x = (centres[at] for centres, at in zip(model.centres, np.nonzero(good), strict=True))
-    arrays = (x, y, values[good])
+        weights = errors**-weight_power if config.weighting else np.ones_like(values)
+    bins = bins_of(shape, (values.shape[0], values.shape[1]), order)
+    usable = int(np.count_nonzero(np.isfinite(values + weights)))
     while usable > 0:
         if usable >= terms(order):
-            field, rank = ChebyshevField.fit_with_rank(
-                *arrays, order=order, width=model.width, height=model.height, weights=weights[good]
-            )
+            field, rank = bins.fit(values, weights, order)
             if rank == terms(order):
                 return field
-        if model.undersample_style != "reduce_interp_order":
+        if config.undersample_style != "reduce_interp_order":
             break
         order -= 1
-    raise BackgroundFitError(order=order, usable=usable, bins=good.size)
-
-
-@lru_cache(maxsize=8)
-def _centres(
-    height: int, width: int, shape: tuple[int, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of the bins' rows and columns, which all rounds and exposures of one size share: read-only."""
-    rows, columns = bin_centres(bin_edges(height, shape[0])), bin_centres(bin_edges(width, shape[1]))
-    rows.flags.writeable = columns.flags.writeable = False
-    return rows, columns
+    raise BackgroundFitError(order=order, usable=usable, bins=values.size)
 
 
 class SubtractBackground(Task[BackgroundConfig]):

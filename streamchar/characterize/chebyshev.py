@@ -38,9 +38,29 @@ def design_matrix(x: ArrayLike, y: ArrayLike, *, order: int, width: int, height:
         float64 (..., terms(order)).
     """
     rows, columns = _by_degree(order)
-    u = chebvander(_scaled(np.asarray(x, np.float64), width), order)
-    v = chebvander(_scaled(np.asarray(y, np.float64), height), order)
-    return np.asarray(u[..., columns] * v[..., rows], np.float64)
+    return np.asarray(_values(x, width, order)[..., columns] * _values(y, height, order)[..., rows])
+
+
+def least_squares(design: Array, values: Array, weights: Array | None = None) -> tuple[Array, int]:
+    """Coefficients that make the weighted squares of ``values - design @ coefficients`` least, and how many are determined.
+
+    Parameters
+    ----------
+    design, values
+        float64 (n, m) and (n), all finite.
+    weights
+        float64 (n): factors of the squared residuals, none negative; equal when omitted.
+
+    Returns
+    -------
+    coefficients, rank
+        float64 (m), those of the least norm when the rank is below m.
+    """
+    if weights is not None:
+        root = np.sqrt(weights)
+        design, values = design * root[:, None], values * root
+    solution, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    return np.asarray(solution, np.float64), int(rank)
 
 
 @frozen(eq=False)
@@ -103,34 +123,12 @@ class ChebyshevField:
         weights
             float64 (n): factors of the squared residuals; equal when omitted.
         """
-        return cls.fit_with_rank(x, y, values, order=order, width=width, height=height, weights=weights)[0]
-
-    @classmethod
-    def fit_with_rank(
-        cls,
-        x: Array,
-        y: Array,
-        values: Array,
-        *,
-        order: int,
-        width: int,
-        height: int,
-        weights: Array | None = None,
-    ) -> tuple[Self, int]:
-        """Fit as :meth:`fit`, and say how many of the coefficients the positions determine."""
-        rows, columns = _triangle(order)
-        u, v = _values(x, width, order), _values(y, height, order)
-        design = u[:, columns] * v[:, rows]
-        root = np.ones(len(values)) if weights is None else np.sqrt(weights)
-        solution, _, rank, _ = np.linalg.lstsq(design * root[:, None], values * root, rcond=None)
-        coefficients = np.zeros((order + 1, order + 1))
-        coefficients[rows, columns] = solution
-        return cls(coefficients, width, height), int(rank)
+        design = design_matrix(x, y, order=order, width=width, height=height)
+        return cls.of(least_squares(design, values, weights)[0], order, width, height)
 
     def evaluate(self, x: ArrayLike, y: ArrayLike) -> Array:
         """Values at pixel positions; NaN positions give NaN, positions outside the box extrapolate."""
-        u, v = _scaled(np.asarray(x, np.float64), self.width), _scaled(np.asarray(y, np.float64), self.height)
-        left, right = chebvander(v, self.order), chebvander(u, self.order)
+        left, right = _values(y, self.height, self.order), _values(x, self.width, self.order)
         return np.asarray(np.einsum("...j,ji,...i->...", left, self.coefficients, right))
 
     def image(self) -> NDArray[np.float32]:
@@ -144,34 +142,25 @@ class ChebyshevField:
 
         The field is summed in float64 and rounded to float32 before it is added.
         """
-        self._add(plane, *self._basis(), factor)
-
-    def on_grid(self, x: Array, y: Array) -> Array:
-        """Values at the crossings of the columns ``x`` and rows ``y``, pixels: float64 (len(y), len(x))."""
-        left, right = self._basis_at(x, y)
-        return np.asarray(left @ self.coefficients @ right.T)
-
-    def add_on_grid(self, plane: NDArray[np.float32], x: Array, y: Array, factor: float = 1.0) -> None:
-        """Add ``factor`` times those values to a float32 plane of that shape."""
-        self._add(plane, *self._basis_at(x, y), factor)
+        _pixels(self.height, self.width, self.order).add(self, plane, factor)
 
     def mean_and_variance(self) -> tuple[float, float]:
         """Mean and variance (n − 1) of the field over all pixels, without drawing it."""
-        left, right = self._basis()
+        places = _pixels(self.height, self.width, self.order)
         pixels = self.width * self.height
-        mean = float(left.mean(axis=0) @ self.coefficients @ right.mean(axis=0))
+        mean = float(places.rows.mean(axis=1) @ self.coefficients @ places.columns.mean(axis=1))
         centred = self.shifted(-mean).coefficients
-        square = np.einsum("jk,ji,kl,il->", left.T @ left, centred, centred, right.T @ right)
+        square = np.sum(
+            (places.rows @ places.rows.T @ centred) * (centred @ (places.columns @ places.columns.T))
+        )
         return mean, max(float(square), 0.0) / (pixels - 1) if pixels > 1 else float("nan")
 
-    def _basis(self) -> tuple[Array, Array]:
-        return _pixel_values(self.height, self.order), _pixel_values(self.width, self.order)
-
-    def _basis_at(self, x: Array, y: Array) -> tuple[Array, Array]:
-        return _values(y, self.height, self.order), _values(x, self.width, self.order)
-
-    def _add(self, plane: NDArray[np.float32], left: Array, right: Array, factor: float) -> None:
-        add_separable(plane, left @ self.coefficients, np.ascontiguousarray(right.T), factor)
+    def __add__(self, other: Self) -> Self:
+        """Sum of two fields over the same box, whatever their orders."""
+        total = np.zeros_like(max(self.coefficients, other.coefficients, key=len))
+        for field in (self, other):
+            total[: field.order + 1, : field.order + 1] += field.coefficients
+        return type(self)(total, self.width, self.height)
 
     def shifted(self, amount: float) -> Self:
         """Return the field plus a constant."""
@@ -180,39 +169,69 @@ class ChebyshevField:
         return type(self)(coefficients, self.width, self.height)
 
 
-def _scaled(position: Array, length: int) -> Array:
-    return 2.0 * (position - 0.5 * (length - 1)) / length
+@frozen(eq=False)
+class Lattice:
+    """Crossings of rows and columns in a box, with the polynomials there: fields of a lower order need no others.
 
+    Attributes
+    ----------
+    rows, columns
+        float64 (order + 1, ny) and (order + 1, nx), read-only: polynomials of each degree at the rows and columns.
+    width, height
+        The box in pixels.
+    """
 
-def _values(position: Array, length: int, order: int) -> Array:
-    """Polynomials of degree 0 to ``order`` at pixel positions: (..., order + 1)."""
-    return np.asarray(chebvander(_scaled(position, length), order), np.float64)
+    rows: Array
+    columns: Array
+    width: int
+    height: int
+
+    @classmethod
+    def at(cls, y: Array, x: Array, *, order: int, width: int, height: int) -> Self:
+        """Return the crossings of the rows ``y`` and columns ``x``, pixels, for fields of up to that order."""
+        return cls(_by_order(y, height, order), _by_order(x, width, order), width, height)
+
+    def design(self) -> Array:
+        """What :func:`design_matrix` returns for the crossings, row by row."""
+        rows, columns = _by_degree(len(self.rows) - 1)
+        products = self.rows[rows, :, None] * self.columns[columns, None, :]
+        return np.ascontiguousarray(products.reshape(len(rows), -1).T)
+
+    def evaluate(self, field: ChebyshevField) -> Array:
+        """Values of a field, float64 (ny, nx)."""
+        degrees = field.order + 1
+        return np.asarray(self.rows[:degrees].T @ field.coefficients @ self.columns[:degrees])
+
+    def add(self, field: ChebyshevField, plane: NDArray[np.float32], factor: float = 1.0) -> None:
+        """Add ``factor`` times these values to a float32 plane (ny, nx); they are rounded to float32 first."""
+        degrees = field.order + 1
+        add_separable(plane, self.rows[:degrees].T @ field.coefficients, self.columns[:degrees], factor)
 
 
 @lru_cache(maxsize=8)
-def _pixel_values(length: int, order: int) -> Array:
-    """Polynomials at every pixel, which all exposures of one size share: (length, order + 1), read-only."""
-    values = _values(np.arange(length, dtype=np.float64), length, order)
+def _pixels(height: int, width: int, order: int) -> Lattice:
+    """All pixels of the box, which exposures of one size share."""
+    y, x = (np.arange(length, dtype=np.float64) for length in (height, width))
+    return Lattice.at(y, x, order=order, width=width, height=height)
+
+
+def _by_order(position: Array, length: int, order: int) -> Array:
+    values = np.ascontiguousarray(_values(position, length, order).T)
     values.flags.writeable = False
     return values
 
 
-@lru_cache(maxsize=32)
-def _triangle(order: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    rows, columns = np.indices((order + 1, order + 1)).reshape(2, -1)
-    inside = rows + columns <= order
-    return _read_only(rows[inside], columns[inside])
+def _values(position: ArrayLike, length: int, order: int) -> Array:
+    """Polynomials of degree 0 to ``order`` at pixel positions: (..., order + 1)."""
+    scaled = 2.0 * (np.asarray(position, np.float64) - 0.5 * (length - 1)) / length
+    return np.asarray(chebvander(scaled, order), np.float64)
 
 
 @lru_cache(maxsize=32)
 def _by_degree(order: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    rows, columns = _triangle(order)
-    sequence = np.argsort(rows + columns, kind="stable")
-    return _read_only(rows[sequence], columns[sequence])
-
-
-def _read_only(
-    rows: NDArray[np.intp], columns: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Orders in y and in x of the terms, read-only."""
+    rows, columns = np.indices((order + 1, order + 1)).reshape(2, -1)
+    sequence = np.argsort(rows + columns, kind="stable")[: terms(order)]
+    rows, columns = rows[sequence], columns[sequence]
     rows.flags.writeable = columns.flags.writeable = False
     return rows, columns

@@ -8,14 +8,15 @@ their noise are masked together with what surrounds them, and the model is fitte
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from streamchar.characterize import statistics
-from streamchar.characterize.binning import bin_centres, bin_edges
-from streamchar.characterize.chebyshev import ChebyshevField, terms
+from streamchar.characterize.binning import BinCentres, Grid, bin_edges, bins_of
+from streamchar.characterize.chebyshev import ChebyshevField, Lattice, terms
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.kernels import block_means, smooth
@@ -23,7 +24,6 @@ from streamchar.robust import median
 
 Plane = NDArray[np.float32]
 Flags = NDArray[np.bool_]
-Grid = NDArray[np.float64]
 FitField = Callable[[Grid, Grid, int], ChebyshevField]
 """Makes a field over the exposure's pixels from values and errors of bins, float64 (ny, nx), and the polynomial's order; NaN
 takes no part."""
@@ -144,7 +144,7 @@ def find_sky(
     sky
         ``None`` when no block has enough usable pixels.
     """
-    blocks = _Blocks.of(image, mask, ignored_bits, bins, config.block_size)
+    blocks = _Blocks.of(image, mask, ignored_bits, bins, config.block_size, orders[-1])
     if blocks.unusable.all():
         return None
     field, stdev, order, usable = _start(blocks, fit, orders)
@@ -167,15 +167,14 @@ def find_sky(
         covered = seen & ~enough
         correction = fit(np.where(covered, 0.0, values), np.where(covered, stdev, errors), order)
         blocks.subtract(correction)
-        field = _sum(field, correction)
+        field += correction
         stdev = float(np.sqrt(_known_median(variance)))
-        change = float(np.sqrt(np.mean(blocks.at_bins(correction) ** 2)))
+        change = float(np.sqrt(np.mean(blocks.bins.evaluate(correction) ** 2)))
         if change <= config.tolerance * blocks.size * stdev:
             break
         level = _noise(blocks, variance, found.kept, stdev)
         level *= np.float32(config.threshold * _gain(taps))
-    centres = [bin_centres(bin_edges(length, n)) for length, n in zip(image.shape, bins, strict=True)]
-    values += field.on_grid(*centres[::-1]) - correction.on_grid(*centres[::-1])
+    values += blocks.bins.evaluate(field) - blocks.bins.evaluate(correction)
     taken = np.count_nonzero(sources & ~blocks.unusable) / np.count_nonzero(~blocks.unusable)
     return Sky(field, values, errors, float(taken))
 
@@ -184,21 +183,21 @@ def find_sky(
 class _Blocks:
     """Block means, less the model so far, and their geometry.
 
-    ``size`` is the side of a block in pixels, ``mean`` is float32 and changes, ``unusable`` bool, both (rows, columns); x and y are the centres of columns and rows
-    in pixels; the edges are those of the bins in blocks.
+    ``size`` is the side of a block in pixels, ``mean`` is float32 and changes, ``unusable`` bool, both (rows, columns);
+    ``centres`` are those of the blocks and ``bins`` those of the bins, in pixels; the edges are those of the bins in blocks.
     """
 
     size: int
     mean: Plane
     unusable: Flags
-    x: Grid
-    y: Grid
+    centres: Lattice
+    bins: BinCentres
     x_edges: NDArray[np.int64]
     y_edges: NDArray[np.int64]
 
     @classmethod
     def of(
-        cls, image: Plane, mask: NDArray[np.int32], bits: int, bins: tuple[int, int], size: int
+        cls, image: Plane, mask: NDArray[np.int32], bits: int, bins: tuple[int, int], size: int, order: int
     ) -> _Blocks:
         # Small exposures have small blocks: a bin must hold some.
         size = max(1, min(size, min(image.shape[0] // bins[0], image.shape[1] // bins[1]) // 8))
@@ -208,9 +207,16 @@ class _Blocks:
         reach = WILD * (spread.interquartile_range or max(1.0, abs(spread.median)))
         low, high = (spread.lower - reach, spread.upper + reach) if spread.count else (0.0, 0.0)
         mean, count = block_means(image, mask, bits, size, low, high)
-        y, x = (_block_centres(length, size) for length in image.shape)
-        edges = [bin_edges(blocks, n) for blocks, n in zip(mean.shape, bins, strict=True)]
-        return cls(size, mean, count < MIN_USABLE * size * size, x, y, edges[1], edges[0])
+        shape = (image.shape[0], image.shape[1])
+        return cls(
+            size,
+            mean,
+            count < MIN_USABLE * size * size,
+            _block_centres(shape, size, order),
+            bins_of(shape, bins, order),
+            bin_edges(mean.shape[1], bins[1]),
+            bin_edges(mean.shape[0], bins[0]),
+        )
 
     def measure(self, masked: Flags | None = None, *, quartiles: bool = False) -> statistics.BinStatistics:
         """Moments, or quartiles, of the blocks in every bin."""
@@ -227,21 +233,16 @@ class _Blocks:
         )
 
     def subtract(self, field: ChebyshevField) -> None:
-        field.add_on_grid(self.mean, self.x, self.y, -1.0)
+        self.centres.add(field, self.mean, -1.0)
         self.mean[self.unusable] = 0.0
 
-    def at_bins(self, field: ChebyshevField) -> Grid:
-        middle = [0.5 * (edges[1:] + edges[:-1]) for edges in (self.x_edges, self.y_edges)]
-        columns, rows = (
-            np.minimum(place.astype(int), len(at) - 1)
-            for place, at in zip(middle, (self.x, self.y), strict=True)
-        )
-        return field.on_grid(self.x[columns], self.y[rows])
 
-
-def _block_centres(length: int, size: int) -> Grid:
-    first = np.arange(0, length, size, dtype=np.float64)
-    return 0.5 * (first + np.minimum(first + size, length) - 1.0)
+@lru_cache(maxsize=4)
+def _block_centres(shape: tuple[int, int], size: int, order: int) -> Lattice:
+    """Centres of the blocks of an exposure, for polynomials of up to that order."""
+    first = [np.arange(0, length, size, dtype=np.float64) for length in shape]
+    y, x = (0.5 * (at + np.minimum(at + size, length) - 1.0) for at, length in zip(first, shape, strict=True))
+    return Lattice.at(y, x, order=order, width=shape[1], height=shape[0])
 
 
 def _start(blocks: _Blocks, fit: FitField, orders: Sequence[int]) -> tuple[ChebyshevField, float, int, Grid]:
@@ -257,7 +258,7 @@ def _start(blocks: _Blocks, fit: FitField, orders: Sequence[int]) -> tuple[Cheby
     found = blocks.measure(quartiles=True)
     medians = found.median
     order, field = orders[0], _robust(blocks, medians, fit, orders[0])
-    residual = medians - blocks.at_bins(field)
+    residual = medians - blocks.bins.evaluate(field)
     spread = _spread(residual)
     least = _validation(blocks, medians, field, spread)
     for higher in orders[1:] if _correlation(residual, spread) > MIN_CORRELATION else ():
@@ -269,7 +270,7 @@ def _start(blocks: _Blocks, fit: FitField, orders: Sequence[int]) -> tuple[Cheby
     lower = blocks.measure(quartiles=True).lower_quartile + 0.5 * stdev / GAUSSIAN_IQR
     correction = _robust(blocks, lower, fit, order)
     blocks.subtract(correction)
-    return _sum(field, correction), stdev, order, found.usable
+    return field + correction, stdev, order, found.usable
 
 
 def _robust(blocks: _Blocks, values: Grid, fit: FitField, order: int) -> ChebyshevField:
@@ -279,7 +280,7 @@ def _robust(blocks: _Blocks, values: Grid, fit: FitField, order: int) -> Chebysh
         spread = _spread(residual)
         errors = np.hypot(1.0, residual / (2.0 * spread)) if spread > 0.0 else np.ones_like(values)
         field = fit(values, errors, order)
-        residual = values - blocks.at_bins(field)
+        residual = values - blocks.bins.evaluate(field)
     return field
 
 
@@ -302,7 +303,7 @@ def _correlation(residual: Grid, spread: float) -> float:
 
 def _validation(blocks: _Blocks, values: Grid, field: ChebyshevField, spread: float) -> float:
     """Mean square of the residuals over the square of the free fraction of the bins, outliers counting little."""
-    residual = values - blocks.at_bins(field)
+    residual = values - blocks.bins.evaluate(field)
     residual = residual[np.isfinite(residual)]
     free = 1.0 - terms(field.order) / len(residual)
     if free <= 0.0 or spread == 0.0:
@@ -347,24 +348,11 @@ def _dilated(flags: Flags, radius: int) -> Flags:
 
 def _noise(blocks: _Blocks, variance: Grid, kept: Grid, stdev: float) -> Plane:
     """Smooth standard deviation of the blocks, where sources are masked."""
-    good = np.isfinite(variance)
-    y, x = (bin_centres(edges) for edges in (blocks.y_edges, blocks.x_edges))
-    rows, columns = np.nonzero(good)
     order = min(NOISE_ORDER, *(n - 1 for n in variance.shape))
-    height, width = blocks.mean.shape
-    if len(rows) < 2 * terms(order):
+    if np.count_nonzero(np.isfinite(variance)) < 2 * terms(order):
         order = 0
-    field = ChebyshevField.fit(
-        x[columns], y[rows], variance[good], order=order, width=width, height=height, weights=kept[good]
-    )
+    height, width = blocks.mean.shape
+    rows, columns = variance.shape
+    field, _ = bins_of((height, width), (rows, columns), NOISE_ORDER).fit(variance, kept, order)
     plane = field.image()
     return np.sqrt(np.maximum(plane, np.float32((MIN_NOISE * stdev) ** 2), out=plane), out=plane)
-
-
-def _sum(a: ChebyshevField, b: ChebyshevField) -> ChebyshevField:
-    """Fields of the same box, whatever their orders."""
-    size = max(a.order, b.order) + 1
-    total = np.zeros((size, size))
-    for field in (a, b):
-        total[: field.order + 1, : field.order + 1] += field.coefficients
-    return ChebyshevField(total, a.width, a.height)

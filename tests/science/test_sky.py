@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from streamchar.characterize.background import BackgroundConfig, fit_background
-from streamchar.characterize.chebyshev import ChebyshevField
+from streamchar.characterize.chebyshev import ChebyshevField, Lattice, design_matrix
 from streamchar.characterize.errors import BackgroundFitError, TooManyMaskedPixelsError
 from streamchar.characterize.sky import _dilated
 
@@ -154,7 +154,12 @@ def test_a_field_on_a_grid():
     field = ChebyshevField(np.random.default_rng(1).normal(size=(4, 4)), 300, 200)
     x, y = np.linspace(-3, 310, 17), np.linspace(0, 199, 11)
     expected = field.evaluate(*np.meshgrid(x, y))
-    np.testing.assert_allclose(field.on_grid(x, y), expected, rtol=1e-12, atol=1e-12)
+    lattice = Lattice.at(y, x, order=6, width=300, height=200)
+    np.testing.assert_allclose(lattice.evaluate(field), expected, rtol=1e-12, atol=1e-12)
     plane = np.ones((11, 17), np.float32)
-    field.add_on_grid(plane, x, y, -2.0)
+    lattice.add(field, plane, -2.0)
     np.testing.assert_allclose(plane, 1 - 2 * expected, atol=1e-5)
+    everywhere = design_matrix(
+        *(places.ravel() for places in np.meshgrid(x, y)), order=6, width=300, height=200
+    )
+    np.testing.assert_allclose(lattice.design(), everywhere, rtol=1e-12, atol=1e-12)
