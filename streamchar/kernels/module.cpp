@@ -40,6 +40,7 @@ void register_split(nb::module_ &m);
 void register_star_modes(nb::module_ &m);
 void register_star_pixels(nb::module_ &m);
 void register_trusted_sums(nb::module_ &m);
+void register_two_gaussians(nb::module_ &m);
 void register_usable(nb::module_ &m);
 void register_windows(nb::module_ &m);
 void register_symmetric_templates(nb::module_ &m);
@@ -86,6 +87,7 @@ NB_MODULE(_kernels, m) {
   streamchar::register_star_modes(m);
   streamchar::register_star_pixels(m);
   streamchar::register_trusted_sums(m);
+  streamchar::register_two_gaussians(m);
   streamchar::register_usable(m);
   streamchar::register_windows(m);
   streamchar::register_symmetric_templates(m);
