@@ -18,7 +18,6 @@ from streamchar.messages.columns import make_compressor, pack_flags, plain_array
 from streamchar.messages.errors import MessageTooLargeError
 from streamchar.messages.source_catalog import (
     CatalogChunk,
-    CatalogColumn,
     CatalogManifest,
     ChunkDescription,
 )
@@ -92,19 +91,21 @@ def encode_catalog(
     packer = make_packer(max_chunk_bytes)
     send = partial(encode, time=time, source=source, traceparent=traceparent, packer=packer)
     for limit in (int(safe * EXPECTED_GAIN), safe):
-        parts = _chunks(columns, arrays, identity, limit)
+        parts = _chunks(columns, arrays, identity, rows, limit)
         messages = [send(chunk, replacing=plain) for chunk, plain in parts]
         if all(len(message.value) <= max_chunk_bytes for message in messages):
             break
     descriptions = _describe(rows, messages)
+    # Checked together with the manifest: one by one they take twice as long.
+    meanings: Any = [
+        {"name": column.name, "dtype": column.dtype, "unit": column.unit, "doc": column.doc}
+        for column in columns
+    ]
     manifest = CatalogManifest(
         **identity.fields(),
         rows=rows,
         chunks=descriptions,
-        columns=tuple(
-            CatalogColumn(name=column.name, dtype=column.dtype, unit=column.unit, doc=column.doc)
-            for column in columns
-        ),
+        columns=meanings,
         digest=combined_digest(description.digest for description in descriptions),
         aliases=dict(aliases or {}),
         metadata=_metadata(metadata or {}),
@@ -135,10 +136,10 @@ def _chunks(
     columns: Sequence[ColumnDescription],
     arrays: Mapping[str, NDArray[Any]],
     identity: ProductIdentity,
+    rows: int,
     limit: int,
 ) -> Iterator[tuple[CatalogChunk, dict[str, Any]]]:
     """Make as few chunks of at most ``limit`` rows as possible: each without its columns, and these as plain values."""
-    rows = _common_length(arrays)
     count = -(-rows // limit)
     compressor = make_compressor()
     for number, (first, last) in enumerate(_bounds(rows, count)):
@@ -196,14 +197,11 @@ def _rows_per_chunk(
     columns: Sequence[ColumnDescription], arrays: Mapping[str, NDArray[Any]], limit: int
 ) -> int:
     """Return how many rows fit even when nothing can be compressed."""
-    flags = sum(column.dtype == "?" for column in columns)
-    names = sum(len(column.name.encode()) + len(column.unit.encode()) for column in columns)
-    fixed = FIXED_BYTES + names + COLUMN_BYTES * (len(columns) - flags) + FLAG_BYTES * flags
-    row = flags / 8 + sum(
-        values.dtype.itemsize * math.prod(values.shape[1:])
-        for values in arrays.values()
-        if values.dtype != bool
-    )
+    numbers = [arrays[column.name] for column in columns if column.dtype != "?"]
+    flags = len(columns) - len(numbers)
+    names = len("".join([column.name + column.unit for column in columns]).encode())
+    fixed = FIXED_BYTES + names + COLUMN_BYTES * len(numbers) + FLAG_BYTES * flags
+    row = flags / 8 + sum([values.itemsize * math.prod(values.shape[1:]) for values in numbers])
     rows = int((limit - fixed) // max(row, 1 / 8))
     if rows < 1:
         raise MessageTooLargeError(what="one row of the catalogue", size=int(fixed + row), limit=limit)

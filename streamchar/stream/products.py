@@ -156,7 +156,7 @@ class Publisher:
             return []
         return encode_catalog(
             catalog.schema.columns,
-            {column.name: catalog[column.name] for column in catalog.schema},
+            catalog.columns,
             identity=identity,
             provenance=provenance,
             aliases=dict(catalog.schema.aliases),
