@@ -417,20 +417,13 @@ class _Search:
         if pixels > config.n_cr_pixel_max:
             clear_bits(exposure.mask, self.bit)
             raise TooManyCosmicRaysError(count=pixels, limit=config.n_cr_pixel_max)
-        exposure.mask[spots.y, spots.x] |= self.bit
-        # One span for each pixel of a spot: there are four or so.
-        return CosmicRays(
-            np.concatenate([y, spots.y]),
-            np.concatenate([x0, spots.x]),
-            np.concatenate([x1, spots.x]),
-            np.concatenate([start, start[-1] + spots.start[1:]]),
-            pixels,
-            basis.level,
-            self.peaks.loss(exposure.mask, self.bit),
-            scale,
-            width,
-            basis=basis,
-        )
+        if spots.pixels:
+            exposure.mask[spots.y, spots.x] |= self.bit
+            # One span for each pixel: a spot has four or so.
+            y, x0, x1 = (np.concatenate(both) for both in ((y, spots.y), (x0, spots.x), (x1, spots.x)))
+            start = np.concatenate([start, start[-1] + spots.start[1:]])
+        loss = self.peaks.loss(exposure.mask, self.bit)
+        return CosmicRays(y, x0, x1, start, pixels, basis.level, loss, scale, width, basis=basis)
 
     def _find_spots(self, width: float) -> Spots:
         """Find compact hits without CR; none where pairs do not judge."""

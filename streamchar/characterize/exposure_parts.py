@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +21,7 @@ class ExposureParts:
     shape
         Number of rows and of columns.
     x, y
-        float64 (rows * columns), row by row: the middle of each, in pixels.
+        float64 (rows * columns), read-only, row by row: the middle of each, in pixels.
     """
 
     shape: tuple[int, int]
@@ -27,9 +29,11 @@ class ExposureParts:
     y: Array
 
     @classmethod
+    @lru_cache(maxsize=8)
     def of(cls, shape: tuple[int, int], side: float) -> ExposureParts:
         """Divide an exposure of ``shape`` into parts of about ``side`` by ``side`` pixels, at least one."""
         rows, columns = (max(round(length / side), 1) for length in shape)
         row, column = np.divmod(np.arange(rows * columns), columns)
         x, y = (column + 0.5) * shape[1] / columns - 0.5, (row + 0.5) * shape[0] / rows - 0.5
+        x.flags.writeable = y.flags.writeable = False
         return cls((rows, columns), x, y)

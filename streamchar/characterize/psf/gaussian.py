@@ -43,28 +43,24 @@ class GaussianPsf:
 
     def kernel_images(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
         """Images centred on the middle pixel, the same at every position: float64 (n, width, width)."""
-        count = np.broadcast(np.atleast_1d(x), np.atleast_1d(y)).size
-        zero = np.zeros(1)
-        return np.broadcast_to(self._draw(zero, zero), (count, self.width, self.width))
+        (profile,) = self._profiles(np.zeros(1))
+        return np.broadcast_to(np.outer(profile, profile), (np.broadcast(x, y).size, *self.size))
 
     def images(self, x: ArrayLike, y: ArrayLike) -> PsfStamps:
         """Images at the sub-pixel offset of each position from the nearest pixel centre."""
         x, y = np.broadcast_arrays(np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float)))
         column, row = np.floor(x + 0.5), np.floor(y + 0.5)
         half = self.width // 2
-        stamps = self._draw(x - column, y - row)
+        stamps = self._profiles(y - row)[:, :, None] * self._profiles(x - column)[:, None, :]
         return PsfStamps(stamps, column.astype(np.int64) - half, row.astype(np.int64) - half)
 
     def shapes(self, x: ArrayLike, y: ArrayLike) -> Moments:
         """The analytic moments, not those of the pixels."""
-        square = np.full(np.broadcast(np.atleast_1d(x), np.atleast_1d(y)).size, self.sigma**2)
+        square = np.full(np.broadcast(x, y).size, self.sigma**2)
         return Moments(square, square.copy(), np.zeros_like(square))
 
-    def _draw(self, dx: NDArray[np.float64], dy: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _profiles(self, shift: NDArray[np.float64]) -> NDArray[np.float64]:
+        """One axis of images shifted by so many pixels (n), of unit sum: (n, width)."""
         offsets = np.arange(self.width) - self.width // 2
-
-        def profile(shift: NDArray[np.float64]) -> NDArray[np.float64]:
-            values = np.exp(-0.5 * ((offsets - shift[:, None]) / self.sigma) ** 2)
-            return np.asarray(values / values.sum(axis=1, keepdims=True))
-
-        return profile(dy)[:, :, None] * profile(dx)[:, None, :]
+        values = np.exp(-0.5 * ((offsets - shift[:, None]) / self.sigma) ** 2)
+        return np.asarray(values / values.sum(axis=1, keepdims=True))
