@@ -207,8 +207,8 @@ class _Blocks:
         self.used = used
         self.size = size
         self.threshold = config.significance
-        self.shortest = config.min_length / size
         self.counts = _counts(used)
+        self.shortest = [_rows_crossed(config.min_length / size, len(counts)) for counts in self.counts]
 
     @classmethod
     def of(
@@ -244,8 +244,8 @@ class _Blocks:
     def best(self, rejected: list[tuple[int, int, int]]) -> tuple[int, int, int] | None:
         """View, shift and column of the most significant line that is not close to a rejected one."""
         scores = [
-            line_scores(line_sums(view), counts, self.shortest)
-            for view, counts in zip(_views(self.values), self.counts, strict=True)
+            line_scores(line_sums(view), counts, shortest)
+            for view, counts, shortest in zip(_views(self.values), self.counts, self.shortest, strict=True)
         ]
         scatter = _scatter(scores)
         if not scatter > 0:
@@ -300,6 +300,12 @@ def _counts(used: NDArray[np.int16]) -> list[NDArray[np.int16]]:
         down, across = line_sums(used), line_sums(np.ascontiguousarray(used.T))
         return [down, down, across, across]
     return [line_sums(view) for view in _views(used)]
+
+
+def _rows_crossed(length: float, rows: int) -> Plane:
+    """How many rows a line of a length crosses that shifts by 0, 1, ... rows - 1 columns along all of them: float32 (rows)."""
+    slope = np.arange(rows) / max(rows - 1, 1)
+    return (length / np.sqrt(1.0 + slope**2)).astype(np.float32)
 
 
 def _scatter(scores: list[Plane]) -> float:
@@ -365,7 +371,7 @@ def judge(
         What counts as a streak.
     """
     strip = take_strip(image, mask, bad_bits, line, HALF_WIDTH)
-    if len(strip.t) < config.min_length:
+    if len(strip.t) < config.min_length * line.cosine:
         return None
     table = _tabulate(strip)
     if table is None:

@@ -176,13 +176,14 @@ void score(const std::int16_t *sums, const std::int16_t *counts, float shortest,
   }
 }
 
-nb::object line_scores(Plane<const std::int16_t> sums, Plane<const std::int16_t> counts, float shortest) {
+nb::object line_scores(Plane<const std::int16_t> sums, Plane<const std::int16_t> counts, Vector<const float> shortest) {
   const std::size_t rows = sums.shape(0), columns = sums.shape(1);
   if (counts.shape(0) != rows || counts.shape(1) != columns) throw std::invalid_argument("sums and counts differ in shape");
+  if (shortest.shape(0) != rows) throw std::invalid_argument("sums and lengths differ in rows");
   Rows<float> result(rows, columns);
   {
     nb::gil_scoped_release release;
-    score(sums.data(), counts.data(), shortest, rows * columns, result.row(0));
+    for (std::size_t y = 0; y < rows; ++y) score(sums.data() + y * columns, counts.data() + y * columns, shortest(y), columns, result.row(y));
   }
   return result.release();
 }
@@ -202,7 +203,7 @@ void register_line_sums(nb::module_ &m) {
         "may exceed 16 bits.");
   m.def("line_scores", &line_scores, nb::arg("sums"), nb::arg("counts"), nb::arg("shortest"),
         "Sums of lines over the square root of their numbers of pixels (int16 planes of one shape): float32, 0 where there are fewer than "
-        "shortest.");
+        "shortest, which has a number (float32) for each row.");
 }
 
 } // namespace streamchar

@@ -129,6 +129,13 @@ class TestSearch:
         assert len(streaks) == 1
         assert farthest(image.shape, rho, theta, streaks.rho[0], streaks.theta[0]) < 2.0
 
+    @pytest.mark.parametrize("theta", [45.0, 135.0, 225.0, 315.0])
+    @pytest.mark.parametrize(("length", "found"), [(160.0, 0), (225.0, 1)])
+    def test_lengths_are_measured_along_the_line(self, theta, length, found):
+        image = sky(10, (512, 512))
+        add_streak(image, 256 * np.sqrt(2) - length / 2, theta, 20 * NOISE)
+        assert len(find(image)) == found
+
     def test_unusable_pixels_do_not_matter(self):
         image = sky(6)
         add_streak(image, 40.0, 60.0, 5 * NOISE)

@@ -128,12 +128,15 @@ def test_line_scores(seed, shape):
     rng = np.random.default_rng(seed)
     sums = rng.integers(-(2**15), 2**15, shape).astype(np.int16)
     counts = rng.integers(0, 6, shape).astype(np.int16)
-    expected = sums / np.sqrt(np.maximum(counts, 1)) * (counts >= 2.5)
-    found = line_scores(sums, counts, 2.5)
+    shortest = rng.choice([0, 2, 2.5, 4], shape[0]).astype(np.float32)
+    expected = sums / np.sqrt(np.maximum(counts, 1)) * (counts >= shortest[:, None])
+    found = line_scores(sums, counts, shortest)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_scores_need_counts_of_the_same_lines():
     with pytest.raises(ValueError, match="differ in shape"):
-        line_scores(np.zeros((2, 3), np.int16), np.zeros((3, 2), np.int16), 1.0)
+        line_scores(np.zeros((2, 3), np.int16), np.zeros((3, 2), np.int16), np.ones(2, np.float32))
+    with pytest.raises(ValueError, match="differ in rows"):
+        line_scores(np.zeros((2, 3), np.int16), np.zeros((2, 3), np.int16), np.ones(3, np.float32))
