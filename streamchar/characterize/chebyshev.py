@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Self
 
 import numpy as np
-from numpy.polynomial.chebyshev import chebvander
 from numpy.typing import ArrayLike, NDArray
 
 from streamchar.frozen import frozen
@@ -38,7 +37,7 @@ def design_matrix(x: ArrayLike, y: ArrayLike, *, order: int, width: int, height:
         float64 (..., terms(order)).
     """
     rows, columns = _by_degree(order)
-    return np.asarray(_values(x, width, order)[..., columns] * _values(y, height, order)[..., rows])
+    return np.moveaxis(_values(x, width, order)[columns] * _values(y, height, order)[rows], 0, -1)
 
 
 def least_squares(design: Array, values: Array, weights: Array | None = None) -> tuple[Array, int]:
@@ -129,7 +128,7 @@ class ChebyshevField:
     def evaluate(self, x: ArrayLike, y: ArrayLike) -> Array:
         """Values at pixel positions; NaN positions give NaN, positions outside the box extrapolate."""
         left, right = _values(y, self.height, self.order), _values(x, self.width, self.order)
-        return np.asarray(np.einsum("...j,ji,...i->...", left, self.coefficients, right))
+        return np.asarray(np.einsum("j...,ji,i...->...", left, self.coefficients, right))
 
     def image(self) -> NDArray[np.float32]:
         """The field on every pixel, float32 (height, width)."""
@@ -189,7 +188,9 @@ class Lattice:
     @classmethod
     def at(cls, y: Array, x: Array, *, order: int, width: int, height: int) -> Self:
         """Return the crossings of the rows ``y`` and columns ``x``, pixels, for fields of up to that order."""
-        return cls(_by_order(y, height, order), _by_order(x, width, order), width, height)
+        rows, columns = _values(y, height, order), _values(x, width, order)
+        rows.flags.writeable = columns.flags.writeable = False
+        return cls(rows, columns, width, height)
 
     def design(self) -> Array:
         """What :func:`design_matrix` returns for the crossings, row by row."""
@@ -215,16 +216,15 @@ def _pixels(height: int, width: int, order: int) -> Lattice:
     return Lattice.at(y, x, order=order, width=width, height=height)
 
 
-def _by_order(position: Array, length: int, order: int) -> Array:
-    values = np.ascontiguousarray(_values(position, length, order).T)
-    values.flags.writeable = False
-    return values
-
-
 def _values(position: ArrayLike, length: int, order: int) -> Array:
-    """Polynomials of degree 0 to ``order`` at pixel positions: (..., order + 1)."""
+    """Polynomials of degree 0 to ``order`` at pixel positions: (order + 1, ...)."""
     scaled = 2.0 * (np.asarray(position, np.float64) - 0.5 * (length - 1)) / length
-    return np.asarray(chebvander(scaled, order), np.float64)
+    values = np.empty((order + 1, *scaled.shape))
+    values[0] = 1.0 + 0.0 * scaled  # NaN stays NaN
+    values[1:] = scaled
+    for degree in range(2, order + 1):
+        values[degree] = 2.0 * scaled * values[degree - 1] - values[degree - 2]
+    return values
 
 
 @lru_cache(maxsize=32)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field as Setting
 
 from streamchar.characterize.aperture_correction.fields import BoundedField, StandardError
-from streamchar.characterize.chebyshev import ChebyshevField, design_matrix, terms
+from streamchar.characterize.chebyshev import ChebyshevField, design_matrix, least_squares, terms
 from streamchar.characterize.errors import ApertureCorrectionError
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
@@ -186,7 +186,7 @@ def _fit_weighted(
         weights = np.minimum(1.0, HUBER * scale / np.maximum(pull[kept], ERROR_FLOOR)) / total[kept]
         order = _best_order(design[kept], ratio[kept], 1.0 / total[kept], config.fit_config)
         count = terms(order)
-        solution, _, _ = _solve(design[kept, :count], ratio[kept], weights)
+        solution, _ = least_squares(design[kept, :count], ratio[kept], weights)
         model = design[:, :count] @ solution
     used, values = marked(kept, len(ratio)), model[kept]
     polynomial = ChebyshevField.of(solution, order, width, height)
@@ -200,40 +200,42 @@ def _fit_weighted(
 
 def _best_order(design: Array, ratio: Array, weights: Array, config: FieldFitConfig) -> int:
     """Order whose leave-one-out predictions are clearly the best."""
+    orders = [
+        order for order in range(config.order + 1) if len(ratio) >= config.stars_per_term * terms(order)
+    ]
+    if len(orders) < 2:
+        return 0
     best, least, unit = 0, np.inf, np.inf
     scores: list[float] = []
-    for order in range(config.order + 1):
-        count = terms(order)
-        if order and len(ratio) < config.stars_per_term * count:
-            break
-        solution, leverage, _ = _solve(design[:, :count], ratio, weights)
-        square = weights * (ratio - design[:, :count] @ solution) ** 2
+    for order in orders:
+        used = design[:, : terms(order)]
+        solution, leverage = _solve(used, ratio, weights)
+        square = weights * (ratio - used @ solution) ** 2
         free = 1.0 - leverage
         # A star that alone fixes a term predicts nothing: such an order is not usable.
         scores.append(float(np.sum(square / free**2)) if free.min() > ERROR_FLOOR else np.inf)
-        unit = min(unit, float(square.sum()) / max(len(ratio) - count, 1))
+        unit = min(unit, float(square.sum()) / max(len(ratio) - used.shape[1], 1))
     for order, score in enumerate(scores):
         if score < least - config.min_gain * unit:
             best, least = order, score
     return best
 
 
-def _solve(design: Array, values: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """Weighted least squares: coefficients, leverage of each value, and the inverse of the normal matrix."""
+def _solve(design: Array, values: Array, weights: Array) -> tuple[Array, Array]:
+    """Weighted least squares: coefficients, and leverage of each value."""
     root = np.sqrt(weights)
     scaled = design * root[:, None]
     inverse = np.linalg.pinv(scaled)
-    leverage = np.einsum("ij,ji->i", scaled, inverse)
-    return inverse @ (values * root), leverage, inverse @ inverse.T
+    return inverse @ (values * root), np.einsum("ij,ji->i", scaled, inverse)
 
 
 def _covariance(design: Array, residual: Array, variance: Array) -> Array:
     """Covariance of the coefficients; the residuals scale it, the flux errors stand in for stars that are missing."""
-    _, _, inverse = _solve(design, residual, 1.0 / variance)
+    inverse = np.linalg.pinv(design / np.sqrt(variance)[:, None])
     freedom = max(len(residual) - design.shape[1], 0)
     square = freedom * _spread(residual / np.sqrt(variance)) ** 2
     scale = HUBER_VARIANCE * (square + PRIOR_STARS) / (freedom + PRIOR_STARS)
-    return np.asarray(scale * inverse)
+    return np.asarray(scale * inverse @ inverse.T)
 
 
 def _intrinsic_variance(residual: Array, variance: Array, least: float) -> float:
