@@ -604,63 +604,6 @@ nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>> replace_pixels(Plane<float> im
   return to_numpy(unfounded, replacer.unfounded.size());
 }
 
-STREAMCHAR_MULTIVERSION
-bool any_above(const float *values, float level) {
-  std::int32_t any = 0;
-  for (std::int64_t x = 0; x < BLOCK; ++x) any |= values[x] > level;
-  return any != 0;
-}
-
-nb::tuple bright_maxima(Plane<const float> image, float level) {
-  const auto height = std::int64_t(image.shape(0)), width = std::int64_t(image.shape(1));
-  std::vector<std::int32_t> found_y, found_x;
-  {
-    nb::gil_scoped_release release;
-    for (std::int64_t y = 1; y + 1 < height; ++y) {
-      const float *row = image.data() + y * width;
-      for (std::int64_t x = 1; x + 1 < width; ++x) {
-        if (x % BLOCK == 0) fetch(row + width + x, std::min(BLOCK, width - x));
-        if (x % BLOCK == 0 && x + BLOCK <= width && !any_above(row + x, level)) {
-          x += BLOCK - 1;
-          continue;
-        }
-        if (!(row[x] > level)) continue;
-        const float *v = row + x;
-        // Not below those before, above those behind: one pixel of a plateau. NaN fails either.
-        const bool before = (*v >= v[-width - 1]) & (*v >= v[-width]) & (*v >= v[-width + 1]) & (*v >= v[-1]);
-        const bool behind = (*v > v[width - 1]) & (*v > v[width]) & (*v > v[width + 1]) & (*v > v[1]);
-        if (before & behind) {
-          found_y.push_back(std::int32_t(y));
-          found_x.push_back(std::int32_t(x));
-        }
-      }
-    }
-  }
-  auto *y = new std::int32_t[found_y.size() + 1], *x = new std::int32_t[found_y.size() + 1];
-  std::copy(found_y.begin(), found_y.end(), y);
-  std::copy(found_x.begin(), found_x.end(), x);
-  return nb::make_tuple(to_numpy(y, found_y.size()), to_numpy(x, found_y.size()));
-}
-
-STREAMCHAR_MULTIVERSION
-std::int32_t any_bits(const std::int32_t *values, std::size_t n, std::int32_t bits) {
-  std::int32_t any = 0;
-  for (std::size_t x = 0; x < n; ++x) any |= values[x] & bits;
-  return any;
-}
-
-void clear_bits(Plane<std::int32_t> mask, std::int32_t bits) {
-  constexpr std::size_t PIECE = 1024;
-  nb::gil_scoped_release release;
-  const std::size_t total = mask.shape(0) * mask.shape(1);
-  for (std::size_t start = 0; start < total; start += PIECE) {
-    std::int32_t *values = mask.data() + start;
-    const std::size_t n = std::min(PIECE, total - start);
-    if (any_bits(values, n, bits))
-      for (std::size_t x = 0; x < n; ++x) values[x] &= ~bits;
-  }
-}
-
 } // namespace
 
 void register_cosmic_rays(nb::module_ &m) {
@@ -680,10 +623,6 @@ void register_cosmic_rays(nb::module_ &m) {
         nb::arg("background"), nb::arg("excluded_bits"),
         "Replace the pixels of the spans in image (in place) from finite pixels near them without excluded_bits; the pixels replaced must have one. "
         "Returns the flat indices of those that got the background because no usable pixel was near.");
-  m.def("bright_maxima", &bright_maxima, nb::arg("image"), nb::arg("level"),
-        "Rows and columns (int32) of pixels above level and not below any of their eight neighbours; border pixels and neighbours of NaN are left out, "
-        "plateaus give their last pixel.");
-  m.def("clear_bits", &clear_bits, nb::arg("mask").noconvert(), nb::arg("bits"), "Clear bits of mask (int32, in place), writing only where one is set.");
 }
 
 } // namespace streamchar

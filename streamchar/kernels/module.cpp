@@ -6,6 +6,7 @@ void register_apertures(nb::module_ &m);
 void register_apportion(nb::module_ &m);
 void register_bin_statistics(nb::module_ &m);
 void register_blend_sums(nb::module_ &m);
+void register_bright_maxima(nb::module_ &m);
 void register_byte_order(nb::module_ &m);
 void register_byte_planes(nb::module_ &m);
 void register_centroid(nb::module_ &m);
@@ -53,6 +54,7 @@ NB_MODULE(_kernels, m) {
   streamchar::register_apportion(m);
   streamchar::register_bin_statistics(m);
   streamchar::register_blend_sums(m);
+  streamchar::register_bright_maxima(m);
   streamchar::register_byte_order(m);
   streamchar::register_byte_planes(m);
   streamchar::register_centroid(m);

@@ -1,6 +1,7 @@
-// Painting row spans into planes, and wiping them off.
+// Painting row spans into planes, and wiping bits off spans or all of a plane.
 #include "arrays.hpp"
 #include "fetch.hpp"
+#include <algorithm>
 #include <stdexcept>
 
 namespace streamchar {
@@ -50,6 +51,25 @@ void clear_spans(Plane<std::int32_t> plane, Index y, Index x0, Index x1, std::in
   });
 }
 
+STREAMCHAR_MULTIVERSION
+std::int32_t any_bits(const std::int32_t *values, std::size_t n, std::int32_t bits) {
+  std::int32_t any = 0;
+  for (std::size_t x = 0; x < n; ++x) any |= values[x] & bits;
+  return any;
+}
+
+void clear_bits(Plane<std::int32_t> mask, std::int32_t bits) {
+  constexpr std::size_t PIECE = 1024;
+  nb::gil_scoped_release release;
+  const std::size_t total = mask.shape(0) * mask.shape(1);
+  for (std::size_t start = 0; start < total; start += PIECE) {
+    std::int32_t *values = mask.data() + start;
+    const std::size_t n = std::min(PIECE, total - start);
+    if (any_bits(values, n, bits))
+      for (std::size_t x = 0; x < n; ++x) values[x] &= ~bits;
+  }
+}
+
 } // namespace
 
 void register_spans(nb::module_ &m) {
@@ -59,6 +79,7 @@ void register_spans(nb::module_ &m) {
         "Set bits of plane (int32, in place) on columns x0[i]..x1[i] of row y[i].");
   m.def("clear_spans", &clear_spans, nb::arg("plane").noconvert(), nb::arg("y"), nb::arg("x0"), nb::arg("x1"), nb::arg("bits"),
         "Clear bits of plane (int32, in place) on columns x0[i]..x1[i] of row y[i].");
+  m.def("clear_bits", &clear_bits, nb::arg("mask").noconvert(), nb::arg("bits"), "Clear bits of mask (int32, in place), writing only where one is set.");
 }
 
 } // namespace streamchar

@@ -5,13 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamchar.kernels import (
-    bright_maxima,
-    clear_bits,
-    cosmic_ray_candidates,
-    find_cosmic_rays,
-    replace_pixels,
-)
+from streamchar.kernels import cosmic_ray_candidates, find_cosmic_rays, replace_pixels
 
 BAD, INTRP, SAT, CR = 1, 4, 2, 8
 VETO = BAD | INTRP | SAT
@@ -585,39 +579,6 @@ def test_candidates_that_cannot_be(wrong):
         run(plane, np.zeros((8, 6), np.int32), plane, candidates=np.array(wrong, np.int64))
 
 
-@settings(max_examples=30)
-@given(st.integers(0, 2**32 - 1))
-def test_bright_maxima(seed):
-    rng = np.random.default_rng(seed)
-    image = rng.integers(0, 6, (12, 100)).astype(np.float32)
-    image[rng.random(12) < 0.5, 20:] = 1
-    image[rng.random(image.shape) < 0.02] = rng.choice([np.nan, 9])
-    y, x = bright_maxima(image, 2.0)
-    for b, a in zip(y, x, strict=True):
-        around = image[b - 1 : b + 2, a - 1 : a + 2]
-        assert image[b, a] > 2
-        assert not (around > image[b, a]).any()
-    strict = {
-        (b, a)
-        for b in range(1, 11)
-        for a in range(1, 99)
-        if image[b, a] > 2 and (image[b - 1 : b + 2, a - 1 : a + 2] < image[b, a]).sum() == 8
-    }
-    assert strict <= set(zip(y.tolist(), x.tolist(), strict=True))
-
-
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    shape=st.tuples(st.integers(0, 9), st.integers(0, 90)),
-    bits=st.sampled_from([0, 8, 3, -1]),
-)
-def test_bits_are_cleared(seed, shape, bits):
-    mask = np.random.default_rng(seed).integers(-16, 16, shape).astype(np.int32)
-    expected = mask & ~np.int32(bits)
-    clear_bits(mask, bits)
-    np.testing.assert_array_equal(mask, expected)
-
-
 @pytest.mark.parametrize(
     "wrong", [np.zeros((8, 6), np.float32).T, np.zeros((6, 8)), np.zeros((6, 8), np.float32)[:, ::2]]
 )
@@ -631,5 +592,3 @@ def test_planes_to_be_modified_are_never_converted(wrong):
         run(right, wrong, right)
     with pytest.raises(TypeError):
         replace_pixels(wrong, mask + CR, right, one, one, one, 0.0, CR)
-    with pytest.raises(TypeError):
-        clear_bits(wrong, 8)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamchar.kernels import clear_spans, or_spans, paint_spans
+from streamchar.kernels import clear_bits, clear_spans, or_spans, paint_spans
 
 SHAPE = (5, 9)
 SPANS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 8), st.integers(0, 8)), max_size=24)
@@ -56,3 +56,24 @@ def test_refuses_arrays_of_different_length():
         paint_spans(np.zeros(SHAPE, np.int32), one, one, two, one)
     with pytest.raises(ValueError, match="length"):
         paint_spans(np.zeros(SHAPE, np.int32), one, one, one, two)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(0, 9), st.integers(0, 90)),
+    bits=st.sampled_from([0, 8, 3, -1]),
+)
+def test_bits_are_cleared(seed, shape, bits):
+    mask = np.random.default_rng(seed).integers(-16, 16, shape).astype(np.int32)
+    expected = mask & ~np.int32(bits)
+    clear_bits(mask, bits)
+    np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((8, 6), np.int32).T, np.zeros((6, 8)), np.zeros((6, 8), np.int32)[:, ::2]]
+)
+def test_a_plane_to_be_cleared_is_never_converted(wrong):
+    """A conversion would modify a copy, silently."""
+    with pytest.raises(TypeError):
+        clear_bits(wrong, 8)
