@@ -179,6 +179,8 @@ class SourceCatalog:
 
     def part(self, first: int, end: int) -> SourceCatalog:
         """Sources ``first`` to ``end - 1`` with their footprints; their columns are views: writing changes this catalogue."""
+        if end - first == len(self):
+            return self
         footprints = None if self.footprints is None else self.footprints.part(first, end)
         blocks = [block[:, first:end] for block in self._blocks]
         return self._like(blocks, end - first, footprints, self.metadata)

@@ -19,7 +19,7 @@ from streamchar.kernels import Scene
 
 NoiseSource = Literal["measure", "meta", "variance", "variance_median"]
 
-SAMPLE = 200_000
+SAMPLE = 100_000
 """Pixels from which the noise is measured: all of a small image, every k-th row of a large one."""
 
 DRAWN = 1 << 18
@@ -112,6 +112,6 @@ def _distribution(
     background = exposure.metadata.get("BGMEAN")
     if source == "meta" and background is not None and background > 0:
         return offset, np.float32(np.sqrt(background))
-    # So many pixels give the deviation to two thousandths; more would only cost time.
+    # So many pixels give the deviation to three thousandths; more would only cost time.
     statistics = clipped(exposure.image[:: max(exposure.image.size // SAMPLE, 1)])
     return offset + statistics.mean, np.float32(statistics.standard_deviation)

@@ -88,17 +88,17 @@ class PixelFlags(Plugin[PixelFlagsConfig]):
         )
         touched, covered = window_bits(exposure.mask, column, row, CENTRE_HALF_WIDTH)
         touched, covered = np.where(finite, touched, 0), np.where(finite, covered, 0)
-
-        def bits(plane: str) -> int:
-            return exposure.bits(plane) if plane not in STANDARD or plane in exposure.planes else 0
-
-        for plane in (*STANDARD, *self.config.masks_fp_anywhere):
-            suffix = STANDARD.get(plane, plane.lower())
-            catalog[f"{prefix}_{suffix}"] |= (anywhere & bits(plane)) != 0
-        for plane in (*STANDARD, *self.config.masks_fp_center):
-            suffix = STANDARD.get(plane, plane.lower())
-            catalog[f"{prefix}_{suffix}Center"] |= (touched & bits(plane)) != 0
-            catalog[f"{prefix}_{suffix}CenterAll"] |= (covered & bits(plane)) != 0
+        # Most planes are on no source at all.
+        present = int(np.bitwise_or.reduce(anywhere | touched))
+        raised = [
+            *((plane, "", anywhere) for plane in (*STANDARD, *self.config.masks_fp_anywhere)),
+            *((plane, "Center", touched) for plane in (*STANDARD, *self.config.masks_fp_center)),
+            *((plane, "CenterAll", covered) for plane in (*STANDARD, *self.config.masks_fp_center)),
+        ]
+        for plane, where, found in raised:
+            bits = exposure.bits(plane) if plane not in STANDARD or plane in exposure.planes else 0
+            if bits & present:
+                catalog[f"{prefix}_{STANDARD.get(plane, plane.lower())}{where}"] |= (found & bits) != 0
         catalog[prefix] |= ~finite
         height, width = exposure.shape
         off = ~((x >= -0.5) & (y >= -0.5) & (x < width - 0.5) & (y < height - 0.5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from math import ceil
 from typing import Literal, Self
 
@@ -158,15 +159,20 @@ def by_splines(psf: PixelBasisPsf) -> PixelBasisPsf:
     The spline coefficients of each image solve two systems of five diagonals, one for each axis (Unser 1999); the model
     is taken as zero outside its grid.
     """
-    count, size, _ = psf.components.shape
+    inverse = _spline_coefficients(psf.components.shape[1])
+    return replace(psf, components=inverse @ psf.components @ inverse, lanczos=SPLINE)
+
+
+@lru_cache(maxsize=8)
+def _spline_coefficients(size: int) -> Array:
+    """Matrix (size, size), symmetric, that makes spline coefficients of a row of values."""
     matrix = sum(
         weight * (np.eye(size, k=k) + (np.eye(size, k=-k) if k else 0.0))
         for k, weight in enumerate(SPLINE_AT_KNOTS)
     )
-    half = np.linalg.solve(matrix, psf.components.transpose(1, 0, 2).reshape(size, count * size))
-    half = half.reshape(size, count, size).transpose(2, 1, 0).reshape(size, count * size)
-    coefficients = np.linalg.solve(matrix, half).reshape(size, count, size).transpose(1, 2, 0)
-    return replace(psf, components=np.ascontiguousarray(coefficients), lanczos=SPLINE)
+    inverse = np.linalg.inv(matrix)
+    inverse.setflags(write=False)
+    return inverse
 
 
 def _symmetric(psf: PixelBasisPsf) -> PixelBasisPsf:
