@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -208,7 +209,7 @@ def locate(uri: str, access: Access) -> Path:
     except (OSError, ValueError) as error:
         detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise FileUnreadableError(uri=short(uri), detail=detail) from error
-    if not resolved.is_file():
+    if not stat.S_ISREG(status.st_mode):
         raise FileUnreadableError(uri=short(uri), detail="not a regular file")
     if status.st_size > access.max_bytes:
         raise FileTooLargeError(uri=short(uri), size=status.st_size, limit=access.max_bytes)

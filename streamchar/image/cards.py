@@ -9,9 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any
-
-from streamchar.frozen import frozen
+from typing import Any, NamedTuple
 
 BLOCK = 2880
 """Bytes of a FITS block."""
@@ -19,7 +17,6 @@ CARD = 80
 """Bytes of a header card."""
 
 _COMMENTS = ("COMMENT", "HISTORY", "")
-_PRINTABLE = re.compile(rb"[ -~]*")
 _CARD = re.compile(
     r"(?:(?P<key>[A-Z0-9_-]+) *(?<=^.{8})|HIERARCH (?P<long>[A-Z][A-Z0-9_]{8,}) *)= +"
     r"(?:'(?P<text>[^']*)'|(?P<truth>[TF])|(?P<whole>[+-]?\d+)|(?P<real>[+-]?(?:\d+\.\d*|\.\d+|\d+(?=[ED]))(?:[ED][+-]?\d+)?))"
@@ -38,8 +35,7 @@ class Comments(tuple[str, ...]):
         return "\n".join(self)
 
 
-@frozen
-class Card:
+class Card(NamedTuple):
     """A line of a header.
 
     Attributes
@@ -81,7 +77,8 @@ class PlainHeader:
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, in small or capital letters."""
-        return self._values.get(_plain_key(key), default)
+        values = self._values
+        return values[key] if key in values else values.get(_plain_key(key), default)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and _plain_key(key) in self._values
@@ -109,11 +106,12 @@ def parse_header(data: bytes) -> PlainHeader | None:
         Blocks of a header with its END.
     """
     cards: list[Card] = []
-    for begin in range(0, len(data), CARD):
-        line = data[begin : begin + CARD]
-        if line.rstrip() == b"END":
+    text = data.decode("latin-1")
+    for begin in range(0, len(text), CARD):
+        line = text[begin : begin + CARD]
+        if line.startswith("END") and data[begin : begin + CARD].rstrip() == b"END":
             return PlainHeader(cards)
-        card = _parse(line.decode("ascii")) if _PRINTABLE.fullmatch(line) else None
+        card = _parse(line) if line.isascii() and line.isprintable() else None
         if card is None:
             return None
         cards.append(card)

@@ -26,15 +26,13 @@ _MOST = {"NAXIS": 999, "ZNAXIS": 999, "TFIELDS": 999}
 """Largest values that FITS allows; astropy counts up to whatever it is told."""
 _MAX_AXES = 4
 _SIZES = {8: 1, 16: 2, 32: 4, 64: 8, -32: 4, -64: 8}
-_NUMBERS = ("BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "ZBITPIX", "ZNAXIS", "TFIELDS")
-_NUMBERED_TEXT = re.compile(r"(ZNAME|ZVAL|TFORM)\d+")
+_NUMBERS = re.compile(r"Z?BITPIX|Z?NAXIS\d*|ZTILE\d+|PCOUNT|GCOUNT|TFIELDS")
+_TEXTS = re.compile(r"XTENSION|ZCMPTYPE|ZIMAGE|(ZNAME|ZVAL|TFORM)\d+")
 _TFORM = re.compile(r"(?P<repeat>\d{0,12})(?P<kind>[LXBIJKAEDCMPQ])")
 _WIDTHS = MappingProxyType(
     {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "P": 8, "M": 16, "Q": 16}
 )
 _DESCRIPTORS = MappingProxyType({"P": ">i4", "Q": ">i8"})
-_TEXTS = ("XTENSION", "ZCMPTYPE", "ZIMAGE")
-_AXES = ("NAXIS", "ZNAXIS", "ZTILE")
 
 
 class FileLimits(Configuration):
@@ -166,21 +164,20 @@ def _header(
 
 
 def _note(card: bytes, keys: dict[str, int | str], path: str) -> None:
-    name = card[:8].rstrip().decode("latin-1").upper()  # astropy does not mind small letters either
     if card[8:10] != b"= ":
         return
+    name = card[:8].rstrip().decode("latin-1").upper()  # astropy does not mind small letters either
+    is_number = _NUMBERS.fullmatch(name)
+    if not is_number and not _TEXTS.fullmatch(name):
+        return
     text = card[10:].split(b"/")[0].strip().decode("latin-1")
-    value: int | str
-    if name in _TEXTS or _NUMBERED_TEXT.fullmatch(name):
-        value = text.strip("' ")
-    elif name in _NUMBERS or any(name.startswith(axis) and name[len(axis) :].isdigit() for axis in _AXES):
+    value: int | str = text.strip("' ")
+    if is_number:
         try:
             value = int(text)
         except ValueError:
             detail = f"is damaged: {name} is {text[:30]!r}, not a number"
             raise UnreadableExposureError(path=path, detail=detail) from None
-    else:
-        return
     if keys.setdefault(name, value) != value:  # of which astropy takes now the first, now the last
         raise UnreadableExposureError(path=path, detail=f"is damaged: {name} is {keys[name]} and {value!r}")
 
