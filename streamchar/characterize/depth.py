@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from math import isnan
 
 import numpy as np
 from pydantic import Field
@@ -71,7 +72,9 @@ def magnitude_limit(
         gain = 1.0
     if zero_point is None or gain is None:
         return NAN
-    read_noise = np.nan_to_num(observation.read_noise or 0.0) / gain
+    read_noise = (observation.read_noise or 0.0) / gain
+    if isnan(read_noise):
+        read_noise = 0.0
     background = (sky_bg / gain + read_noise**2) * psf_area
     square = signal_to_noise**2
     flux = square / (2.0 * gain) + np.sqrt(square**2 / (4.0 * gain**2) + square * background)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, field, fields, replace
+from dataclasses import field, fields
 from typing import Any
 
 import numpy as np
@@ -204,7 +204,7 @@ class ComputeSummary(Task[SummaryConfig]):
                     if key in exposure.metadata
                 }
             )
-            return replace(Summary(), **found)
+            return Summary(**found)
 
     def _depth(self, exposure: Exposure, found: Mapping[str, Any]) -> dict[str, float]:
         observation = exposure.observation
@@ -220,7 +220,7 @@ class ComputeSummary(Task[SummaryConfig]):
         return {
             "zenith_distance": zenith_distance(observation, found.get("ra", NAN), found.get("dec", NAN)),
             "zero_point": NAN if observation.zero_point is None else observation.zero_point,
-            **asdict(depth),
+            **{item.name: getattr(depth, item.name) for item in fields(depth)},
         }
 
     def _noise(
