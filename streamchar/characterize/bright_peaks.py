@@ -12,7 +12,6 @@ from streamchar.robust import median
 LATTICE = 61
 """Rows and columns between the pixels whose median variance is taken as that of the sky."""
 
-
 REACH = 2
 """Pixels on either side of a peak that are kept with it."""
 
@@ -50,6 +49,8 @@ class BrightPeaks:
     def above(self, significance: float) -> BrightPeaks:
         """Those higher than ``significance`` standard deviations of the sky."""
         chosen = self.height > significance * self.noise
+        if chosen.all():
+            return self
         return BrightPeaks(
             self.y[chosen], self.x[chosen], self.height[chosen], self.around[chosen], self.noise
         )
