@@ -17,9 +17,10 @@ from pydantic import Field
 from streamchar.characterize import statistics
 from streamchar.characterize.binning import BinCentres, Grid, bin_edges, bins_of
 from streamchar.characterize.chebyshev import ChebyshevField, Lattice, terms
+from streamchar.characterize.growth import structuring_element
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
-from streamchar.kernels import block_means, smooth
+from streamchar.kernels import block_means, stand_out
 from streamchar.robust import median
 
 Plane = NDArray[np.float32]
@@ -37,8 +38,8 @@ WILD = 1000.0
 PIT = 5.0
 """Blocks this many standard deviations below the model are masked, too: defects that nobody marked."""
 
-SAMPLED_ROWS = 64
-"""Rows from which the spread of the pixels and the noise of the blocks are guessed at the start."""
+SAMPLED = 64
+"""Rows from which the noise of the blocks is guessed at the start, and rows and columns from which the spread of the pixels is."""
 
 KERNEL_HALF = 2
 """Half width in blocks of the kernel that smooths them."""
@@ -149,13 +150,14 @@ def find_sky(
         return None
     field, stdev, order, usable = _start(blocks, fit, orders)
     taps = _taps(config.smoothing)
+    disk = structuring_element(config.growth, isotropic=True)
     # Noise of a smoothed block in units of that of a block.
-    level: Plane | np.float32 = np.float32(config.threshold * _gain(taps) * stdev)
+    level = np.full_like(blocks.mean, config.threshold * _gain(taps) * stdev)
     least = config.min_fraction * blocks.unusable.size / (bins[0] * bins[1])
     seen = (usable >= max(least, 2.0)) & (stdev > 0.0)
     correction = ChebyshevField.constant(0.0, field.width, field.height)
     for _ in range(config.max_rounds):
-        sources = _sources(blocks, taps, level, config)
+        sources = stand_out(blocks.mean, taps, level, PIT / config.threshold, disk)
         found = blocks.measure(sources)
         enough = (found.kept >= max(least, 2.0)) & (found.variance > 0.0)
         values = np.where(enough, found.mean, np.nan)
@@ -201,8 +203,8 @@ class _Blocks:
     ) -> _Blocks:
         # Small exposures have small blocks: a bin must hold some.
         size = max(1, min(size, min(image.shape[0] // bins[0], image.shape[1] // bins[1]) // 8))
-        rows = np.s_[:: max(1, image.shape[0] // SAMPLED_ROWS)]
-        spread = statistics.quartiles(image[rows], mask[rows], bits)
+        sample = tuple(np.s_[:: max(1, length // SAMPLED)] for length in image.shape)
+        spread = statistics.quartiles(image[sample], mask[sample], bits)
         # Digitized coarser than its noise, an image may have equal quartiles.
         reach = WILD * (spread.interquartile_range or max(1.0, abs(spread.median)))
         low, high = (spread.lower - reach, spread.upper + reach) if spread.count else (0.0, 0.0)
@@ -251,7 +253,7 @@ def _start(blocks: _Blocks, fit: FitField, orders: Sequence[int]) -> tuple[Cheby
     Returns the field, a guess of the blocks' standard deviation, the order chosen by generalized cross-validation (Craven
     & Wahba 1979, Numer. Math. 31, 377), and the number of usable blocks in every bin.
     """
-    rows = np.s_[:: max(1, len(blocks.mean) // SAMPLED_ROWS)]
+    rows = np.s_[:: max(1, len(blocks.mean) // SAMPLED)]
     both = ~(blocks.unusable[rows, 1:] | blocks.unusable[rows, :-1])
     steps = np.abs(blocks.mean[rows, 1:] - blocks.mean[rows, :-1])[both]
     stdev = float(GAUSSIAN_MAD * median(steps) / np.sqrt(2.0)) if steps.size else 0.0
@@ -320,30 +322,6 @@ def _taps(sigma: float) -> Plane:
 def _gain(taps: Plane) -> float:
     """Standard deviation of white noise smoothed with the kernel along both axes, in units of that before."""
     return float(taps[0] ** 2 + 2.0 * (taps[1:] ** 2).sum())
-
-
-def _sources(blocks: _Blocks, taps: Plane, level: Plane | np.float32, config: SkyConfig) -> Flags:
-    smoothed = np.empty_like(blocks.mean)
-    smooth(np.pad(blocks.mean, KERNEL_HALF, mode="edge"), taps, smoothed)
-    sources = smoothed > level
-    sources |= smoothed < -PIT / config.threshold * level
-    return _dilated(sources, config.growth)
-
-
-def _dilated(flags: Flags, radius: int) -> Flags:
-    """Set what is within ``radius`` of a flag."""
-    height, width = flags.shape
-    result, row, reach = np.zeros_like(flags), flags.copy(), 0
-    # From the disk's narrow rows to the wide ones, every row of flags is widened only once.
-    for dy in range(min(radius, height - 1), -1, -1):
-        half = min(int(np.sqrt(radius**2 - dy**2 + 0.5)), width - 1)
-        for dx in range(reach + 1, half + 1):
-            row[:, dx:] |= flags[:, : width - dx]
-            row[:, : width - dx] |= flags[:, dx:]
-        reach = half
-        result[dy:] |= row[: height - dy]
-        result[: height - dy] |= row[dy:]
-    return result
 
 
 def _noise(blocks: _Blocks, variance: Grid, kept: Grid, stdev: float) -> Plane:

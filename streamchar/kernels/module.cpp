@@ -38,6 +38,7 @@ void register_sinc_apertures(nb::module_ &m);
 void register_smooth(nb::module_ &m);
 void register_spans(nb::module_ &m);
 void register_split(nb::module_ &m);
+void register_stand_out(nb::module_ &m);
 void register_star_modes(nb::module_ &m);
 void register_star_pixels(nb::module_ &m);
 void register_trusted_sums(nb::module_ &m);
@@ -86,6 +87,7 @@ NB_MODULE(_kernels, m) {
   streamchar::register_smooth(m);
   streamchar::register_spans(m);
   streamchar::register_split(m);
+  streamchar::register_stand_out(m);
   streamchar::register_star_modes(m);
   streamchar::register_star_pixels(m);
   streamchar::register_trusted_sums(m);

@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from streamchar.characterize.background import BackgroundConfig, fit_background
 from streamchar.characterize.chebyshev import ChebyshevField, Lattice, design_matrix
 from streamchar.characterize.errors import BackgroundFitError, TooManyMaskedPixelsError
-from streamchar.characterize.sky import _dilated
 
 NOISE = 10.0
 SHAPE = (1030, 897)
@@ -139,15 +137,6 @@ def test_half_an_exposure_lowers_the_order():
     model = fit(image, mask, 1)
     assert model.order < 6
     assert abs((model.image() - slope(steep=0.1))[:, :200]).max() < 0.2 * NOISE
-
-
-@pytest.mark.parametrize("radius", [0, 1, 2, 3, 5])
-def test_dilation_is_that_of_a_disk(radius):
-    flags = np.random.default_rng(radius).uniform(size=(37, 29)) < 0.02
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    disk = y**2 + x**2 <= radius**2 + 0.5
-    np.testing.assert_array_equal(_dilated(flags, radius), ndimage.binary_dilation(flags, disk))
-    assert _dilated(np.ones((1, 1), bool), radius).all()
 
 
 def test_a_field_on_a_grid():

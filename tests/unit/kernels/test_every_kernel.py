@@ -315,6 +315,9 @@ DETECTING = {
     ),
     "block_means": lambda p: kernels.block_means(p.image, p.mask, 1, 2, -1e3, 1e3),
     "bright_maxima": lambda p: kernels.bright_maxima(p.image, 20.0),
+    "stand_out": lambda p: kernels.stand_out(
+        p.image, np.ones(2, np.float32), p.variance, 2.0, np.array([2, 1], np.int32)
+    ),
     "count_usable": lambda p: kernels.count_usable(p.image, p.variance),
     "cosmic_ray_candidates": lambda p: kernels.cosmic_ray_candidates(p.image, p.variance, 1.0),
     "add_grid": lambda p: kernels.add_grid(p.image.copy(), np.ones((1, 1)), np.zeros(1), np.zeros(1), 3, 1.0),
