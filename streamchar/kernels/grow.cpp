@@ -123,10 +123,9 @@ nb::tuple grow_each(I32 y, I32 x0, I32 x1, I64 start, std::int64_t height, std::
     std::vector<Run> runs;
     for (std::size_t i = 0; i < spans.size(); ++i) {
       const std::size_t first = start(i), last = start(i + 1);
-      const std::int32_t left = std::max(*std::min_element(x0.data() + first, x0.data() + last) - widest, 0);
-      const std::int32_t right = std::min(*std::max_element(x1.data() + first, x1.data() + last) + widest, std::int32_t(width) - 1);
-      const std::int32_t bottom = std::max(y(first) - radius, 0), top = std::min(y(last - 1) + radius, std::int32_t(height) - 1);
-      Bits bits(left, bottom, top - bottom + 1, right - left + 1);
+      const Region own = spans.box(i);
+      const Region box = Region{own.x0 - widest, own.y0 - radius, own.x1 + widest, own.y1 + radius}.within(width, height);
+      Bits bits(std::int32_t(box.x0), std::int32_t(box.y0), std::int32_t(box.y1 - box.y0 + 1), std::int32_t(box.x1 - box.x0 + 1));
       dilate(spans, first, last, half_widths, bits);
       runs.clear();
       bits.append_runs(runs);

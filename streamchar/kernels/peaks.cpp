@@ -33,15 +33,17 @@ void check_peaks(const I32 &x, const I32 &y, const F32 &value, const I64 &start,
     if (start(i + 1) < start(i)) throw std::invalid_argument("peak offsets decrease");
 }
 
-// Pixels x0..x1, y0..y1 of an image that is convolved, addressed as in the whole of it.
+// Pixels of a box of an image that is convolved, addressed as in the whole of it.
 class ConvolvedBox {
 public:
-  View of(const Convolved &image, std::int32_t x0, std::int32_t y0, std::int32_t x1, std::int32_t y1) {
-    const std::int32_t width = x1 - x0 + 1, height = y1 - y0 + 1;
-    pixels_.resize(std::size_t(width) * height);
-    ConvolvedRows rows(image.box(x0, y0, width, height));
-    for (std::int32_t y = 0; y < height; ++y) std::copy_n(rows.next(), width, pixels_.data() + std::size_t(y) * width);
-    return {pixels_.data() - (std::ptrdiff_t(y0) * width + x0), std::size_t(width), image.height(), image.width()};
+  View of(const Convolved &image, const Region &box) {
+    // Whole vectors cost less than the pixels that do not fill one.
+    const std::size_t width = std::min((box.x1 - box.x0) / 8 * 8 + 8, image.width() - box.x0), height = box.y1 - box.y0 + 1;
+    pixels_.resize(width * height);
+    ConvolvedRows rows(image.box(std::int32_t(box.x0), std::int32_t(box.y0), std::int32_t(width), std::int32_t(height)));
+    for (std::size_t y = 0; y < height; y += ConvolvedRows::together)
+      rows.write(pixels_.data() + y * width, width, std::min(ConvolvedRows::together, height - y));
+    return {pixels_.data() - (box.y0 * std::ptrdiff_t(width) + box.x0), width, image.height(), image.width()};
   }
 
 private:
@@ -57,15 +59,16 @@ nb::tuple find_peaks(Box image, I32 y, I32 x0, I32 x1, I64 start, bool negative,
   {
     nb::gil_scoped_release release;
     ConvolvedBox box;
+    const auto with_neighbours = [&](std::size_t i) {
+      const Region own = spans.box(i);
+      return Region{own.x0 - 1, own.y0 - 1, own.x1 + 1, own.y1 + 1}.within(source.width(), source.height());
+    };
     for (std::size_t i = 0; i < spans.size(); ++i) {
       const std::int64_t first = start(i), last = start(i + 1);
       View pixels = source.plane;
       if (!source.is_plane()) {
-        const std::int32_t left = *std::min_element(x0.data() + first, x0.data() + last);
-        const std::int32_t right = *std::max_element(x1.data() + first, x1.data() + last);
-        const auto [top, bottom] = std::minmax_element(y.data() + first, y.data() + last);
-        pixels = box.of(source, std::max(left - 1, 0), std::max(*top - 1, 0), std::min(right + 1, source.width() - 1),
-                        std::min(*bottom + 1, source.height() - 1));
+        if (i + 1 < spans.size()) source.fetch(with_neighbours(i + 1));
+        pixels = box.of(source, with_neighbours(i));
       }
       find_component_peaks(pixels, y.data(), x0.data(), x1.data(), first, last, negative, peaks);
       peak_start.push_back(std::int64_t(peaks.size()));
@@ -103,11 +106,10 @@ public:
 
 private:
   void cut(const Spans &spans, std::size_t footprint) {
-    const std::size_t first = spans.start(footprint), last = spans.start(footprint + 1);
-    x0_ = *std::min_element(spans.x0.data() + first, spans.x0.data() + last);
-    const std::int32_t x1 = *std::max_element(spans.x1.data() + first, spans.x1.data() + last);
-    y0_ = spans.y(first);
-    const std::int32_t height = spans.y(last - 1) - y0_ + 1, width = x1 - x0_ + 1;
+    const Region box = spans.box(footprint);
+    x0_ = std::int32_t(box.x0);
+    y0_ = std::int32_t(box.y0);
+    const std::int32_t width = std::int32_t(box.x1) + 1 - x0_, height = std::int32_t(box.y1) + 1 - y0_;
     pixels_.resize(std::size_t(height) * width);
     ConvolvedRows rows(image_.box(x0_, y0_, width, height));
     for (std::int32_t y = 0; y < height; ++y) {
@@ -203,28 +205,48 @@ nb::tuple merge_peaks(I32 peak_x, I32 peak_y, F32 peak_value, I64 peak_start, Ve
   return nb::make_tuple(copy_to_numpy(order), copy_to_numpy(start));
 }
 
+constexpr std::int32_t PIECE = 256; // pixels
+
+// Whether none of the neighbours of each of n adjacent pixels is greater, or smaller where the sign is negative.
+STREAMCHAR_MULTIVERSION void flag_peaks(const float *row, std::ptrdiff_t stride, std::int32_t n, float sign, std::int32_t *__restrict flags) {
+  const float *up = row - stride, *down = row + stride;
+  for (std::int32_t i = 0; i < n; ++i) {
+    const float value = sign * row[i];
+    flags[i] = !((sign * row[i - 1] > value) | (sign * row[i + 1] > value) | (sign * up[i - 1] > value) | (sign * up[i] > value) |
+                 (sign * up[i + 1] > value) | (sign * down[i - 1] > value) | (sign * down[i] > value) | (sign * down[i + 1] > value));
+  }
+}
+
+// The first of a component's greatest pixels, or smallest where the sign is negative.
+Peak extreme(View image, const std::int32_t *y, const std::int32_t *x0, const std::int32_t *x1, std::size_t first, std::size_t last, float sign) {
+  Peak found{x0[first], y[first], image.row(y[first])[x0[first]]};
+  for (std::size_t i = first; i < last; ++i)
+    for (std::int32_t x = x0[i]; x <= x1[i]; ++x) {
+      const float value = image.row(y[i])[x];
+      if (sign * value > sign * found.value) found = {x, y[i], value};
+    }
+  return found;
+}
+
 } // namespace
 
 void find_component_peaks(View image, const std::int32_t *y, const std::int32_t *x0, const std::int32_t *x1, std::size_t first,
                           std::size_t last, bool negative, std::vector<Peak> &peaks) {
   const std::size_t before = peaks.size();
   const float sign = negative ? -1.0f : 1.0f;
-  Peak extreme{x0[first], y[first], image.row(y[first])[x0[first]]};
+  std::int32_t flags[PIECE];
   for (std::size_t i = first; i < last; ++i) {
-    const float *row = image.row(y[i]);
-    const bool inner = y[i] > 0 && y[i] < image.height - 1;
-    const float *up = inner ? row - image.stride : row, *down = inner ? row + image.stride : row;
-    for (std::int32_t x = x0[i]; x <= x1[i]; ++x) {
-      const float value = sign * row[x];
-      if (value > sign * extreme.value) extreme = {x, y[i], row[x]};
-      if (!inner || x == 0 || x == image.width - 1) continue;
-      if (sign * row[x - 1] > value || sign * row[x + 1] > value) continue;
-      if (sign * up[x - 1] > value || sign * up[x] > value || sign * up[x + 1] > value) continue;
-      if (sign * down[x - 1] > value || sign * down[x] > value || sign * down[x + 1] > value) continue;
-      peaks.push_back({x, y[i], row[x]});
+    if (y[i] == 0 || y[i] == image.height - 1) continue;
+    const std::int32_t end = std::min(x1[i], image.width - 2) + 1;
+    for (std::int32_t x = std::max(x0[i], 1); x < end; x += PIECE) {
+      const std::int32_t n = std::min(PIECE, end - x);
+      const float *row = image.row(y[i]) + x;
+      flag_peaks(row, std::ptrdiff_t(image.stride), n, sign, flags);
+      for (std::int32_t k = 0; k < n; ++k)
+        if (flags[k]) peaks.push_back({x + k, y[i], row[k]});
     }
   }
-  if (peaks.size() == before) peaks.push_back(extreme);
+  if (peaks.size() == before) peaks.push_back(extreme(image, y, x0, x1, first, last, sign));
   std::sort(peaks.begin() + before, peaks.end(), brighter);
 }
 

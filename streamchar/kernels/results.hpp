@@ -1,6 +1,7 @@
 // From the kernels' vectors to NumPy arrays.
 #pragma once
 #include "arrays.hpp"
+#include "fetch.hpp"
 #include "runs.hpp"
 #include <algorithm>
 #include <stdexcept>
@@ -27,6 +28,12 @@ struct Spans {
   Vector<const std::int32_t> y, x0, x1;
   Vector<const std::int64_t> start;
   std::size_t size() const { return start.shape(0) - 1; }
+  // The smallest box that holds a footprint.
+  Region box(std::size_t footprint) const {
+    const std::size_t first = start(footprint), last = start(footprint + 1);
+    const auto [top, bottom] = std::minmax_element(y.data() + first, y.data() + last);
+    return {*std::min_element(x0.data() + first, x0.data() + last), *top, *std::max_element(x1.data() + first, x1.data() + last), *bottom};
+  }
 };
 
 // Refuse spans that leave the box, and offsets that leave the spans.

@@ -1,6 +1,5 @@
 // Separable convolution of a plane with a symmetric kernel, on the pixels the whole kernel fits on.
 #include "smooth.hpp"
-#include "fetch.hpp"
 #include <algorithm>
 #include <stdexcept>
 #include <vector>
@@ -142,8 +141,8 @@ nb::ndarray<nb::numpy, float, nb::ndim<1>> smooth_at(Box plane, Vector<const flo
     nb::gil_scoped_release release;
     for (std::size_t i = 0; i < x.shape(0); ++i) {
       if (i + ahead < x.shape(0)) {
-        const std::ptrdiff_t column = x(i + ahead), row = y(i + ahead);
-        fetch(result.plane.data, std::ptrdiff_t(result.plane.stride), Region{column - half, row - half, column + half, row + half});
+        const std::ptrdiff_t column = x(i + ahead) - half, row = y(i + ahead) - half;
+        result.fetch(Region{column, row, column, row});
       }
       values[i] = result.pixel(x(i) - half, y(i) - half);
     }

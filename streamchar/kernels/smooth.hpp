@@ -1,6 +1,7 @@
 // A plane convolved with a symmetric separable kernel where it is wanted, without a plane that holds the result.
 #pragma once
 #include "arrays.hpp"
+#include "fetch.hpp"
 #include "runs.hpp"
 #include <optional>
 #include <vector>
@@ -27,6 +28,10 @@ struct Convolved {
   std::int32_t height() const { return plane.height - 2 * half; }
   // Whether the result is the plane itself.
   bool is_plane() const { return half == 0 && taps[0] == 1.0f; }
+  // Ask for what a box of the result needs.
+  void fetch(const Region &box) const {
+    streamchar::fetch(plane.data, std::ptrdiff_t(plane.stride), Region{box.x0, box.y0, box.x1 + 2 * half, box.y1 + 2 * half});
+  }
   // A single pixel of the result, equal to that of the row or the plane.
   float pixel(std::int32_t x, std::int32_t y) const;
   // The part of it that the middle row of the kernel gives: no more than all of it where nothing is negative.

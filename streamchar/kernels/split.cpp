@@ -151,12 +151,11 @@ private:
   // Copy the heights into a box one pixel wider than the footprint on every side.
   void gather(const Spans &spans, std::size_t footprint) {
     const std::size_t first = spans.start(footprint), last = spans.start(footprint + 1);
-    left_ = *std::min_element(spans.x0.data() + first, spans.x0.data() + last) - 1;
-    const std::int32_t right = *std::max_element(spans.x1.data() + first, spans.x1.data() + last) + 1;
-    top_ = spans.y(first) - 1;
-    const std::int32_t bottom = spans.y(last - 1) + 1;
-    width_ = right - left_ + 1;
-    const std::size_t size = std::size_t(width_) * (bottom - top_ + 1);
+    const Region box = spans.box(footprint);
+    left_ = std::int32_t(box.x0) - 1;
+    top_ = std::int32_t(box.y0) - 1;
+    width_ = std::int32_t(box.x1) + 2 - left_;
+    const std::size_t size = std::size_t(width_) * (box.y1 + 2 - top_);
     if (size > std::size_t(INT32_MAX) / 2) throw std::length_error("the footprint's box has too many pixels");
     steps_ = {1, width_ - 1, width_, width_ + 1};
     height_.assign(size + 8, outside);
