@@ -446,16 +446,12 @@ def _fit_polynomial(
     with np.errstate(divide="ignore"):
         weights = errors**-weight_power if config.weighting else np.ones_like(values)
     bins = bins_of(shape, (values.shape[0], values.shape[1]), order)
-    usable = int(np.count_nonzero(np.isfinite(values + weights)))
-    while usable > 0:
-        if usable >= terms(order):
-            field, rank = bins.fit(values, weights, order)
-            if rank == terms(order):
-                return field
-        if config.undersample_style != "reduce_interp_order":
-            break
-        order -= 1
-    raise BackgroundFitError(order=order, usable=usable, bins=values.size)
+    lowest = 0 if config.undersample_style == "reduce_interp_order" else order
+    for degree in range(order, lowest - 1, -1):
+        field, rank = bins.fit(values, weights, degree)
+        if rank == terms(degree):
+            return field
+    raise BackgroundFitError(order=order, usable=int(np.isfinite(values + weights).sum()), bins=values.size)
 
 
 class SubtractBackground(Task[BackgroundConfig]):

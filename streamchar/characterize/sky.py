@@ -250,29 +250,43 @@ def _block_centres(shape: tuple[int, int], size: int, order: int) -> Lattice:
 def _start(blocks: _Blocks, fit: FitField, orders: Sequence[int]) -> tuple[ChebyshevField, float, int, Grid]:
     """Fit where sources are not masked yet.
 
-    Returns the field, a guess of the blocks' standard deviation, the order chosen by generalized cross-validation (Craven
-    & Wahba 1979, Numer. Math. 31, 377), and the number of usable blocks in every bin.
+    Returns the field, a guess of the blocks' standard deviation, the order chosen, and the number of usable blocks in every
+    bin.
     """
     rows = np.s_[:: max(1, len(blocks.mean) // SAMPLED)]
     both = ~(blocks.unusable[rows, 1:] | blocks.unusable[rows, :-1])
     steps = np.abs(blocks.mean[rows, 1:] - blocks.mean[rows, :-1])[both]
     stdev = float(GAUSSIAN_MAD * median(steps) / np.sqrt(2.0)) if steps.size else 0.0
     found = blocks.measure(quartiles=True)
-    medians = found.median
-    order, field = orders[0], _robust(blocks, medians, fit, orders[0])
-    residual = medians - blocks.bins.evaluate(field)
-    spread = _spread(residual)
-    least = _validation(blocks, medians, field, spread)
-    for higher in orders[1:] if _correlation(residual, spread) > MIN_CORRELATION else ():
-        finer = _robust(blocks, medians, fit, higher)
-        score = _validation(blocks, medians, finer, spread)
-        if score < MIN_GAIN * least:
-            order, field, least = higher, finer, score
+    order, field = _of_best_order(blocks, found.median, fit, orders)
     blocks.subtract(field)
     lower = blocks.measure(quartiles=True).lower_quartile + 0.5 * stdev / GAUSSIAN_IQR
     correction = _robust(blocks, lower, fit, order)
     blocks.subtract(correction)
     return field + correction, stdev, order, found.usable
+
+
+def _of_best_order(
+    blocks: _Blocks, values: Grid, fit: FitField, orders: Sequence[int]
+) -> tuple[int, ChebyshevField]:
+    """Fit the first order, or a higher one where neighbours ask for it and generalized cross-validation is clear.
+
+    Craven & Wahba 1979, Numer. Math. 31, 377. The field is of a lower order where ``fit`` finds too few bins.
+    """
+    order, field = orders[0], _robust(blocks, values, fit, orders[0])
+    if len(orders) == 1:
+        return order, field
+    residual = values - blocks.bins.evaluate(field)
+    spread = _spread(residual)
+    if _correlation(residual, spread) <= MIN_CORRELATION:
+        return order, field
+    least = _validation(blocks, values, field, spread)
+    for higher in orders[1:]:
+        finer = _robust(blocks, values, fit, higher)
+        score = _validation(blocks, values, finer, spread)
+        if score < MIN_GAIN * least:
+            order, field, least = higher, finer, score
+    return order, field
 
 
 def _robust(blocks: _Blocks, values: Grid, fit: FitField, order: int) -> ChebyshevField:
