@@ -1,6 +1,7 @@
 // The scene: neighbours replaced by noise without copying the image.
 #include "scene.hpp"
 #include <algorithm>
+#include <functional>
 #include <nanobind/stl/optional.h>
 #include <numeric>
 #include <stdexcept>
@@ -9,7 +10,7 @@ namespace streamchar {
 
 Scene::Scene(Plane<float> image, Vector<const std::int32_t> y, Vector<const std::int32_t> x0, Vector<const std::int32_t> x1,
              Vector<const std::int64_t> start, Vector<const float> noise, std::optional<Vector<const float>> share)
-    : image_(image), noise_(noise) {
+    : image_(image), noise_(noise), share_(share) {
   const std::size_t spans = y.shape(0), sources = start.shape(0) ? start.shape(0) - 1 : 0;
   if (x0.shape(0) != spans || x1.shape(0) != spans) throw std::invalid_argument("span arrays differ in length");
   if (start.shape(0) == 0 || start(0) != 0 || std::size_t(start(sources)) != spans)
@@ -22,30 +23,47 @@ Scene::Scene(Plane<float> image, Vector<const std::int32_t> y, Vector<const std:
     if (y(s) < 0 || std::size_t(y(s)) >= height() || x0(s) < 0 || x1(s) < x0(s) || std::size_t(x1(s)) >= width())
       throw std::invalid_argument("span outside the image");
     spans_.push_back({y(s), x0(s), x1(s), pixels});
-    pixels += std::size_t(x1(s) - x0(s) + 1);
+    pixels += spans_.back().size();
   }
-  if (noise.shape(0) != pixels) throw std::invalid_argument("noise needs one value for each pixel of the spans");
-  originals_.resize(pixels);
+  if (noise.shape(0) > pixels || (noise.shape(0) == 0 && pixels > 0))
+    throw std::invalid_argument("noise needs one value for each pixel of the spans, or fewer that are repeated");
+  if (share && share->shape(0) != pixels) throw std::invalid_argument("share needs one value for each pixel of the spans");
+  originals_.reserve(pixels);
   for (const Span &span : spans_) {
-    const float *source = row(std::size_t(span.y));
-    std::copy(source + span.x0, source + span.x1 + 1, originals_.begin() + std::ptrdiff_t(span.offset));
+    const float *first = this->pixels(span);
+    originals_.insert(originals_.end(), first, first + span.size());
   }
   start_.assign(start.data(), start.data() + sources + 1);
   sources_.resize(sources);
   std::iota(sources_.begin(), sources_.end(), std::size_t(0));
-  if (!share) return;
-  if (share->shape(0) != pixels) throw std::invalid_argument("share needs one value for each pixel of the spans");
-  // Sources are shown once for each kernel that measures them: their light is worked out before.
-  own_.resize(pixels);
-  for (std::size_t p = 0; p < pixels; ++p) own_[p] = originals_[p] * (*share)(p);
 }
 
-void Scene::write(std::size_t i, const float *values) {
+void Scene::show(std::size_t i) {
+  if (!share_) return restore(i);
   for (std::size_t s = start_[i]; s < start_[i + 1]; ++s) {
-    const Span &span = spans_[s];
-    const float *first = values + span.offset;
-    std::copy(first, first + (span.x1 - span.x0 + 1), image_.data() + std::size_t(span.y) * width() + std::size_t(span.x0));
+    const float *light = originals_.data() + spans_[s].offset, *share = share_->data() + spans_[s].offset;
+    std::transform(light, light + spans_[s].size(), share, pixels(spans_[s]), std::multiplies<>());
   }
+}
+
+void Scene::hide(std::size_t i) {
+  if (start_[i] == start_[i + 1]) return;
+  const std::size_t period = noise_.shape(0);
+  std::size_t from = spans_[start_[i]].offset % period;
+  for (std::size_t s = start_[i]; s < start_[i + 1]; ++s) {
+    float *to = pixels(spans_[s]);
+    for (std::size_t left = spans_[s].size(); left > 0;) {
+      const std::size_t n = std::min(left, period - from);
+      to = std::copy_n(noise_.data() + from, n, to);
+      left -= n;
+      from = from + n < period ? from + n : 0;
+    }
+  }
+}
+
+void Scene::restore(std::size_t i) {
+  for (std::size_t s = start_[i]; s < start_[i + 1]; ++s)
+    std::copy_n(originals_.data() + spans_[s].offset, spans_[s].size(), pixels(spans_[s]));
 }
 
 void Scene::hide_all() {
@@ -53,7 +71,7 @@ void Scene::hide_all() {
 }
 
 void Scene::show_all() {
-  for (std::size_t i = 0; i < footprints(); ++i) write(i, originals_.data());
+  for (std::size_t i = 0; i < footprints(); ++i) restore(i);
 }
 
 void Scene::require_sources(std::size_t n) const {
@@ -78,7 +96,7 @@ std::size_t checked(const Scene &scene, std::size_t i) {
 void register_scene(nb::module_ &m) {
   nb::class_<Scene>(m, "Scene",
                     "An image (float32, modified in place) whose footprints can be hidden by noise. Spans as in Footprints: rows y, "
-                    "columns x0..x1 inclusive, source i owning spans start[i]:start[i + 1]; noise holds one float32 per span pixel (kept, not copied), and share, "
+                    "columns x0..x1 inclusive, source i owning spans start[i]:start[i + 1]; noise holds float32 values for the span pixels, fewer being repeated (kept, not copied), and share, "
                     "when given, the fraction of the pixel's light that is shown as the source's. "
                     "Measuring kernels show one source at a time: their source i is the i-th footprint of sources. Restore the image with show_all.")
       .def(nb::init<Plane<float>, Vector<const std::int32_t>, Vector<const std::int32_t>, Vector<const std::int32_t>,

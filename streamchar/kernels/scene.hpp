@@ -18,8 +18,8 @@ public:
   const float *row(std::size_t y) const { return image_.data() + y * width(); }
   const Plane<float> &image() const { return image_; }
 
-  void show(std::size_t i) { write(i, (own_.empty() ? originals_ : own_).data()); } // put the source's own light back
-  void hide(std::size_t i) { write(i, noise_.data()); } // replace them by their noise again
+  void show(std::size_t i); // put the source's own light back
+  void hide(std::size_t i); // replace it by noise again
   void hide_all();
   void show_all();
 
@@ -33,16 +33,19 @@ public:
 private:
   struct Span {
     std::int32_t y, x0, x1;
-    std::size_t offset; // of its first pixel in originals_ and noise_
+    std::size_t size() const { return std::size_t(x1 - x0 + 1); }
+    std::size_t offset; // of its first pixel in originals_ and share_
   };
-  void write(std::size_t i, const float *values);
+  void restore(std::size_t i);
+  float *pixels(const Span &span) { return image_.data() + std::size_t(span.y) * width() + std::size_t(span.x0); }
 
   Plane<float> image_;
   std::vector<Span> spans_;
   std::vector<std::size_t> start_;
   std::vector<std::size_t> sources_;
-  std::vector<float> originals_, own_; // own_: what of originals_ is the source's own; empty when that is all
-  Vector<const float> noise_;
+  std::vector<float> originals_;
+  Vector<const float> noise_;                // repeated over the pixels of all spans
+  std::optional<Vector<const float>> share_; // what part of originals_ is the source's own; none when that is all
 };
 
 // Shows source i of those chosen for as long as it lives.

@@ -170,7 +170,7 @@ def _spline_coefficients(size: int) -> Array:
         weight * (np.eye(size, k=k) + (np.eye(size, k=-k) if k else 0.0))
         for k, weight in enumerate(SPLINE_AT_KNOTS)
     )
-    inverse = np.linalg.inv(matrix)
+    inverse: Array = np.asarray(np.linalg.inv(matrix), np.float64)
     inverse.setflags(write=False)
     return inverse
 

@@ -18,12 +18,14 @@ def make(image, footprints, noise):
     )
 
 
-@given(MASKS)
-def test_one_source_at_a_time(masks):
+@given(MASKS, st.integers(1, 42))
+def test_one_source_at_a_time(masks, period):
     original = np.arange(42, dtype=np.float32).reshape(6, 7)
     image, footprints = original.copy(), footprints_of_masks(masks)
-    noise = -1 - np.arange(footprints.area.sum(), dtype=np.float32)
-    scene = make(image, footprints, noise)
+    pixels = footprints.area.sum()
+    drawn = -1 - np.arange(min(period, pixels), dtype=np.float32)
+    noise = np.resize(drawn, pixels)
+    scene = make(image, footprints, drawn)
     assert scene.footprints == len(masks)
 
     hidden, ends = original.copy(), np.cumsum(footprints.area)
@@ -96,6 +98,7 @@ def test_the_image_is_not_copied():
         (([2], [0], [1]), [0, 1], 2),
         (([0], [1], [0]), [0, 1], 0),
         (([0], [0], [1]), [0, 1], 3),
+        (([0], [0], [1]), [0, 1], 0),
         (([0], [0], [1]), [0, 2], 2),
         (([0, 1], [0, 0], [0, 0]), [0, 2, 1, 2], 2),
         (([0], [0], [1]), [], 2),
