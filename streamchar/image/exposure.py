@@ -16,7 +16,7 @@ from streamchar.image.field import Field
 from streamchar.image.mask import MaskPlanes
 from streamchar.image.psf import Psf
 from streamchar.image.sky import AstropyCoordinates, SkyCoordinates, TangentCoordinates
-from streamchar.kernels import clear_bits, count_usable
+from streamchar.kernels import clear_bits, count_bits, count_usable
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -270,8 +270,7 @@ class Exposure:
 
     def count(self, *names: str) -> int:
         """Number of pixels with any of the named planes."""
-        bits = np.int32(self.bits(*names))
-        return sum(int(np.count_nonzero(self.mask[rows] & bits)) for rows in self._strips())
+        return count_bits(self.mask, self.bits(*names))
 
     def clear_planes(self, *names: str) -> None:
         """Clear the named planes on all pixels; names the exposure does not have are ignored."""

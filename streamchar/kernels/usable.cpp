@@ -1,4 +1,4 @@
-// Counting the pixels that hold a value and its noise.
+// Counting the pixels that hold a value and its noise, and those with some of the mask's bits.
 #include "arrays.hpp"
 #include <cmath>
 #include <limits>
@@ -31,11 +31,27 @@ nb::tuple count_usable(Plane<const float> image, Plane<const float> variance) {
   return nb::make_tuple(finite, usable);
 }
 
+STREAMCHAR_MULTIVERSION
+std::int64_t count_in_row(const std::int32_t *mask, std::size_t n, std::int32_t bits) {
+  std::int32_t count = 0;
+  for (std::size_t x = 0; x < n; ++x) count += (mask[x] & bits) != 0;
+  return count;
+}
+
+std::int64_t count_bits(Plane<const std::int32_t> mask, std::int32_t bits) {
+  const std::size_t height = mask.shape(0), width = mask.shape(1);
+  nb::gil_scoped_release release;
+  std::int64_t count = 0;
+  for (std::size_t y = 0; y < height; ++y) count += count_in_row(mask.data() + y * width, width, bits);
+  return count;
+}
+
 } // namespace
 
 void register_usable(nb::module_ &m) {
   m.def("count_usable", &count_usable, nb::arg("image"), nb::arg("variance"),
         "How many pixels of the image are finite, and how many of them have a finite, positive variance.");
+  m.def("count_bits", &count_bits, nb::arg("mask"), nb::arg("bits"), "How many pixels of the mask have any of the bits.");
 }
 
 } // namespace streamchar

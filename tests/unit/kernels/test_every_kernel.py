@@ -24,6 +24,7 @@ DEFINED_BY = {
     "find_cosmic_rays": "scan",
     "bright_maxima": "test_bright_maxima",
     "clear_bits": "test_bits_are_cleared",
+    "count_bits": "test_bits_twin",
     "group_quartiles": "test_group_quartiles",
     "line_scores": "test_line_scores",
     "refresh_peaks": "test_refreshing_is_detecting_in_the_box_of_each_footprint",
@@ -318,6 +319,7 @@ DETECTING = {
     "stand_out": lambda p: kernels.stand_out(
         p.image, np.ones(2, np.float32), p.variance, 2.0, np.array([2, 1], np.int32)
     ),
+    "count_bits": lambda p: kernels.count_bits(p.mask, 1),
     "count_usable": lambda p: kernels.count_usable(p.image, p.variance),
     "cosmic_ray_candidates": lambda p: kernels.cosmic_ray_candidates(p.image, p.variance, 1.0),
     "add_grid": lambda p: kernels.add_grid(p.image.copy(), np.ones((1, 1)), np.zeros(1), np.zeros(1), 3, 1.0),
