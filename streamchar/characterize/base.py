@@ -62,7 +62,7 @@ class Task(Generic[C]):
         self.config: C = config if config is not None else self.config_class()  # type: ignore[assignment]
         self.metadata: Metadata = {}
         self._name = name or self.default_name
-        self._parent = parent
+        self._full_name: str = self._name if parent is None else f"{parent._full_name}.{self._name}"
         self._subtasks: dict[str, Task[Any]] = {}
         self._timings: list[Timing] = []
 
@@ -102,11 +102,11 @@ class Task(Generic[C]):
 
     def get_full_name(self) -> str:
         """Return the dotted name from the top of the tree."""
-        return self._name if self._parent is None else f"{self._parent.get_full_name()}.{self._name}"
+        return self._full_name
 
     def get_task_dict(self) -> dict[str, Task[Any]]:
         """Return this task and all tasks below it by full name."""
-        found: dict[str, Task[Any]] = {self.get_full_name(): self}
+        found: dict[str, Task[Any]] = {self._full_name: self}
         for task in self._subtasks.values():
             found.update(task.get_task_dict())
         return found
@@ -143,7 +143,7 @@ class Task(Generic[C]):
         try:
             yield
         finally:
-            name = f"{self.get_full_name()}.{step}"
+            name = f"{self._full_name}.{step}"
             self._timings.append(Timing(name, time.process_time() - cpu, time.perf_counter() - wall))
 
     def timings(self) -> list[Timing]:
