@@ -7,7 +7,7 @@ import pytest
 
 from streamchar.characterize.catalog import Schema, SourceCatalog
 from streamchar.characterize.measurement import MeasurementConfig, SingleFrameMeasurement
-from streamchar.characterize.measurement.templates import PsfTemplates, ShapeTable
+from streamchar.characterize.measurement.templates import PsfTemplates, ShapeTable, kernel_images
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
@@ -74,7 +74,10 @@ class TestTemplates:
         templates = PsfTemplates.of(self.varying(), interpolation)
         x, y = np.array([3.0, 400.0, 1020.0, np.nan]), np.array([1000.0, 0.0, 512.0, 5.0])
         np.testing.assert_allclose(
-            templates.kernels(x, y), templates.centred.images(x, y).images, rtol=1e-12, atol=1e-15
+            kernel_images(templates.centred, x, y),
+            templates.centred.images(x, y).images,
+            rtol=1e-12,
+            atol=1e-15,
         )
 
     def test_tabulated_widths_are_those_of_the_model(self):
@@ -100,7 +103,7 @@ class TestTemplates:
         templates = PsfTemplates.of(wide)
         assert templates.psf is wide
         assert templates.centred == GaussianPsf(2.0, 21)
-        assert templates.kernels(np.zeros(1), np.zeros(1)).shape == (1, 21, 21)
+        assert kernel_images(templates.centred, np.zeros(5), np.zeros(5)).shape == (1, 21, 21)
         assert PsfTemplates.of(narrow).centred == narrow
         assert PsfTemplates.of(wide, "lanczos").centred is wide
 

@@ -13,7 +13,6 @@ from streamchar.characterize.deblend.point_sources import (
     DRAWN,
     PointSourceConfig,
     PointSources,
-    draw,
     find_point_sources,
     psf_of,
 )
@@ -178,7 +177,7 @@ def _with_point_sources(
     filled[~of_points] = values
     rows = np.flatnonzero(points.good)
     for some in np.array_split(rows, 1 + len(rows) // DRAWN):
-        stamps = draw(psf, points.x[some], points.y[some])
+        stamps = psf.images(points.x[some], points.y[some])
         pixels = start[some, None] + np.arange(area)
         filled[pixels] = (points.flux[some, None, None] * stamps.images).reshape(len(some), area)
         corners = (stamps.x0, stamps.y0, stamps.x0 + width - 1, stamps.y0 + height - 1)

@@ -11,6 +11,7 @@ from pydantic import Field
 from streamchar.characterize.errors import MissingPsfError
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement.psf_fit import present_bits
+from streamchar.characterize.measurement.templates import kernel_images
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
@@ -112,20 +113,14 @@ def find_point_sources(exposure: Exposure, blends: Footprints, config: PointSour
     movable = (_reduced(at_peaks[:, MOVING]) < config.psf_chisq2) & (np.abs(shift) < MAX_SHIFT).all(axis=0)
     places = fits.peaks + np.where(movable, shift, 0.0)
     there = fits.at_places(movable, places)
-    first = (_reduced(here) < config.psf_chisq1) & (here[:, AMPLITUDE] > 0)
-    second = (_reduced(there) < config.psf_chisq2b) & (there[:, AMPLITUDE] > 0)
-    second &= ~first | (_reduced(there) < _reduced(here))
+    misfit_here, misfit_there = _reduced(here), _reduced(there)
+    first = (misfit_here < config.psf_chisq1) & (here[:, AMPLITUDE] > 0)
+    second = (misfit_there < config.psf_chisq2b) & (there[:, AMPLITUDE] > 0)
+    second &= ~first | (misfit_there < misfit_here)
     good = first | second
     x, y = np.where(good, np.where(second, places, fits.peaks), np.nan)
     flux = np.where(good, np.where(second, there[:, AMPLITUDE], here[:, AMPLITUDE]), np.nan)
     return PointSources(good, x, y, flux)
-
-
-def draw(psf: Psf, x: Array, y: Array) -> PsfStamps:
-    """PSF images at positions as kernels take them."""
-    stamps = psf.images(x, y)
-    images = np.ascontiguousarray(stamps.images, np.float64)
-    return PsfStamps(images, stamps.x0.astype(np.int64), stamps.y0.astype(np.int64))
 
 
 class _Fits:
@@ -136,12 +131,9 @@ class _Fits:
         self.peaks = np.stack([blends.peak_x, blends.peak_y]).astype(np.float64)
         fwhm = SIGMA_TO_FWHM * float(psf.shapes(*psf.average_position).determinant_radius[0])
         self.radii = ceil(INNER * fwhm), ceil(OUTER * fwhm)
-        images = self.psf.kernel_images(*self.peaks)
-        # One image stands for all where the PSF is the same everywhere.
-        images = np.ascontiguousarray(images[:1] if images.strides[0] == 0 else images, np.float64)
         height, width = self.psf.size
         corners = (blends.peak_x.astype(np.int64) - width // 2, blends.peak_y.astype(np.int64) - height // 2)
-        self.stamps = PsfStamps(images, *corners)
+        self.stamps = PsfStamps(kernel_images(psf, *self.peaks), *corners)
 
     def are_wide_enough(self, smallest: int) -> Flags:
         """Whether the part of the fitted disk's box within the footprint's box is as wide and high as that."""
@@ -166,7 +158,7 @@ class _Fits:
         for some in np.array_split(rows, 1 + len(rows) // DRAWN):
             chosen = np.zeros(len(wanted), np.bool_)
             chosen[some] = True
-            result[some] = self._fit(chosen, places, draw(self.psf, *places[:, some]), shift=False)[some]
+            result[some] = self._fit(chosen, places, self.psf.images(*places[:, some]), shift=False)[some]
         return result
 
     def _fit(self, wanted: Flags, places: Array, own: PsfStamps, *, shift: bool) -> Array:
@@ -196,6 +188,6 @@ class _Fits:
 
 
 def _reduced(fits: Array) -> Array:
-    """Chi-squared per degree of freedom, infinite where there was no fit."""
+    """Chi-squared per degree of freedom; NaN, which is below no limit, where there was no fit."""
     with np.errstate(invalid="ignore"):
-        return np.nan_to_num(fits[:, CHI2] / fits[:, FREEDOM], nan=np.inf)
+        return np.asarray(fits[:, CHI2] / fits[:, FREEDOM])

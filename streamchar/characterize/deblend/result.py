@@ -83,6 +83,8 @@ class Children:
     @classmethod
     def of(cls, sets: Sequence[Children], order: Numbers | None = None) -> Children:
         """Join at least one set, in the given order of all their sources if there is one."""
+        if len(sets) == 1 and order is None:
+            return sets[0]
         chosen = slice(None) if order is None else order
         rest = (item.name for item in fields(cls) if item.name != "footprints")
         return cls(

@@ -13,7 +13,7 @@ from streamchar.characterize.catalog import SourceCatalog
 from streamchar.characterize.errors import MissingPsfError
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement.slots import Slots
-from streamchar.characterize.measurement.templates import PsfTemplates
+from streamchar.characterize.measurement.templates import PsfTemplates, kernel_images
 from streamchar.frozen import frozen
 from streamchar.image import Exposure, Moments, Psf, PsfStamps
 from streamchar.image.exposure import Image
@@ -203,23 +203,18 @@ class MeasurementContext:
     @cached_property
     def psf_kernels(self) -> Array:
         """PSF kernel images at the start pixels: float64 (n, h, w), or (1, h, w) when they are all the same."""
-        kernels = self.psf.kernel_images(*self.start_pixels)
-        if kernels.strides[0] == 0:
-            kernels = kernels[:1]
-        return np.ascontiguousarray(kernels, np.float64)
+        return kernel_images(self.psf, *self.start_pixels)
 
     @cached_property
     def centred_kernels(self) -> Array:
         """The same of the template for positions, which may be smaller."""
-        return self.templates.kernels(*self.start_pixels)
+        return kernel_images(self.templates.centred, *self.start_pixels)
 
     @cached_property
     def psf_stamps(self) -> PsfStamps:
         """PSF images at the centres, evaluated when a plugin first asks: after the centroids are measured."""
         centres = self.centres()
-        stamps = self.psf.images(centres.x, centres.y)
-        images = np.ascontiguousarray(stamps.images, np.float64)
-        return PsfStamps(images, stamps.x0.astype(np.int64), stamps.y0.astype(np.int64))
+        return self.psf.images(centres.x, centres.y)
 
     def circle(self, radius: float) -> Circle:
         """Sums over circles of one of the radii around the centres, evaluated when a plugin first asks."""

@@ -105,14 +105,11 @@ class PsfTemplates:
         the source, whatever these errors.
     shapes
         Moments of ``centred`` at n positions, tabulated where that saves time: good for widths.
-    kernels
-        Kernel images of ``centred`` at n positions: float64 (n, h, w), or (1, h, w) when they are all the same.
     """
 
     psf: Psf
     centred: Psf
     shapes: Callable[[Array, Array], Moments]
-    kernels: Callable[[Array, Array], Array]
 
     @classmethod
     def of(
@@ -133,24 +130,22 @@ class PsfTemplates:
         """
         if isinstance(psf, GaussianPsf) and interpolation != "lanczos":
             narrow = replace(psf, width=min(2 * ceil(REACH * psf.sigma) + 1, psf.width))
-            return cls(psf, narrow, psf.shapes, _kernels_of(narrow))
+            return cls(psf, narrow, psf.shapes)
         if not isinstance(psf, PixelBasisPsf):
-            return cls(psf, psf, psf.shapes, _kernels_of(psf))
+            return cls(psf, psf, psf.shapes)
         if interpolation == "lanczos":
             centred = psf
         else:
             psf = psf if psf.lanczos == SPLINE else by_splines(psf)
             centred = _cropped(_symmetric(psf))
         shapes = centred.shapes if shape is None else ShapeTable.over(centred, shape)
-        return cls(psf, centred, shapes, _kernels_of(centred))
+        return cls(psf, centred, shapes)
 
 
-def _kernels_of(psf: Psf) -> Callable[[Array, Array], Array]:
-    def kernels(x: Array, y: Array) -> Array:
-        images = psf.kernel_images(x, y)
-        return np.ascontiguousarray(images[:1] if images.strides[0] == 0 else images, np.float64)
-
-    return kernels
+def kernel_images(psf: Psf, x: Array, y: Array) -> Array:
+    """Kernel images of a model at n positions: float64 (n, h, w), or (1, h, w) when they are all the same."""
+    images = psf.kernel_images(x, y)
+    return np.ascontiguousarray(images[:1] if images.strides[0] == 0 else images, np.float64)
 
 
 def by_splines(psf: PixelBasisPsf) -> PixelBasisPsf:
