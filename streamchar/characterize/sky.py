@@ -101,14 +101,11 @@ class Sky:
         The model over the exposure's pixels.
     values, errors
         float64 (ny, nx): sky of every bin and its standard error; NaN where too few blocks are left.
-    source_fraction
-        Fraction of the blocks that were taken for sources.
     """
 
     field: ChebyshevField
     values: Grid
     errors: Grid
-    source_fraction: float
 
 
 def find_sky(
@@ -157,8 +154,7 @@ def find_sky(
     seen = (usable >= max(least, 2.0)) & (stdev > 0.0)
     correction = ChebyshevField.constant(0.0, field.width, field.height)
     for _ in range(config.max_rounds):
-        sources = stand_out(blocks.mean, taps, level, PIT / config.threshold, disk)
-        found = blocks.measure(sources)
+        found = blocks.measure(stand_out(blocks.mean, taps, level, PIT / config.threshold, disk))
         enough = (found.kept >= max(least, 2.0)) & (found.variance > 0.0)
         values = np.where(enough, found.mean, np.nan)
         variance = np.where(enough, found.variance, np.nan)
@@ -177,8 +173,7 @@ def find_sky(
         level = _noise(blocks, variance, found.kept, stdev)
         level *= np.float32(config.threshold * _gain(taps))
     values += blocks.bins.evaluate(field) - blocks.bins.evaluate(correction)
-    taken = np.count_nonzero(sources & ~blocks.unusable) / np.count_nonzero(~blocks.unusable)
-    return Sky(field, values, errors, float(taken))
+    return Sky(field, values, errors)
 
 
 @frozen(eq=False)
@@ -205,6 +200,8 @@ class _Blocks:
         size = max(1, min(size, min(image.shape[0] // bins[0], image.shape[1] // bins[1]) // 8))
         sample = tuple(np.s_[:: max(1, length // SAMPLED)] for length in image.shape)
         spread = statistics.quartiles(image[sample], mask[sample], bits)
+        if spread.count == 0:
+            spread = statistics.quartiles(image, mask, bits)
         # Digitized coarser than its noise, an image may have equal quartiles.
         reach = WILD * (spread.interquartile_range or max(1.0, abs(spread.median)))
         low, high = (spread.lower - reach, spread.upper + reach) if spread.count else (0.0, 0.0)

@@ -95,6 +95,15 @@ def test_masked_and_wild_pixels_do_not_count():
     assert rms < 0.03
 
 
+def test_the_sample_of_pixels_may_be_masked():
+    """Every sixteenth row and column, from which the spread of the pixels is guessed."""
+    image, mask = sky_with(0, 7, (1024, 1024)), np.zeros((1024, 1024), np.int32)
+    mask[::16] = mask[:, ::16] = 4
+    mean, rms = errors(fit(image, mask, 4), slope((1024, 1024)))
+    assert abs(mean) < 0.015
+    assert rms < 0.02
+
+
 def test_the_model_can_be_interpolated():
     model = fit(sky_with(field_of_stars(300, 8), 8), use_approx=False)
     assert model.polynomial is None
