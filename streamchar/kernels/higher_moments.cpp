@@ -1,7 +1,9 @@
 // Third and fourth moments under a source's own Gaussian weight, in coordinates that make the weight round.
+#include "lanes.hpp"
 #include "rows.hpp"
 #include "scene.hpp"
 #include "window.hpp"
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -23,22 +25,32 @@ struct Whitening {
 STREAMCHAR_MULTIVERSION void moments(const Scene &scene, double x, double y, const Ellipse &e, double *out) {
   const Box box = box_within(scene, x, y, e, Q_MAX);
   const Whitening w = Whitening::of(e);
-  double total = 0.0, sums[ORDERS] = {};
+  const Four steps{0.0, 1.0, 2.0, 3.0};
+  Four total = {}, sums[ORDERS] = {};
   for (std::ptrdiff_t row = box.y0; row <= box.y1; ++row) {
     const float *pixels = scene.row(std::size_t(row));
     const double dy = double(row) - y;
-    for (std::ptrdiff_t column = box.x0; column <= box.x1; ++column) {
-      const double dx = double(column) - x;
-      const double u = w.xx * dx + w.xy * dy, v = w.xy * dx + w.yy * dy, q = u * u + v * v;
-      if (!(q <= Q_MAX)) continue;
-      const double f = std::exp(-0.5 * q) * double(pixels[column]);
-      const double uu = u * u, uv = u * v, vv = v * v;
-      const double terms[ORDERS] = {uu * u, uu * v, u * vv, vv * v, uu * uu, uu * uv, uu * vv, uv * vv, vv * vv};
+    for (std::ptrdiff_t column = box.x0; column <= box.x1; column += 4) {
+      Four f, weight;
+      if (column + 3 <= box.x1)
+        load(pixels + column, f);
+      else {
+        float last[4] = {}; // nothing beyond the box
+        std::copy(pixels + column, pixels + box.x1 + 1, last);
+        load(last, f);
+      }
+      const Four dx = steps + (double(column) - x);
+      const Four u = w.xx * dx + w.xy * dy, v = w.xy * dx + w.yy * dy, q = u * u + v * v;
+      exponential(-0.5 * q, weight);
+      f *= weight;
+      keep(q <= Q_MAX, f);
+      const Four uu = u * u, uv = u * v, vv = v * v;
+      const Four terms[ORDERS] = {uu * u, uu * v, u * vv, vv * v, uu * uu, uu * uv, uu * vv, uv * vv, vv * vv};
       total += f;
       for (std::size_t k = 0; k < ORDERS; ++k) sums[k] += f * terms[k];
     }
   }
-  for (std::size_t k = 0; k < ORDERS; ++k) out[k] = sums[k] / total;
+  for (std::size_t k = 0; k < ORDERS; ++k) out[k] = sum(sums[k]) / sum(total);
 }
 
 nb::object higher_moments(Scene &scene, Vector<const double> x, Vector<const double> y, Vector<const double> xx,
