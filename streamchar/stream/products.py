@@ -308,7 +308,7 @@ def psf_grid(exposure: Exposure) -> PsfGrid | None:
         return None
     height, width = exposure.shape
     steps = (np.arange(GRID_POINTS) + 0.5) / GRID_POINTS
-    x, y = (axis.ravel() for axis in np.meshgrid(steps * width - 0.5, steps * height - 0.5))
+    x, y = np.tile(steps * width - 0.5, GRID_POINTS), np.repeat(steps * height - 0.5, GRID_POINTS)
     shapes = exposure.psf.shapes(x, y)
     good = np.isfinite(shapes.xx) & np.isfinite(shapes.yy) & np.isfinite(shapes.xy)
     columns = {"x": x, "y": y, "ixx": shapes.xx, "iyy": shapes.yy, "ixy": shapes.xy}
