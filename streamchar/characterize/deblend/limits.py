@@ -52,6 +52,8 @@ def too_masked(exposure: Exposure, footprints: Footprints, limits: Mapping[str, 
     planes = [plane for plane in limits if plane in exposure.planes]
     spans = (footprints.span_y, footprints.span_x0, footprints.span_x1, footprints.span_start)
     touched = np.flatnonzero(footprint_bits(exposure.mask, *spans) & exposure.bits(*planes))
+    if not len(touched):
+        return masked
     some = footprints.select(touched)
     bits = exposure.mask[some.pixels()]
     number = some.pixel_footprint

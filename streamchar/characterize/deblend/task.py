@@ -122,8 +122,9 @@ class SourceDeblend(Task[SourceDeblendConfig]):
                 exposure.clear_planes(config.not_deblended_mask)
             else:
                 exposure.planes = exposure.planes.including(config.not_deblended_mask)
-            bits = exposure.bits(config.not_deblended_mask)
-            footprints.take(big | masked).set_bits(exposure.mask, bits)
+            left = big | masked
+            if left.any():
+                footprints.take(left).set_bits(exposure.mask, exposure.bits(config.not_deblended_mask))
         return big, masked
 
 
