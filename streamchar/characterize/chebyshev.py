@@ -98,17 +98,7 @@ class ChebyshevField:
         return cls(coefficients, width, height)
 
     @classmethod
-    def fit(
-        cls,
-        x: Array,
-        y: Array,
-        values: Array,
-        *,
-        order: int,
-        width: int,
-        height: int,
-        weights: Array | None = None,
-    ) -> Self:
+    def fit(cls, x: Array, y: Array, values: Array, *, order: int, width: int, height: int) -> Self:
         """Least-squares fit of a triangular polynomial; the minimum-norm solution when under-determined.
 
         Parameters
@@ -119,11 +109,9 @@ class ChebyshevField:
             Largest total degree.
         width, height
             The box in pixels.
-        weights
-            float64 (n): factors of the squared residuals; equal when omitted.
         """
         design = design_matrix(x, y, order=order, width=width, height=height)
-        return cls.of(least_squares(design, values, weights)[0], order, width, height)
+        return cls.of(least_squares(design, values)[0], order, width, height)
 
     def evaluate(self, x: ArrayLike, y: ArrayLike) -> Array:
         """Values at pixel positions; NaN positions give NaN, positions outside the box extrapolate."""

@@ -54,5 +54,5 @@ class StandardError:
     def evaluate(self, x: ArrayLike, y: ArrayLike) -> Array:
         """Values at pixel positions; NaN positions give NaN."""
         design = design_matrix(x, y, order=self.order, width=self.width, height=self.height)
-        variance = np.einsum("...i,ij,...j->...", design, self.covariance, design)
+        variance = np.einsum("...i,...i->...", design @ self.covariance, design)
         return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
