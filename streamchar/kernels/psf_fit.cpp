@@ -334,10 +334,10 @@ STREAMCHAR_MULTIVERSION void invert_noise(Pixels &p) {
   for (std::size_t i = 0; i < p.size; ++i) p.weight[i] = p.weight[i] > 0.0 ? 1.0 / p.noise[i] : p.weight[i];
 }
 
-// From weights of 1 or 0 to those of the fit.
-void set_weights(Pixels &p, bool weighted) {
-  model_variance(p);
+// From weights of 1 or 0, with the noise of the model known, to those of the fit.
+Fit solve(Pixels &p, bool position, bool weighted) {
   if (weighted) invert_noise(p);
+  return solve(p, position);
 }
 
 // Numbers of the values that exceed a limit.
@@ -419,9 +419,8 @@ std::int64_t reject_outliers(Pixels &p, const Fit &fit, double reject, double to
 // a bright source, a galaxy's core does not fit and would be left out.
 Fit fit_without_outliers(Pixels &p, const Options &options, Work &work, std::int64_t &rejected) {
   p.equal_weights();
-  set_weights(p, options.weighted);
-  const Fit all = solve(p, options.position);
-  if (!(options.reject > 0.0)) return all;
+  model_variance(p);
+  if (!(options.reject > 0.0)) return solve(p, options.position, options.weighted);
   Fit fit;
   fit.flux = median_flux(p, work);
   work.rejected.clear();
@@ -430,18 +429,18 @@ Fit fit_without_outliers(Pixels &p, const Options &options, Work &work, std::int
     const double tolerance = round == 0 ? std::max(options.tolerance, FIRST_TOLERANCE) : options.tolerance;
     rejected = reject_outliers(p, fit, options.reject, tolerance, work);
     if (rejected > options.reject_max || std::size_t(rejected) == p.size) break;
-    if (rejected == 0 && round == 0) return all;
+    if (rejected == 0 && round == 0) return solve(p, options.position, options.weighted);
     const bool last = round > 0 && (rejected == before || round + 1 == REJECTION_ROUNDS);
-    set_weights(p, options.weighted && last);
-    fit = solve(p, options.position);
+    model_variance(p);
+    fit = solve(p, options.position, options.weighted && last);
     if (!std::isfinite(fit.flux)) break;
     if (last) return fit;
     before = rejected;
   }
   rejected = 0;
   p.equal_weights();
-  set_weights(p, options.weighted);
-  return all;
+  model_variance(p);
+  return solve(p, options.position, options.weighted);
 }
 
 struct Change {

@@ -171,6 +171,22 @@ def test_pixels_far_from_the_model_are_left_out():
     assert (values[9], pixels) == (0, 21 * 21)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reject_max", [0, 20])
+def test_looking_for_outliers_in_vain_changes_nothing(weighted, reject_max):
+    stamp = GaussianPsf(1.7, 21).images(10.0, 10.0).images[0]
+    image, mask = (5000 * stamp).astype(np.float32), np.zeros((21, 21), np.int32)
+    # Where pixels are missing the flux depends on the place, and so on the weights.
+    mask[6:9, 9:12] = 1
+    if reject_max == 0:
+        image[14, 10] += 600
+    arguments = image, image + np.float32(25), mask, 1, stamp, 0, 0
+    plain = fit(*arguments, weighted=weighted)[0]
+    values = fit(*arguments, weighted=weighted, reject=5.0, tolerance=0.1, reject_max=reject_max)[0]
+    assert abs(plain[11]) > 1
+    np.testing.assert_array_equal(values, plain)
+
+
 @pytest.mark.parametrize(("axis_ratio", "radius", "flux"), [(0.2, 2.0, 1e4), (0.5, 1.5, 1.4e4)])
 def test_the_outliers_of_a_galaxy_do_not_depend_on_the_weights(axis_ratio, radius, flux):
     """Where the wings decide, a core that does not fit would be left out, and the flux follow the wings all the more."""
