@@ -65,6 +65,8 @@ def twin(image, variance, mask, bad, stamp, x0, y0, *, position, weighted, sprea
     result = np.full(12, np.nan)
     result[9:] = 0.0
     if position:
+        # Fewer need not tell the position: the equations then have no solution.
+        assume(good.sum() > 40)
         design = np.stack([m, -along_x, -along_y])
         covariance = np.linalg.inv((design * w) @ design.T)
         flux, a, b = covariance @ ((design * w) @ d)
@@ -147,7 +149,6 @@ def test_the_shift_equals_its_twin(noise, mask, dx, dy, sigma, x0, spread, weigh
     variance = np.maximum(image, 0).astype(np.float32) + np.float32(4)
     options = {"position": True, "spread": spread, "weighted": weighted}
     expected, pixels, clipped = twin(image, variance, mask, 1, stamp, x0, 3, **options)
-    assume(pixels > 40)
     values, count, edge = fit(image, variance, mask, 1, stamp, x0, 3, **options)
     np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-9)
     assert (count, edge) == (pixels, clipped)
