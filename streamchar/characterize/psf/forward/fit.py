@@ -52,9 +52,10 @@ def fit_pixel_basis(
     grid = grid_of(catalog, samples, config)
     wide = constant_model(grid, samples, config)
     # Cosmic rays that were not found go before they can spoil the shapes of their stars.
-    square = normalised_square(samples, wide.draw(grid), _FIRST_CLIP_ACCURACY)
+    model = wide.draw(grid)
+    square = normalised_square(samples, model, _FIRST_CLIP_ACCURACY)
     wide = replace(wide, samples=without_far_pixels(samples, square, config))
-    wide = without_sky(grid, wide, config)
+    wide = without_sky(grid, wide, model, config)
     core, state = cropped_to_core(grid, wide, config)
     model = state.draw(core)
     accuracy = max(config.accuracy, FIRST_ACCURACY)

@@ -33,8 +33,8 @@ _WING_VARIATION = 0.15
 """Relative change of the wings over the field, at most: brightness there goes as FWHM^(5/3)."""
 
 
-def without_sky(grid: Grid, wide: State, config: PixelBasisConfig) -> State:
-    """Subtract from each star the sky left around it, and from the model what it holds of that sky.
+def without_sky(grid: Grid, wide: State, model: Array, config: PixelBasisConfig) -> State:
+    """Subtract from each star the sky left around it, and from the model, as drawn, what it holds of that sky.
 
     The residuals in the outer part of a star's stamp tell both. Light of sources nobody detected lifts the sky
     whatever the star's flux; the first model, a mean of bright stars, holds as much of it as lies around those. What
@@ -47,7 +47,7 @@ def without_sky(grid: Grid, wide: State, config: PixelBasisConfig) -> State:
     what the model holds (3 mmag of the fluxes of fields with 38 stars).
     """
     samples = wide.samples
-    light = samples.flux[:, None, None] * wide.draw(grid)
+    light = samples.flux[:, None, None] * model
     offset = np.arange(grid.stamp) - grid.stamp // 2
     outer = samples.usable & (np.hypot(offset[:, None], offset) > _SKY_RADIUS * grid.stamp)
     residual = samples.pixels - light
