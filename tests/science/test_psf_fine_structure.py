@@ -5,7 +5,8 @@ import pytest
 
 from streamchar.characterize.psf.forward.config import PixelBasisConfig
 from streamchar.characterize.psf.forward.fine_structure import without_fine_noise
-from streamchar.characterize.psf.pixel_fit import SPLINE, Grid
+from streamchar.characterize.psf.pixel_fit import Grid
+from streamchar.characterize.psf.quintic_splines import SPLINE
 
 PER_FWHM = PixelBasisConfig().samples_per_fwhm
 

@@ -8,7 +8,8 @@ import pytest
 from streamchar.characterize.psf.forward.config import PixelBasisConfig
 from streamchar.characterize.psf.forward.sky import without_sky
 from streamchar.characterize.psf.forward.start import constant_model
-from streamchar.characterize.psf.pixel_fit import SPLINE, Grid
+from streamchar.characterize.psf.pixel_fit import Grid
+from streamchar.characterize.psf.quintic_splines import SPLINE
 from streamchar.characterize.psf.samples import Samples
 
 STAMP, FWHM, NOISE, SKY = 31, 3.8, 10.0, 3.0

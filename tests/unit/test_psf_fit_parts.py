@@ -18,8 +18,9 @@ from streamchar.characterize.psf.informative import (
     most_informative,
 )
 from streamchar.characterize.psf.neighbours import find_neighbours
-from streamchar.characterize.psf.pixel_fit import SPLINE, Grid, _overlap, centre_of, fit_components
+from streamchar.characterize.psf.pixel_fit import Grid, centre_of, fit_components
 from streamchar.characterize.psf.polynomial import PositionPolynomial
+from streamchar.characterize.psf.quintic_splines import SPLINE, overlaps
 from streamchar.characterize.psf.samples import Samples
 from streamchar.characterize.psf.shape_fields import stretched
 from streamchar.characterize.psf.spatial_functions import spatial_functions
@@ -62,7 +63,7 @@ def test_solver_finds_the_minimum(lanczos):
     )
     design = design.reshape(162, -1).T
     w = weights.ravel()
-    overlap = _overlap(grid.size)[0]
+    overlap = overlaps(grid.size)
     both = np.kron(overlap, overlap) if grid.lanczos == SPLINE else np.eye(81)
     penalty = np.zeros((162, 162))
     for term in range(2):
@@ -80,7 +81,7 @@ def test_overlaps_are_those_of_the_splines():
     t = np.arange(-9.0, 9.0, 1 / 64) + 1 / 128
     values = np.array([np.nan_to_num(spline(t - k)) for k in range(6)])
     integrals = values @ values[0]
-    np.testing.assert_allclose(_overlap(13)[0][6, 6:12], integrals / integrals[0], rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(overlaps(13)[6, 6:12], integrals / integrals[0], rtol=1e-7, atol=1e-12)
 
 
 def test_cropped_grid_draws_the_same_centre():

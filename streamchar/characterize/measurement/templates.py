@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from math import ceil
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.characterize.psf import quintic_splines
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
+from streamchar.characterize.psf.quintic_splines import SPLINE
 from streamchar.frozen import frozen
 from streamchar.image import Moments, Psf
 
@@ -20,18 +21,8 @@ Array = NDArray[np.float64]
 
 Interpolation = Literal["lanczos", "spline"]
 
-SPLINE = 0
-"""Order of :func:`streamchar.kernels.psf_draw` that stands for quintic B-splines."""
-
 REACH = 5.0
 """Half width of the template for positions, over the PSF's width: what lies beyond tells nothing about the position."""
-
-SPLINE_REACH = 3
-"""Super-pixels that a spline reaches."""
-
-SPLINE_AT_KNOTS = (66.0 / 120.0, 26.0 / 120.0, 1.0 / 120.0)
-"""The quintic B-spline at distances 0, 1 and 2 from its centre."""
-
 
 NODE_DISTANCE = 256.0
 """Pixels between the nodes at which shapes are tabulated: linear interpolation is then good to 1e-4 of a width that
@@ -149,25 +140,8 @@ def kernel_images(psf: Psf, x: Array, y: Array) -> Array:
 
 
 def by_splines(psf: PixelBasisPsf) -> PixelBasisPsf:
-    """Return the model that has the same values at the super-pixels and splines between them.
-
-    The spline coefficients of each image solve two systems of five diagonals, one for each axis (Unser 1999); the model
-    is taken as zero outside its grid.
-    """
-    inverse = _spline_coefficients(psf.components.shape[1])
-    return replace(psf, components=inverse @ psf.components @ inverse, lanczos=SPLINE)
-
-
-@lru_cache(maxsize=8)
-def _spline_coefficients(size: int) -> Array:
-    """Matrix (size, size), symmetric, that makes spline coefficients of a row of values."""
-    matrix = sum(
-        weight * (np.eye(size, k=k) + (np.eye(size, k=-k) if k else 0.0))
-        for k, weight in enumerate(SPLINE_AT_KNOTS)
-    )
-    inverse: Array = np.asarray(np.linalg.inv(matrix), np.float64)
-    inverse.setflags(write=False)
-    return inverse
+    """Return the model that has the same values at the super-pixels and splines between them; it is zero outside its grid."""
+    return replace(psf, components=quintic_splines.coefficients(psf.components), lanczos=SPLINE)
 
 
 def _symmetric(psf: PixelBasisPsf) -> PixelBasisPsf:
@@ -182,6 +156,6 @@ def _cropped(psf: PixelBasisPsf) -> PixelBasisPsf:
         return psf
     half = min(ceil(REACH * sigma), psf.width // 2)
     middle = psf.components.shape[1] // 2
-    grid = min(ceil((half + 1) / psf.step) + SPLINE_REACH, middle)
+    grid = min(ceil((half + 1) / psf.step) + quintic_splines.REACH, middle)
     inner = slice(middle - grid, middle + grid + 1)
     return replace(psf, components=np.ascontiguousarray(psf.components[:, inner, inner]), width=2 * half + 1)

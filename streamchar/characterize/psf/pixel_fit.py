@@ -10,6 +10,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.characterize.psf import quintic_splines
+from streamchar.characterize.psf.quintic_splines import SPLINE
 from streamchar.characterize.psf.samples import Samples
 from streamchar.frozen import frozen
 from streamchar.kernels import lanczos_resample, psf_draw, psf_draw_transposed, psf_normal_product
@@ -18,17 +20,6 @@ Array = NDArray[np.float64]
 _Pixel = TypeVar("_Pixel", bound=np.generic)
 
 
-SPLINE = 0
-"""Interpolation by quintic B-splines. Lanczos interpolation of short order changes the size of the PSF with the
-sub-pixel shift, by up to 0.5 % at four super-pixels per FWHM; the splines need six taps for 0.01 %."""
-
-
-_SPLINE_OVERLAPS = (15724248.0, 9738114.0, 2203488.0, 152637.0, 2036.0, 1.0)
-"""Overlap integrals of quintic B-splines 0 … 5 knots apart, times 11!: the Eulerian numbers of order 11, values of the
-B-spline of degree 11 at its knots."""
-_SPLINE_NORM = 39916800.0
-SPLINE_VALUES = (66.0 / 120.0, 26.0 / 120.0, 1.0 / 120.0)
-"""Values of the quintic B-spline at its knots."""
 _OVERLAP_FLOOR = 0.03
 """Bounds the preconditioner where pixels hardly tell anything about the finest structure."""
 
@@ -72,11 +63,7 @@ class Grid:
 
     def coefficients(self, values: Array) -> Array:
         """Grid values (size, size) turned into what the interpolation takes: itself, or spline coefficients."""
-        if self.lanczos != SPLINE:
-            return values
-        matrix = banded(self.size, SPLINE_VALUES)
-        half = np.linalg.solve(matrix, values)
-        return np.ascontiguousarray(np.linalg.solve(matrix, half.T).T)
+        return quintic_splines.coefficients(values) if self.lanczos == SPLINE else values
 
     def radius(self) -> Array:
         """Distance of each super-pixel from the central one, in super-pixels: float64 (size, size)."""
@@ -187,19 +174,10 @@ def fit_components(
 @lru_cache(maxsize=32)
 def _overlap(size: int) -> tuple[Array, Array]:
     """Overlap integrals of a grid's splines, the diagonal being 1, and their inverse, bounded: (size, size)."""
-    overlap = banded(size, tuple(value / _SPLINE_OVERLAPS[0] for value in _SPLINE_OVERLAPS))
+    overlap = quintic_splines.overlaps(size)
     inverse = np.asarray(np.linalg.inv(overlap + _OVERLAP_FLOOR * np.eye(size)), np.float64)
-    for matrix in (overlap, inverse):
-        matrix.flags.writeable = False
+    inverse.flags.writeable = False
     return overlap, inverse
-
-
-def banded(size: int, diagonals: tuple[float, ...]) -> Array:
-    """Symmetric matrix (size, size) with constant diagonals, of which the first is the main one."""
-    values = np.zeros(max(size, len(diagonals)))
-    values[: len(diagonals)] = diagonals
-    place = np.arange(size)
-    return np.asarray(values[np.abs(place[:, None] - place)])
 
 
 def _both_ways(matrix: Array | None, components: Array) -> Array:
@@ -218,5 +196,5 @@ def _diagonal(grid: Grid, samples: Samples, normal_weights: Array) -> Array:
     )
     if grid.lanczos == SPLINE:
         # The transpose sums weights once; a normal matrix holds them times the square of the spline.
-        diagonal *= (_SPLINE_OVERLAPS[0] / _SPLINE_NORM) ** 2
+        diagonal *= quintic_splines.SQUARE**2
     return np.asarray(np.maximum(diagonal, 1e-3 * diagonal.max(initial=0.0)))

@@ -10,8 +10,9 @@ from streamchar.characterize.psf.forward.config import PixelBasisConfig
 from streamchar.characterize.psf.forward.stars import sigmas
 from streamchar.characterize.psf.forward.state import State
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
-from streamchar.characterize.psf.pixel_fit import SPLINE, Grid
+from streamchar.characterize.psf.pixel_fit import Grid
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
+from streamchar.characterize.psf.quintic_splines import SPLINE
 from streamchar.characterize.psf.samples import Samples
 from streamchar.robust import MAD_TO_SIGMA, median
 

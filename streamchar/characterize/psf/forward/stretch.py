@@ -7,12 +7,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from streamchar.characterize.psf.pixel_fit import SPLINE_VALUES, banded
+from streamchar.characterize.psf import quintic_splines
 
 Array = NDArray[np.float64]
-
-_SPLINE_SLOPES = (0.0, 10.0 / 24.0, 1.0 / 24.0)
-"""Slopes of the quintic B-spline before its middle, at its knots."""
 
 
 def stretches(image: Array) -> Array:
@@ -35,9 +32,8 @@ def stretches(image: Array) -> Array:
 @lru_cache(maxsize=32)
 def _operators(size: int) -> tuple[Array, Array, Array]:
     """Matrices that take coefficients along an axis to those of x I, of ∂I/∂x and of x ∂I/∂x: (size, size) each."""
-    x = np.arange(size) - size // 2
-    values = banded(size, SPLINE_VALUES)
-    slopes = np.sign(x - x[:, None]) * banded(size, _SPLINE_SLOPES)
-    operators = np.linalg.solve(values, np.stack([x[:, None] * values, slopes, x[:, None] * slopes]))
+    x = (np.arange(size) - size // 2)[:, None]
+    values, slopes = quintic_splines.values(size), quintic_splines.slopes(size)
+    operators = np.linalg.solve(values, np.stack([x * values, slopes, x * slopes]))
     operators.flags.writeable = False
     return operators[0], operators[1], operators[2]

@@ -14,6 +14,7 @@ from streamchar.characterize.psf.forward.rejection import CLIP_ACCURACY, grown
 from streamchar.characterize.psf.forward.state import State
 from streamchar.characterize.psf.neighbours import point_significance
 from streamchar.characterize.psf.pixel_fit import Grid, centre_of, fit_components
+from streamchar.characterize.psf.quintic_splines import REACH
 from streamchar.characterize.psf.samples import Samples
 
 Array = NDArray[np.float64]
@@ -22,8 +23,6 @@ Flags = NDArray[np.bool_]
 _MIN_CORE = 5
 _WING_STEPS = 3
 _STARS_FOR_WINGS = 300
-_SPLINE_REACH = 3
-"""Super-pixels that a spline reaches."""
 
 
 def cropped_to_core(grid: Grid, wide: State, config: PixelBasisConfig) -> tuple[Grid, State]:
@@ -88,7 +87,7 @@ def _draw_around(grid: Grid, mean: Array, core: Grid, state: State) -> Array:
     samples = state.samples
     stamps = grid.draw(mean, np.ones((len(samples), 1)), samples.dx, samples.dy)
     if len(state.components) > 1:
-        reach = math.ceil((core.size // 2 + _SPLINE_REACH) * core.step)
+        reach = math.ceil((core.size // 2 + REACH) * core.step)
         around = replace(core, stamp=2 * min(reach, grid.stamp // 2) + 1)
         basis = state.spatial(samples.x, samples.y)[:, 1:]
         varying = np.ascontiguousarray(state.components[1:])
