@@ -16,7 +16,7 @@ from streamchar.characterize.measurement.config import MeasurementConfig
 from streamchar.characterize.measurement.context import Flags, MeasurementContext
 from streamchar.characterize.measurement.neighbours import neighbours_replaced, undisturbed
 from streamchar.characterize.measurement.plugin import Plugin
-from streamchar.characterize.measurement.templates import PsfTemplates
+from streamchar.characterize.measurement.templates import PsfTemplates, nodes_over
 from streamchar.image import Exposure
 from streamchar.kernels import Scene
 
@@ -24,9 +24,6 @@ INVALID_PSF = "base_InvalidPsf_flag"
 
 CHUNK = 512
 """Sources that all plugins measure before the next ones: few enough for their pixels and stamps to stay in the cache."""
-
-FEW = 200
-"""Sources for which tabulating the PSF's shapes does not pay."""
 
 
 class SingleFrameMeasurement(Task[MeasurementConfig]):
@@ -169,8 +166,9 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
     def _templates(self, exposure: Exposure, sources: int) -> PsfTemplates | None:
         if exposure.psf is None:
             return None
-        shape = exposure.shape if sources > FEW else None
-        return PsfTemplates.of(exposure.psf, self.config.psf_interpolation, shape)
+        rows, columns = nodes_over(exposure.shape)
+        table = exposure.shape if sources > rows * columns else None
+        return PsfTemplates.of(exposure.psf, self.config.psf_interpolation, table)
 
     @contextmanager
     def _scene(self, exposure: Exposure, footprints: Footprints, exposure_id: int) -> Iterator[Scene]:

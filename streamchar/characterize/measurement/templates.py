@@ -51,7 +51,9 @@ class ShapeTable:
     @classmethod
     def over(cls, psf: Psf, shape: tuple[int, int]) -> Self:
         """Tabulate the shapes over an exposure of (height, width) pixels."""
-        y, x = (np.linspace(0.0, size - 1.0, 2 + int(size / NODE_DISTANCE)) for size in shape)
+        y, x = (
+            np.linspace(0.0, size - 1.0, nodes) for size, nodes in zip(shape, nodes_over(shape), strict=True)
+        )
         found = psf.shapes(*(axis.ravel() for axis in np.meshgrid(x, y)))
         return cls(psf, x, y, np.stack([found.xx, found.yy, found.xy]).reshape(3, len(y), len(x)))
 
@@ -72,6 +74,12 @@ class ShapeTable:
             exact = self.psf.shapes(x[missing], y[missing])
             found[:, missing] = exact.xx, exact.yy, exact.xy
         return Moments(*found)
+
+
+def nodes_over(shape: tuple[int, int]) -> tuple[int, int]:
+    """How many rows and columns of nodes a table has over an exposure of (height, width) pixels."""
+    height, width = shape
+    return 2 + int(height / NODE_DISTANCE), 2 + int(width / NODE_DISTANCE)
 
 
 def _between(values: Array, nodes: Array) -> tuple[NDArray[np.int64], Array]:
