@@ -20,10 +20,10 @@ from streamchar.dashboard import summaries
 from streamchar.dashboard.errors import PageListenError
 from streamchar.dashboard.feed import Feed, dump
 from streamchar.dashboard.visits import Visit, Visits
-from streamchar.errors import listening_problem
 from streamchar.frozen import frozen
 from streamchar.image.access import Access, locate
 from streamchar.image.errors import AccessError
+from streamchar.monitor.listener import Listener
 from streamchar.monitor.page_settings import DashboardSettings
 
 HEADERS: Mapping[str, str] = MappingProxyType(
@@ -77,7 +77,7 @@ class Asset:
     tag: str
 
 
-class PageServer:
+class PageServer(Listener):
     """Serves the page on a port.
 
     Parameters
@@ -86,19 +86,15 @@ class PageServer:
         Where to listen and who may ask.
     visits, feed
         What to tell.
-
-    Attributes
-    ----------
-    port
-        The port that is listened on, after the start.
     """
 
+    refused = PageListenError
+
     def __init__(self, settings: DashboardSettings, visits: Visits, feed: Feed) -> None:
+        super().__init__(settings.host, settings.port)
         self._settings, self._visits, self._feed = settings, visits, feed
         self._assets, self._index = load_assets()
         self._names = {name.lower() for name in (*settings.names, settings.host, "localhost")}
-        self.port = settings.port
-        self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         """Begin to listen.
@@ -122,29 +118,12 @@ class PageServer:
                 web.get("/livez", self._live),
             ]
         )
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, self._settings.host, self.port).start()
-        except OSError as error:
-            await runner.cleanup()
-            detail = listening_problem(error)
-            raise PageListenError(host=self._settings.host, port=self.port, detail=detail) from error
-        self._runner = runner
-        self.port = runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        """Close the port and every page's connection."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self.listen(application)
 
     @property
     def address(self) -> str:
         """Where a browser on this machine finds the page."""
-        host = self._settings.host
-        if host in {"0.0.0.0", "::", ""}:  # noqa: S104
-            host = "127.0.0.1"
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host  # noqa: S104
         return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
 
     async def _end_subscriptions(self, _: web.Application) -> None:

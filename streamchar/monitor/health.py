@@ -8,7 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
-from streamchar.errors import StreamcharError, listening_problem
+from streamchar.errors import StreamcharError
+from streamchar.monitor.listener import Listener
 
 Checks = Callable[[], Mapping[str, str]]
 """Returns what is wrong by name of the check; nothing wrong is the empty string."""
@@ -42,7 +43,7 @@ class Probes:
     version: Callable[[], Mapping[str, Any]]
 
 
-class HealthServer:
+class HealthServer(Listener):
     """Serves the probes.
 
     Parameters
@@ -51,18 +52,13 @@ class HealthServer:
         What to answer.
     host, port
         Where to listen; port 0 for any free one.
-
-    Attributes
-    ----------
-    port
-        The port that is listened on, after the start.
     """
 
+    refused = ListenError
+
     def __init__(self, probes: Probes, host: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__(host, port)
         self._probes = probes
-        self._host = host
-        self.port = port
-        self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         """Begin to listen.
@@ -82,21 +78,7 @@ class HealthServer:
                 web.get("/version", self._version),
             ]
         )
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, self._host, self.port).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise ListenError(host=self._host, port=self.port, detail=listening_problem(error)) from error
-        self._runner = runner
-        self.port = runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        """Close the port."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self.listen(application)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         body, content_type = self._probes.metrics(request.headers.get("Accept", ""))
