@@ -84,8 +84,9 @@ class _HsmMoments:
 class HsmSourceMoments(_HsmMoments, Plugin[HsmSourceMomentsConfig]):
     """Moments of an elliptical Gaussian weight matched to the source (Hirata & Seljak 2003).
 
-    The fit sees the footprint's bounding box and starts at the centroid with 2.5 times the width of the PSF. Where it
-    fails the values are NaN and the general flag is raised, with ``not_contained`` or ``galsim`` as the reason.
+    The fit sees the footprint's bounding box and starts at the centroid with the size that an earlier pass found, else with
+    2.5 times the width of the PSF. Where it fails the values are NaN and the general flag is raised, with
+    ``not_contained`` or ``galsim`` as the reason.
     """
 
     name = "ext_shapeHSM_HsmSourceMoments"
@@ -108,7 +109,7 @@ class HsmSourceMoments(_HsmMoments, Plugin[HsmSourceMomentsConfig]):
             boxes,
             centres.x,
             centres.y,
-            self.START_WIDTH * context.psf_shapes.trace_radius,
+            self._start_width(context),
             self.config.round_moments,
         )
         if self.config.subtract_center:
@@ -119,6 +120,11 @@ class HsmSourceMoments(_HsmMoments, Plugin[HsmSourceMomentsConfig]):
         outside = (column < boxes[:, 0]) | (row < boxes[:, 1]) | (column > boxes[:, 2]) | (row > boxes[:, 3])
         context.catalog[f"{self.name}_flag_not_contained"] |= outside
         context.catalog[f"{self.name}_flag_galsim"] |= ~converged & ~outside
+
+    def _start_width(self, context: MeasurementContext) -> Array:
+        xx, yy = (context.catalog[f"{self.name}_{axis}"] for axis in ("xx", "yy"))
+        before = np.sqrt(0.5 * (xx + yy))
+        return np.where(np.isfinite(before), before, self.START_WIDTH * context.psf_shapes.trace_radius)
 
 
 class HsmPsfMoments(_HsmMoments, Plugin[HsmPsfMomentsConfig]):
