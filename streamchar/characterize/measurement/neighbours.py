@@ -48,7 +48,7 @@ class NoiseReplacerConfig(Configuration):
 
 @contextmanager
 def neighbours_replaced(
-    exposure: Exposure, footprints: Footprints, config: NoiseReplacerConfig, exposure_id: int
+    exposure: Exposure, footprints: Footprints, config: NoiseReplacerConfig | None, exposure_id: int = 0
 ) -> Iterator[Scene]:
     """Hide all footprints in the image by noise while the context lasts, and restore the image after it.
 
@@ -59,20 +59,24 @@ def neighbours_replaced(
     footprints
         Where the sources are. Where two overlap the later one's noise wins.
     config, exposure_id
-        What kind of noise, and from which seed: equal ids give equal noise.
+        What kind of noise, and from which seed: equal ids give equal noise. Without settings there is none, only the sky's zero.
 
     Yields
     ------
     Scene
         To show and hide single sources; measuring kernels take it.
     """
+    if config is None:
+        noise = np.zeros(min(len(footprints.span_y), 1), np.float32)
+    else:
+        noise = draw_noise(exposure, footprints, config, exposure_id)
     scene = Scene(
         exposure.image,
         footprints.span_y,
         footprints.span_x0,
         footprints.span_x1,
         footprints.span_start,
-        draw_noise(exposure, footprints, config, exposure_id),
+        noise,
         footprints.share,
     )
     scene.hide_all()

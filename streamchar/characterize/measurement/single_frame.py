@@ -26,6 +26,9 @@ CHUNK = 512
 """Sources that all plugins measure before the next ones: few enough for their pixels and stamps to stay in the cache."""
 
 
+Needed = tuple[Sequence[Plugin[Any]], ...]
+
+
 class SingleFrameMeasurement(Task[MeasurementConfig]):
     """Measure the sources of one exposure (reference: measurement.md section 1).
 
@@ -41,6 +44,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         self.plugins = self.config.make_plugins()
         self.undeblended = self.config.make_undeblended()
         self._schema = Schema((), self.aliases)
+        self._chosen: dict[tuple[tuple[str, ...] | None, bool], Needed] = {}
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -88,7 +92,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         columns
             Run only the plugins of these columns, and those of centroid and shape, which the others need; all when omitted.
         rough
-            Only widths are wanted, for which positions need no refinement.
+            Only widths are wanted, for which positions need no refinement and neighbours leave no noise behind.
 
         Raises
         ------
@@ -107,11 +111,9 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         numbers = np.arange(len(catalog)) if wanted is None else np.flatnonzero(wanted)
         with self.timer("run"):
             templates = self._templates(exposure, len(sources))
-            plugins, undeblended = (
-                self._needed(group, columns, rough=rough) for group in (self.plugins, self.undeblended)
-            )
+            plugins, undeblended = self._needed(None if columns is None else tuple(columns), rough)
             calls = [plugin.measure for plugin in plugins]
-            with self._scene(exposure, footprints, exposure_id) as scene:
+            with self._scene(exposure, footprints, exposure_id, rough=rough) as scene:
                 self._measure(sources, numbers, exposure, scene, templates, calls, _radii(plugins))
             calls = [plugin.measure_restored for plugin in plugins if _looks_again(plugin)]
             calls += [plugin.measure for plugin in undeblended]
@@ -147,10 +149,16 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
                     measure(context)
             sources[INVALID_PSF] |= context.invalid_psf
 
-    def _needed(
-        self, plugins: Sequence[Plugin[Any]], columns: Collection[str] | None, *, rough: bool
+    def _needed(self, columns: tuple[str, ...] | None, rough: bool) -> Needed:
+        """Those of the plugins, and of the undeblended ones, that fill the columns, the centroid or the shape."""
+        if (columns, rough) not in self._chosen:
+            groups = (self.plugins, self.undeblended)
+            self._chosen[columns, rough] = tuple(self._choose(group, columns, rough) for group in groups)
+        return self._chosen[columns, rough]
+
+    def _choose(
+        self, plugins: Sequence[Plugin[Any]], columns: tuple[str, ...] | None, rough: bool
     ) -> Sequence[Plugin[Any]]:
-        """Those of the plugins that fill the columns, the centroid or the shape."""
         if rough:
             plugins = [plugin.roughly() for plugin in plugins]
         if columns is None:
@@ -171,11 +179,14 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         return PsfTemplates.of(exposure.psf, self.config.psf_interpolation, table)
 
     @contextmanager
-    def _scene(self, exposure: Exposure, footprints: Footprints, exposure_id: int) -> Iterator[Scene]:
+    def _scene(
+        self, exposure: Exposure, footprints: Footprints, exposure_id: int, *, rough: bool
+    ) -> Iterator[Scene]:
         if not self.config.do_replace_with_noise:
             yield undisturbed(exposure.image)
             return
-        with neighbours_replaced(exposure, footprints, self.config.noise_replacer, exposure_id) as scene:
+        noise = None if rough else self.config.noise_replacer
+        with neighbours_replaced(exposure, footprints, noise, exposure_id) as scene:
             yield scene
 
     def _describe(self, catalog: SourceCatalog, exposure_id: int) -> None:

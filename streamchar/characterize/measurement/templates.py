@@ -114,7 +114,7 @@ class PsfTemplates:
     def of(
         cls, psf: Psf, interpolation: Interpolation = "spline", shape: tuple[int, int] | None = None
     ) -> Self:
-        """Prepare a model; one that is not made of pixels is drawn as it is, a Gaussian no larger than positions take.
+        """Prepare a model; one that is not made of pixels is drawn as it is, a Gaussian no larger than it has light.
 
         Parameters
         ----------
@@ -128,15 +128,15 @@ class PsfTemplates:
             Height and width of the exposure, to tabulate shapes over it; they are evaluated one by one when omitted.
         """
         if isinstance(psf, GaussianPsf) and interpolation != "lanczos":
-            narrow = replace(psf, width=min(2 * ceil(REACH * psf.sigma) + 1, psf.width))
-            return cls(psf, narrow, psf.shapes)
+            psf = replace(psf, width=min(2 * ceil(REACH * psf.sigma) + 1, psf.width))
+            return cls(psf, psf, psf.shapes)
         if not isinstance(psf, PixelBasisPsf):
             return cls(psf, psf, psf.shapes)
         if interpolation == "lanczos":
             centred = psf
         else:
             psf = psf if psf.lanczos == SPLINE else by_splines(psf)
-            centred = _cropped(_symmetric(psf))
+            centred = _centred(psf)
         shapes = centred.shapes if shape is None else ShapeTable.over(centred, shape)
         return cls(psf, centred, shapes)
 
@@ -152,18 +152,14 @@ def by_splines(psf: PixelBasisPsf) -> PixelBasisPsf:
     return replace(psf, components=quintic_splines.coefficients(psf.components), lanczos=SPLINE)
 
 
-def _symmetric(psf: PixelBasisPsf) -> PixelBasisPsf:
+def _centred(psf: PixelBasisPsf) -> PixelBasisPsf:
     # Splines are symmetric themselves, so this symmetrises the model, not only its grid.
-    components = psf.components
-    return replace(psf, components=np.ascontiguousarray(0.5 * (components + components[:, ::-1, ::-1])))
-
-
-def _cropped(psf: PixelBasisPsf) -> PixelBasisPsf:
+    components, width = 0.5 * (psf.components + psf.components[:, ::-1, ::-1]), psf.width
     sigma = float(psf.shapes(*psf.average_position).determinant_radius[0])
-    if not np.isfinite(sigma):
-        return psf
-    half = min(ceil(REACH * sigma), psf.width // 2)
-    middle = psf.components.shape[1] // 2
-    grid = min(ceil((half + 1) / psf.step) + quintic_splines.REACH, middle)
-    inner = slice(middle - grid, middle + grid + 1)
-    return replace(psf, components=np.ascontiguousarray(psf.components[:, inner, inner]), width=2 * half + 1)
+    if np.isfinite(sigma):
+        half = min(ceil(REACH * sigma), psf.width // 2)
+        middle = components.shape[1] // 2
+        grid = min(ceil((half + 1) / psf.step) + quintic_splines.REACH, middle)
+        inner = slice(middle - grid, middle + grid + 1)
+        components, width = components[:, inner, inner], 2 * half + 1
+    return replace(psf, components=np.ascontiguousarray(components), width=width)
