@@ -176,7 +176,8 @@ def _with_point_sources(
     filled, of_points = np.empty(start[-1], np.float32), np.repeat(points.good, np.diff(start))
     filled[~of_points] = values
     rows = np.flatnonzero(points.good)
-    for some in np.array_split(rows, 1 + len(rows) // DRAWN):
+    for first in range(0, len(rows), DRAWN):
+        some = rows[first : first + DRAWN]
         stamps = psf.images(points.x[some], points.y[some])
         pixels = start[some, None] + np.arange(area)
         filled[pixels] = (points.flux[some, None, None] * stamps.images).reshape(len(some), area)

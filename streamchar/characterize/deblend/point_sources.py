@@ -155,8 +155,8 @@ class _Fits:
         """The same at positions of their own, the PSF being drawn for some peaks at a time."""
         result = np.full((len(wanted), FREEDOM + 1), np.nan)
         rows = np.flatnonzero(wanted)
-        for some in np.array_split(rows, 1 + len(rows) // DRAWN):
-            chosen = np.zeros(len(wanted), np.bool_)
+        for first in range(0, len(rows), DRAWN):
+            some, chosen = rows[first : first + DRAWN], np.zeros(len(wanted), np.bool_)
             chosen[some] = True
             result[some] = self._fit(chosen, places, self.psf.images(*places[:, some]), shift=False)[some]
         return result

@@ -16,7 +16,7 @@ from streamchar.characterize.deblend.deblenders import DEBLENDERS
 from streamchar.characterize.deblend.limits import too_big, too_masked
 from streamchar.characterize.deblend.multi_threshold import MultiThresholdConfig
 from streamchar.characterize.deblend.result import Children, Deblending
-from streamchar.characterize.footprints import Footprints, offsets
+from streamchar.characterize.footprints import Footprints, members, offsets
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure
 
@@ -85,14 +85,16 @@ class SourceDeblend(Task[SourceDeblendConfig]):
             peaks = np.bincount(origin, base.peak_count, len(footprints)).astype(np.int64)
             if deblender.finds_sources:
                 peaks = np.where(peaks > 0, footprints.peak_count, 0)
+            big, masked, too_many, own = np.zeros((4, len(footprints)), np.bool_)
             blended = np.flatnonzero(peaks > 1)
-            big, masked = self._left_alone(exposure, footprints, blended)
-            divided = blended[~(big | masked)[blended]]
-            blends = footprints.select(divided)
-            too_many = np.zeros(len(footprints), np.bool_)
+            blends = footprints.select(blended)
+            big[blended], masked[blended] = self._left_alone(exposure, blends)
+            left = (big | masked)[blended]
+            divided, blends = blended[~left], blends.take(~left)
+            own[divided] = True
+            own = own[origin]
             if not deblender.finds_sources:
-                own = np.isin(origin, divided)
-                blends = _with_peaks(blends, base.take(own), peaks[divided])
+                blends = _with_peaks(blends, base, np.flatnonzero(own), peaks[divided])
                 if self.config.max_number_of_peaks:
                     too_many[divided] = peaks[divided] > self.config.max_number_of_peaks
                     blends = _with_brightest(blends, self.config.max_number_of_peaks)
@@ -100,23 +102,20 @@ class SourceDeblend(Task[SourceDeblendConfig]):
             self.record("parents", len(divided))
             self.record("children", len(found))
             self.record("skipped", len(blended) - len(divided))
-            children = _joined(base, origin, divided, found)
+            children = _joined(base, origin, ~own, replace(found, parent=divided[found.parent]))
             parent = children.parent
             return Deblending(children, peaks[parent], big[parent], masked[parent], too_many[parent])
 
-    def _left_alone(
-        self, exposure: Exposure, footprints: Footprints, blended: Numbers
-    ) -> tuple[Flags, Flags]:
-        """Which of the blended footprints are too big, and which others are masked too much; they get their mask plane."""
-        config, blends = self.config, footprints.select(blended)
-        big, masked = np.zeros((2, len(footprints)), np.bool_)
-        big[blended] = too_big(
+    def _left_alone(self, exposure: Exposure, blends: Footprints) -> tuple[Flags, Flags]:
+        """Which of the blends are too big, and which others are masked too much; they get their mask plane."""
+        config = self.config
+        big = too_big(
             blends,
             area=config.max_footprint_area,
             size=config.max_footprint_size,
             axis_ratio=config.min_footprint_axis_ratio,
         )
-        masked[blended] = too_masked(exposure, blends, config.mask_limits) & ~big[blended]
+        masked = too_masked(exposure, blends, config.mask_limits) & ~big
         if config.not_deblended_mask:
             if config.not_deblended_mask in exposure.planes:
                 exposure.clear_planes(config.not_deblended_mask)
@@ -124,14 +123,19 @@ class SourceDeblend(Task[SourceDeblendConfig]):
                 exposure.planes = exposure.planes.including(config.not_deblended_mask)
             left = big | masked
             if left.any():
-                footprints.take(left).set_bits(exposure.mask, exposure.bits(config.not_deblended_mask))
+                blends.take(left).set_bits(exposure.mask, exposure.bits(config.not_deblended_mask))
         return big, masked
 
 
-def _with_peaks(blends: Footprints, parts: Footprints, count: Numbers) -> Footprints:
+def _with_peaks(blends: Footprints, base: Footprints, parts: Numbers, count: Numbers) -> Footprints:
     """The footprints with the peaks of their parts, so many each."""
+    peaks, _ = members(base.peak_start, parts)
     return blends.with_peaks(
-        parts.peak_x, parts.peak_y, parts.peak_value, offsets(count), parts.peak_significance
+        base.peak_x[peaks],
+        base.peak_y[peaks],
+        base.peak_value[peaks],
+        offsets(count),
+        base.peak_significance[peaks],
     )
 
 
@@ -149,13 +153,11 @@ def _with_brightest(blends: Footprints, most: int) -> Footprints:
     )
 
 
-def _joined(base: Footprints, origin: Numbers, divided: Numbers, found: Children) -> Children:
-    """The children of the divided footprints among the others, in the order of the footprints."""
-    kept = ~np.isin(origin, divided)
-    others = Children.plain(base.take(kept), origin[kept])
-    parent = np.concatenate([others.parent, divided[found.parent]])
-    children = replace(found, parent=divided[found.parent])
-    return Children.of([others, children], np.argsort(parent, kind="stable"))
+def _joined(base: Footprints, origin: Numbers, kept: Flags, found: Children) -> Children:
+    """The children that were found among those footprints that are kept, in the order of the footprints they come from."""
+    chosen = np.concatenate([np.flatnonzero(kept), len(base) + np.arange(len(found))])
+    parent = np.concatenate([origin, found.parent])[chosen]
+    return Children.of([Children.plain(base, origin), found], chosen[np.argsort(parent, kind="stable")])
 
 
 def _origin(footprints: Footprints, base: Footprints) -> Numbers:
