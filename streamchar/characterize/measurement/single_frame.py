@@ -26,6 +26,9 @@ CHUNK = 512
 """Sources that all plugins measure before the next ones: few enough for their pixels and stamps to stay in the cache."""
 
 
+FEW = 30
+"""Sources beyond the number of nodes for which interpolating the PSF's shapes between nodes does not pay."""
+
 Needed = tuple[Sequence[Plugin[Any]], ...]
 
 
@@ -175,7 +178,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         if exposure.psf is None:
             return None
         rows, columns = nodes_over(exposure.shape)
-        table = exposure.shape if sources > rows * columns else None
+        table = exposure.shape if sources > rows * columns + FEW else None
         return PsfTemplates.of(exposure.psf, self.config.psf_interpolation, table)
 
     @contextmanager
