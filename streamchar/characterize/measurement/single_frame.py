@@ -113,7 +113,8 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         sources = catalog if wanted is None else catalog.take(wanted)
         numbers = np.arange(len(catalog)) if wanted is None else np.flatnonzero(wanted)
         with self.timer("run"):
-            templates = self._templates(exposure, len(sources))
+            # Fluxes for the PSF's measurement only rank the stars.
+            templates = self._templates(exposure, len(sources), compact=columns is not None)
             plugins, undeblended = self._needed(None if columns is None else tuple(columns), rough)
             calls = [plugin.measure for plugin in plugins]
             with self._scene(exposure, footprints, exposure_id, rough=rough) as scene:
@@ -174,12 +175,12 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
             if any(name == plugin.name or name.startswith(f"{plugin.name}_") for name in names)
         ]
 
-    def _templates(self, exposure: Exposure, sources: int) -> PsfTemplates | None:
+    def _templates(self, exposure: Exposure, sources: int, *, compact: bool) -> PsfTemplates | None:
         if exposure.psf is None:
             return None
         rows, columns = nodes_over(exposure.shape)
         table = exposure.shape if sources > rows * columns + FEW else None
-        return PsfTemplates.of(exposure.psf, self.config.psf_interpolation, table)
+        return PsfTemplates.of(exposure.psf, self.config.psf_interpolation, table, compact=compact)
 
     @contextmanager
     def _scene(

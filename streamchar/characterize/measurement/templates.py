@@ -112,9 +112,14 @@ class PsfTemplates:
 
     @classmethod
     def of(
-        cls, psf: Psf, interpolation: Interpolation = "spline", shape: tuple[int, int] | None = None
+        cls,
+        psf: Psf,
+        interpolation: Interpolation = "spline",
+        shape: tuple[int, int] | None = None,
+        *,
+        compact: bool = False,
     ) -> Self:
-        """Prepare a model; one that is not made of pixels is drawn as it is, a Gaussian no larger than it has light.
+        """Prepare a model; one that is not made of pixels is drawn as it is, a Gaussian no larger than positions take.
 
         Parameters
         ----------
@@ -126,10 +131,12 @@ class PsfTemplates:
             the sub-pixel position; splines of fifth order by less than a thousandth.
         shape
             Height and width of the exposure, to tabulate shapes over it; they are evaluated one by one when omitted.
+        compact
+            Draw a Gaussian no larger for fluxes either: it has no light beyond, but they take longer.
         """
         if isinstance(psf, GaussianPsf) and interpolation != "lanczos":
-            psf = replace(psf, width=min(2 * ceil(REACH * psf.sigma) + 1, psf.width))
-            return cls(psf, psf, psf.shapes)
+            narrow = replace(psf, width=min(2 * ceil(REACH * psf.sigma) + 1, psf.width))
+            return cls(narrow if compact else psf, narrow, psf.shapes)
         if not isinstance(psf, PixelBasisPsf):
             return cls(psf, psf, psf.shapes)
         if interpolation == "lanczos":
