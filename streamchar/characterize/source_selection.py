@@ -10,6 +10,17 @@ from streamchar.configuration import Configuration
 Selected = NDArray[np.bool_]
 
 
+def between(values: NDArray[np.float64], minimum: float | None, maximum: float | None) -> Selected:
+    """Where values lie strictly between the limits, an absent one not counting; NaN never does when there is a limit."""
+    inside = np.ones(len(values), np.bool_)
+    with np.errstate(invalid="ignore"):
+        if minimum is not None:
+            inside &= values > minimum
+        if maximum is not None:
+            inside &= values < maximum
+    return inside
+
+
 class Limits(Configuration):
     """An open interval; an absent limit does not cut."""
 
@@ -20,13 +31,7 @@ class Limits(Configuration):
 
     def contain(self, values: NDArray[np.float64]) -> Selected:
         """Where values lie strictly between the limits; NaN never does when there is a limit."""
-        inside = np.ones(len(values), np.bool_)
-        with np.errstate(invalid="ignore"):
-            if self.minimum is not None:
-                inside &= values > self.minimum
-            if self.maximum is not None:
-                inside &= values < self.maximum
-        return inside
+        return between(values, self.minimum, self.maximum)
 
 
 class FluxLimits(Limits):
@@ -222,7 +227,7 @@ def select_sources(catalog: SourceCatalog, config: SourceCriteria) -> Selected:
         limits = config.signal_to_noise
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ratio = catalog[limits.flux_field] / catalog[limits.err_field]
-        selected &= _relaxed(limits, ratio[selected]).contain(ratio)
+        selected &= between(ratio, _relaxed_minimum(limits, ratio[selected]), limits.maximum)
     if config.do_sky_sources:
         selected |= np.logical_or.reduce([catalog[name] for name in config.sky_flag.good])
     return selected
@@ -258,12 +263,12 @@ def _flagged(catalog: SourceCatalog, flags: RequiredFlags) -> Selected:
     return selected
 
 
-def _relaxed(limits: SignalToNoiseLimits, ratio: NDArray[np.float64]) -> Limits:
+def _relaxed_minimum(limits: SignalToNoiseLimits, ratio: NDArray[np.float64]) -> float | None:
     """Lower the minimum as far as allowed and needed for enough sources."""
-    lowest = limits.relaxed_minimum
-    if limits.minimum is None or lowest is None or limits.contain(ratio).sum() >= limits.few:
-        return limits
-    below = np.sort(ratio[Limits(maximum=limits.maximum).contain(ratio) & (ratio > lowest)])[::-1]
+    minimum, lowest = limits.minimum, limits.relaxed_minimum
+    if minimum is None or lowest is None or np.count_nonzero(limits.contain(ratio)) >= limits.few:
+        return minimum
+    below = np.sort(ratio[between(ratio, lowest, limits.maximum)])[::-1]
     # The limit is open: it lies just below the last source wanted.
-    minimum = np.nextafter(below[limits.few - 1], -np.inf) if len(below) >= limits.few else lowest
-    return Limits(minimum=min(float(minimum), limits.minimum), maximum=limits.maximum)
+    found = np.nextafter(below[limits.few - 1], -np.inf) if len(below) >= limits.few else lowest
+    return min(float(found), minimum)

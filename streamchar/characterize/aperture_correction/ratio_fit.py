@@ -173,29 +173,41 @@ def _fit_weighted(
     needed = config.min_degrees_of_freedom + 1
     kept = np.flatnonzero(np.isfinite(variance) & (variance >= 0))
     _require(len(kept), needed, flux)
+    x, y, values, variance = x[kept], y[kept], ratio[kept], variance[kept]
     design = design_matrix(x, y, order=config.fit_config.order, width=width, height=height)
-    model, count = np.full(len(ratio), median(ratio[kept])), 1
+    model = median(values)
     for _ in range(config.num_iter):
-        residual = ratio - model
-        total = variance + _intrinsic_variance(residual[kept], variance[kept], config.min_scatter)
+        residual = values - model
+        total = variance + _intrinsic_variance(residual, variance, config.min_scatter)
         pull = np.abs(residual) / np.sqrt(total)
         # Few stars may agree by chance: never clip within the errors quoted.
-        scale = max(_spread(pull[kept]), 1.0)
-        kept = kept[pull[kept] <= config.num_sigma_clip * scale]
-        _require(len(kept), needed, flux)
-        weights = np.minimum(1.0, HUBER * scale / np.maximum(pull[kept], ERROR_FLOOR)) / total[kept]
-        order = _best_order(design[kept], ratio[kept], 1.0 / total[kept], config.fit_config)
-        count = terms(order)
-        solution, _ = least_squares(design[kept, :count], ratio[kept], weights)
-        model = design[:, :count] @ solution
-    used, values = marked(kept, len(ratio)), model[kept]
+        scale = max(_spread(pull), 1.0)
+        inside = pull <= config.num_sigma_clip * scale
+        if not inside.all():
+            kept, design = kept[inside], design[inside]
+            x, y, values, variance, total, pull = (
+                each[inside] for each in (x, y, values, variance, total, pull)
+            )
+            _require(len(kept), needed, flux)
+        weights = np.minimum(1.0, HUBER * scale / np.maximum(pull, ERROR_FLOOR)) / total
+        order = _best_order(design, values, 1.0 / total, config.fit_config)
+        used = design[:, : terms(order)]
+        solution = _solution(used, values, weights)
+        model = used @ solution
     polynomial = ChebyshevField.of(solution, order, width, height)
-    field = BoundedField(polynomial, _range(x[kept]), _range(y[kept]))
-    residual = ratio[kept] - values
+    field = BoundedField(polynomial, _range(x), _range(y))
+    residual, stars = values - model, marked(kept, len(ratio))
     if config.error_estimate == "scatter":
-        return FieldFit(field, ChebyshevField.constant(_spread(residual), width, height), used, order)
-    covariance = _covariance(design[kept, :count], residual, total[kept])
-    return FieldFit(field, StandardError(covariance, order, width, height), used, order)
+        return FieldFit(field, ChebyshevField.constant(_spread(residual), width, height), stars, order)
+    covariance = _covariance(used, residual, total)
+    return FieldFit(field, StandardError(covariance, order, width, height), stars, order)
+
+
+def _solution(design: Array, values: Array, weights: Array) -> Array:
+    """Coefficients by weighted least squares; of a constant alone it is the mean."""
+    if design.shape[1] == 1:
+        return np.array([weights @ values / weights.sum()])
+    return least_squares(design, values, weights)[0]
 
 
 def _best_order(design: Array, ratio: Array, weights: Array, config: FieldFitConfig) -> int:
@@ -231,10 +243,12 @@ def _solve(design: Array, values: Array, weights: Array) -> tuple[Array, Array]:
 
 def _covariance(design: Array, residual: Array, variance: Array) -> Array:
     """Covariance of the coefficients; the residuals scale it, the flux errors stand in for stars that are missing."""
-    inverse = np.linalg.pinv(design / np.sqrt(variance)[:, None])
     freedom = max(len(residual) - design.shape[1], 0)
     square = freedom * _spread(residual / np.sqrt(variance)) ** 2
     scale = HUBER_VARIANCE * (square + PRIOR_STARS) / (freedom + PRIOR_STARS)
+    if design.shape[1] == 1:
+        return np.array([[scale / np.sum(1.0 / variance)]])
+    inverse = np.linalg.pinv(design / np.sqrt(variance)[:, None])
     return np.asarray(scale * inverse @ inverse.T)
 
 
