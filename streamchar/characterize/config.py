@@ -114,6 +114,8 @@ class CharacterizeImageConfig(Configuration):
     the PSF is fainter. Absent: they measure all."""
     psf_min_sources: int = Field(default=500, ge=1)
     """These rounds measure at least so many, the most significant ones."""
+    psf_width_min_sources: int = Field(default=50, ge=1)
+    """The same for rounds of which only the PSF's width is taken, for which fewer stars do."""
     measure_for_psf_only: bool = True
     """These rounds run only the plugins whose columns the settings of the PSF's measurement name; otherwise all."""
     use_simple_psf: bool = True

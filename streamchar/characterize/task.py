@@ -370,10 +370,12 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
         )
         self.display("background_iter", result)
 
-        wanted = self._bright_enough(catalog)
         columns = self._psf_columns
         # Another task in the place of the PSF's measurement may want everything.
         rough = only_width and columns is not None
+        wanted = self._bright_enough(
+            catalog, self.config.psf_width_min_sources if rough else self.config.psf_min_sources
+        )
         self.measurement.run(
             catalog, exposure, exposure_id=ids.catalog_id, wanted=wanted, columns=columns, rough=rough
         )
@@ -451,15 +453,15 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
             catalog[name] = values
         return catalog
 
-    def _bright_enough(self, catalog: SourceCatalog) -> NDArray[np.bool_] | None:
-        """Sources that may become stars of the PSF, or ``None`` when all are to be measured."""
+    def _bright_enough(self, catalog: SourceCatalog, least: int) -> NDArray[np.bool_] | None:
+        """Sources that may become stars of the PSF, at least so many, or ``None`` when all are to be measured."""
         config, footprints = self.config, catalog.footprints
         multiplier = config.psf_include_threshold_multiplier
         assert footprints is not None
-        if multiplier is None or not config.do_measure_psf or len(catalog) <= config.psf_min_sources:
+        if multiplier is None or not config.do_measure_psf or len(catalog) <= least:
             return None
         significance = np.maximum.reduceat(footprints.peak_significance, footprints.peak_start[:-1])
-        faintest = np.partition(significance, -config.psf_min_sources)[-config.psf_min_sources]
+        faintest = np.partition(significance, -least)[-least]
         wanted = significance >= min(multiplier * config.detection.threshold_value, faintest)
         return None if wanted.all() else np.asarray(wanted)
 

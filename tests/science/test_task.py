@@ -362,6 +362,17 @@ def test_the_psf_does_not_depend_on_how_faint_the_catalogue_goes():
     assert deep.summary.psf_fwhm == pytest.approx(bright.summary.psf_fwhm, rel=2e-3)
 
 
+def test_the_first_round_measures_no_more_sources_than_a_width_takes():
+    deep, exposure = "detection.include_threshold_multiplier=1", _scene("normal").exposure
+    few, many = (
+        _run(exposure.copy(), deep, f"psf_width_min_sources={least}").metadata for least in (50, 500)
+    )
+    first, _, last = few["characterize_image.measurement"]["sources"]
+    assert first < 0.5 * many["characterize_image.measurement"]["sources"][0] <= 0.5 * last
+    sigma, expected = (each["characterize_image"]["psf_sigma"][0] for each in (few, many))
+    assert sigma == pytest.approx(expected, rel=5e-3)
+
+
 def test_an_earlier_background_is_honoured():
     first = _field(stars=[(100.0, 120.0, 4e4)])
     result = _run(first)
