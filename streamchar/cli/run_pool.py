@@ -131,14 +131,14 @@ def _serve(pipe: Connection, plan: Plan) -> None:
     prepare_heap()
     with made_to_stay():
         desk = Desk(plan)
-    leftovers = Leftovers()
-    while True:
-        try:
-            chosen = pipe.recv()
-            pipe.send(desk.attempt(chosen))
-        except (EOFError, ConnectionError):
-            return
-        leftovers.collect()
+    with Leftovers() as leftovers:
+        while True:
+            try:
+                chosen = pipe.recv()
+                pipe.send(desk.attempt(chosen))
+            except (EOFError, ConnectionError):
+                return
+            leftovers.collect()
 
 
 def _leave(number: int, _frame: object) -> NoReturn:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, Self
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Parameters of mallopt(3)."""
@@ -57,13 +57,23 @@ def allow_huge_pages(allowed: bool) -> None:
 class Leftovers:
     """What an exposure leaves behind in reference cycles: its planes hang on the frames of errors that libraries caught.
 
-    Collected between exposures, so that no two of them are in memory at once. What the first one made and kept are
+    Collected between exposures, so that no two of them are in memory at once, and not in between while this is entered:
+    looking for them dozens of times took a twentieth of a small exposure. What the first one made and kept are
     modules that were imported on demand; they are not looked at again. As more exposures are to be expected then, the
     system may replace the small pages it left by huge ones, which it does in the background.
     """
 
     def __init__(self) -> None:
         self._first = True
+
+    def __enter__(self) -> Self:
+        self._was_enabled = gc.isenabled()
+        gc.disable()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._was_enabled:
+            gc.enable()
 
     def collect(self) -> None:
         """Free them."""

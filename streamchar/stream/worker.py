@@ -59,12 +59,12 @@ def main(arguments: list[str]) -> int:
         limit_memory(first.header["memory_limit"])
         os.nice(first.header["niceness"])
         framing.send(connection, framing.encode(framing.Frame({"kind": "ready", "pid": os.getpid()})))
-        return serve(connection, job)
+        with Leftovers() as leftovers:
+            return serve(connection, job, leftovers)
 
 
-def serve(connection: socket.socket, job: Job) -> int:
+def serve(connection: socket.socket, job: Job, leftovers: Leftovers) -> int:
     """Run assignments until the coordinator hangs up, or memory ran out once."""
-    leftovers = Leftovers()
     while True:
         frame = framing.receive(connection, MAX_ASSIGNMENT_BYTES)
         if frame is None:

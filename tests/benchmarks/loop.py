@@ -82,6 +82,11 @@ def measure(path: str, settings: Mapping[str, Any], runs: int, memory: bool = Fa
     """
     file = Path(path)
     job = ObservedJob.of(settings)
+    with LEFTOVERS:
+        return _measured(job, file, runs, memory)
+
+
+def _measured(job: ObservedJob, file: Path, runs: int, memory: bool) -> dict[str, Any]:
     first, result = _timed(job, file)
     passes = [_passes(job.timings)]
     cpu = []

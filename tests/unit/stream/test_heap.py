@@ -105,11 +105,20 @@ class _Cycle:
 
 
 def test_what_an_exposure_leaves_in_cycles_is_freed_each_time():
-    leftovers = Leftovers()
     try:
-        for _ in range(2):
-            left = weakref.ref(_Cycle())
-            leftovers.collect()
-            assert left() is None
+        with Leftovers() as leftovers:
+            for _ in range(2):
+                left = weakref.ref(_Cycle())
+                leftovers.collect()
+                assert left() is None
     finally:
         gc.unfreeze()
+
+
+def test_what_an_exposure_leaves_is_not_looked_for_while_it_lasts():
+    with Leftovers():
+        left = weakref.ref(_Cycle())
+        kept = [[] for _ in range(10 * gc.get_threshold()[0])]
+        assert left() is not None
+    assert gc.isenabled()
+    assert kept
