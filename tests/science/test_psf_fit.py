@@ -9,6 +9,7 @@ from streamchar.characterize.catalog import Schema, SourceCatalog
 from streamchar.characterize.measurement import MeasurementConfig, SingleFrameMeasurement
 from streamchar.characterize.measurement.templates import PsfTemplates, ShapeTable, kernel_images
 from streamchar.characterize.psf.gaussian import GaussianPsf
+from streamchar.characterize.psf.moffat import MoffatPsf
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
 from tests.measurement_scenes import footprints_of_disks, star_field
@@ -110,6 +111,15 @@ class TestTemplates:
     def test_nor_for_fluxes_that_are_to_cost_little(self):
         templates = PsfTemplates.of(GaussianPsf(2.0, 41), compact=True)
         assert templates.psf == templates.centred == GaussianPsf(2.0, 21)
+
+    def test_a_moffat_profile_needs_its_wings_for_fluxes_alone(self):
+        psf = MoffatPsf(18.0, 18.0, 0.0, 3.9, 31)
+        templates = PsfTemplates.of(psf)
+        assert templates.psf is psf
+        assert templates.centred == replace(psf, width=19)
+        widths = [each.shapes(0.0, 0.0).determinant_radius[0] for each in (psf, templates.centred)]
+        assert widths == pytest.approx([1.76, 1.76], abs=0.02)
+        assert PsfTemplates.of(psf, "lanczos").centred is psf
 
 
 @pytest.mark.parametrize("flux", [3e3, 3e4, 1e5])

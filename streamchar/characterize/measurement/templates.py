@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamchar.characterize.psf import quintic_splines
 from streamchar.characterize.psf.gaussian import GaussianPsf
+from streamchar.characterize.psf.moffat import MoffatPsf
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.psf.quintic_splines import SPLINE
 from streamchar.frozen import frozen
@@ -134,9 +135,9 @@ class PsfTemplates:
         compact
             Draw a Gaussian no larger for fluxes either: it has no light beyond, but they take longer.
         """
-        if isinstance(psf, GaussianPsf) and interpolation != "lanczos":
-            narrow = replace(psf, width=min(2 * ceil(REACH * psf.sigma) + 1, psf.width))
-            return cls(narrow if compact else psf, narrow, psf.shapes)
+        if isinstance(psf, GaussianPsf | MoffatPsf) and interpolation != "lanczos":
+            narrow = replace(psf, width=2 * _half_width(psf) + 1)
+            return cls(narrow if compact and isinstance(psf, GaussianPsf) else psf, narrow, narrow.shapes)
         if not isinstance(psf, PixelBasisPsf):
             return cls(psf, psf, psf.shapes)
         if interpolation == "lanczos":
@@ -161,12 +162,17 @@ def by_splines(psf: PixelBasisPsf) -> PixelBasisPsf:
 
 def _centred(psf: PixelBasisPsf) -> PixelBasisPsf:
     # Splines are symmetric themselves, so this symmetrises the model, not only its grid.
-    components, width = 0.5 * (psf.components + psf.components[:, ::-1, ::-1]), psf.width
-    sigma = float(psf.shapes(*psf.average_position).determinant_radius[0])
-    if np.isfinite(sigma):
-        half = min(ceil(REACH * sigma), psf.width // 2)
-        middle = components.shape[1] // 2
-        grid = min(ceil((half + 1) / psf.step) + quintic_splines.REACH, middle)
-        inner = slice(middle - grid, middle + grid + 1)
-        components, width = components[:, inner, inner], 2 * half + 1
-    return replace(psf, components=np.ascontiguousarray(components), width=width)
+    components = 0.5 * (psf.components + psf.components[:, ::-1, ::-1])
+    half, middle = _half_width(psf), components.shape[1] // 2
+    grid = min(ceil((half + 1) / psf.step) + quintic_splines.REACH, middle)
+    inner = slice(middle - grid, middle + grid + 1)
+    return replace(psf, components=np.ascontiguousarray(components[:, inner, inner]), width=2 * half + 1)
+
+
+def _half_width(psf: GaussianPsf | MoffatPsf | PixelBasisPsf) -> int:
+    """Half width of a template for positions."""
+    if isinstance(psf, GaussianPsf):
+        sigma = psf.sigma
+    else:
+        sigma = float(psf.shapes(*psf.average_position).determinant_radius[0])
+    return min(ceil(REACH * sigma), psf.width // 2) if np.isfinite(sigma) else psf.width // 2
