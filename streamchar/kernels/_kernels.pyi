@@ -98,8 +98,21 @@ def psf_draw(
 def psf_draw_transposed(
     stamps: _F64, basis: _F64, dx: _F64, dy: _F64, grid: int, scale: float, order: int
 ) -> _F64: ...
-def psf_normal_product(
-    components: _F64, basis: _F64, dx: _F64, dy: _F64, weights: _F64, scale: float, order: int
+def psf_solve(
+    misfit: _F64,
+    weights: _F64,
+    basis: _F64,
+    dx: _F64,
+    dy: _F64,
+    root: _F64,
+    pull: _F64,
+    shrink: _F64,
+    overlap: _F64,
+    inverse: _F64,
+    scale: float,
+    order: int,
+    iterations: int,
+    converged: float,
 ) -> _F64: ...
 def inverse_variance(
     model: _F64, usable: _Bool, flux: _F64, sky: _F64, slope: _F64, accuracy: float
@@ -201,7 +214,15 @@ def sdss_centroid(
     subtract_sky: bool = False,
 ) -> tuple[_F64, _I32]: ...
 def hsm_moments(
-    scene: Scene, mask: _I32, bad: int, boxes: _I32, x: _F64, y: _F64, sigma: _F64, circular: bool = False
+    scene: Scene,
+    mask: _I32,
+    bad: int,
+    boxes: _I32,
+    x: _F64,
+    y: _F64,
+    sigma: _F64,
+    circular: bool = False,
+    before: _F64 | None = None,
 ) -> tuple[_F64, _Bool]: ...
 def hsm_moments_of_stamps(stamps: _F64, sigma: _F64, circular: bool = False) -> tuple[_F64, _Bool]: ...
 def gaussian_flux(scene: Scene, x: _F64, y: _F64, xx: _F64, yy: _F64, xy: _F64) -> _F64: ...

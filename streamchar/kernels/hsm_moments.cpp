@@ -1,7 +1,10 @@
 // Adaptive moments (Hirata & Seljak 2003; Mandelbaum et al. 2005) of many sources.
+#include "fetch.hpp"
 #include "rows.hpp"
 #include "scene.hpp"
 #include "weighted_sums.hpp"
+#include <nanobind/stl/optional.h>
+#include <optional>
 #include <stdexcept>
 
 namespace streamchar {
@@ -96,8 +99,8 @@ bool plausible(const Fit &fit, double x, double y) {
          std::abs(fit.yy) >= MOMENT_MIN && fit.xx * fit.yy - fit.xy * fit.xy >= MOMENT_MIN;
 }
 
-Fit adapt(const Stamp &stamp, double x, double y, double sigma, bool round) {
-  Fit fit{x, y, sigma * sigma, sigma * sigma, 0.0, 0.0, 0, false};
+// From a start, of a source near (x, y).
+Fit adapt(const Stamp &stamp, Fit fit, double x, double y, bool round) {
   double factor = 1.0, first_scale = 0.0;
   while (factor > TOLERANCE) {
     factor = step(stamp, fit, first_scale, round);
@@ -107,6 +110,8 @@ Fit adapt(const Stamp &stamp, double x, double y, double sigma, bool round) {
   fit.converged = true;
   return fit;
 }
+
+Fit circle(double x, double y, double sigma) { return {x, y, sigma * sigma, sigma * sigma, 0.0, 0.0, 0, false}; }
 
 void store(const Fit &fit, double *out, bool &converged) {
   const double values[6] = {fit.x, fit.y, fit.xx, fit.yy, fit.xy, fit.amplitude};
@@ -136,10 +141,12 @@ Stamp cut(const Scene &scene, const Plane<const std::int32_t> &mask, std::int32_
 }
 
 nb::tuple hsm_moments(Scene &scene, Plane<const std::int32_t> mask, std::int32_t bad, Plane<const std::int32_t> boxes,
-                      Vector<const double> x, Vector<const double> y, Vector<const double> sigma, bool round) {
+                      Vector<const double> x, Vector<const double> y, Vector<const double> sigma, bool round,
+                      std::optional<Plane<const double>> before) {
   const std::size_t n = x.shape(0);
   scene.require_sources(n);
   if (y.shape(0) != n || sigma.shape(0) != n || boxes.shape(0) != n) throw std::invalid_argument("positions, widths and boxes differ in length");
+  if (before && (before->shape(0) != n || before->shape(1) != 5)) throw std::invalid_argument("moments of before need a row of five for each source");
   if (boxes.shape(1) != 4) throw std::invalid_argument("boxes need four columns: x0, y0, x1, y1");
   if (mask.shape(0) != scene.height() || mask.shape(1) != scene.width()) throw std::invalid_argument("mask and image differ in shape");
   for (std::size_t i = 0; i < n; ++i)
@@ -152,10 +159,20 @@ nb::tuple hsm_moments(Scene &scene, Plane<const std::int32_t> mask, std::int32_t
     std::vector<float> buffer;
     for (std::size_t i = 0; i < n; ++i) {
       const Box box{boxes(i, 0), boxes(i, 1), boxes(i, 2), boxes(i, 3)};
+      if (i + 1 < n) {
+        const Region next{boxes(i + 1, 0), boxes(i + 1, 1), boxes(i + 1, 2), boxes(i + 1, 3)};
+        fetch(scene.image().data(), std::ptrdiff_t(scene.width()), next);
+        fetch(mask.data(), std::ptrdiff_t(scene.width()), next);
+      }
       Fit fit{};
       if (box.contains(x(i), y(i))) {
         const Shown shown(scene, i);
-        fit = adapt(cut(scene, mask, bad, box, buffer), x(i), y(i), sigma(i), round);
+        const Stamp stamp = cut(scene, mask, bad, box, buffer);
+        if (before) {
+          const double *m = before->data() + 5 * i;
+          fit = adapt(stamp, {m[0], m[1], m[2], m[3], m[4], 0.0, 0, false}, x(i), y(i), round);
+        }
+        if (!fit.converged) fit = adapt(stamp, circle(x(i), y(i), sigma(i)), x(i), y(i), round);
       }
       store(fit, out.row(i), converged[i]);
     }
@@ -177,7 +194,7 @@ nb::tuple hsm_moments_of_stamps(Cube<const double> stamps, Vector<const double> 
       const double *from = stamps.data() + i * std::size_t(width * height);
       for (std::ptrdiff_t row = 0; row < height; ++row)
         std::copy(from + row * width, from + (row + 1) * width, buffer.data() + row * stride);
-      store(adapt({buffer.data(), stride, width, height, 0.0, 0.0}, x, y, sigma(i), round), out.row(i), converged[i]);
+      store(adapt({buffer.data(), stride, width, height, 0.0, 0.0}, circle(x, y, sigma(i)), x, y, round), out.row(i), converged[i]);
     }
   }
   return nb::make_tuple(out.release(), converged.release());
@@ -187,9 +204,9 @@ nb::tuple hsm_moments_of_stamps(Cube<const double> stamps, Vector<const double> 
 
 void register_hsm_moments(nb::module_ &m) {
   m.def("hsm_moments", &hsm_moments, nb::arg("scene"), nb::arg("mask"), nb::arg("bad"), nb::arg("boxes"), nb::arg("x"), nb::arg("y"),
-        nb::arg("sigma"), nb::arg("circular") = false,
+        nb::arg("sigma"), nb::arg("circular") = false, nb::arg("before") = nb::none(),
         "Adaptive moments of each source within its box (int32 (n, 4): x0, y0, x1, y1 inclusive), pixels with a bad bit taken as zero, "
-        "starting at (x, y) with a circular weight of sigma. Returns ((n, 6) x, y, xx, yy, xy, amplitude; (n,) converged); NaN rows where "
+        "starting at (x, y) with a circular weight of sigma, or where that succeeds at the rows of before (n, 5): x, y, xx, yy, xy. Returns ((n, 6) x, y, xx, yy, xy, amplitude; (n,) converged); NaN rows where "
         "the fit fails or the start is outside the box.");
   m.def("hsm_moments_of_stamps", &hsm_moments_of_stamps, nb::arg("stamps"), nb::arg("sigma"), nb::arg("circular") = false,
         "The same for stamps (n, h, w), starting at their centres; positions in stamp pixels.");

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from streamchar.characterize.catalog import Column, flag
-from streamchar.characterize.measurement.context import Array, Flags, MeasurementContext
+from streamchar.characterize.measurement.context import Array, Centres, Flags, MeasurementContext
 from streamchar.characterize.measurement.plugin import Plugin
 from streamchar.configuration import Configuration
 from streamchar.kernels import hsm_moments, hsm_moments_of_stamps
@@ -84,9 +84,9 @@ class _HsmMoments:
 class HsmSourceMoments(_HsmMoments, Plugin[HsmSourceMomentsConfig]):
     """Moments of an elliptical Gaussian weight matched to the source (Hirata & Seljak 2003).
 
-    The fit sees the footprint's bounding box and starts at the centroid with the size that an earlier pass found, else with
-    2.5 times the width of the PSF. Where it fails the values are NaN and the general flag is raised, with
-    ``not_contained`` or ``galsim`` as the reason.
+    The fit sees the footprint's bounding box and starts where an earlier pass ended, else at the centroid with 2.5 times the
+    width of the PSF. Where it fails the values are NaN and the general flag is raised, with ``not_contained`` or ``galsim``
+    as the reason.
     """
 
     name = "ext_shapeHSM_HsmSourceMoments"
@@ -109,8 +109,9 @@ class HsmSourceMoments(_HsmMoments, Plugin[HsmSourceMomentsConfig]):
             boxes,
             centres.x,
             centres.y,
-            self._start_width(context),
+            self.START_WIDTH * context.psf_shapes.trace_radius,
             self.config.round_moments,
+            self._before(context, centres),
         )
         if self.config.subtract_center:
             values[:, 0] -= centres.x
@@ -121,10 +122,13 @@ class HsmSourceMoments(_HsmMoments, Plugin[HsmSourceMomentsConfig]):
         context.catalog[f"{self.name}_flag_not_contained"] |= outside
         context.catalog[f"{self.name}_flag_galsim"] |= ~converged & ~outside
 
-    def _start_width(self, context: MeasurementContext) -> Array:
-        xx, yy = (context.catalog[f"{self.name}_{axis}"] for axis in ("xx", "yy"))
-        before = np.sqrt(0.5 * (xx + yy))
-        return np.where(np.isfinite(before), before, self.START_WIDTH * context.psf_shapes.trace_radius)
+    def _before(self, context: MeasurementContext, centres: Centres) -> Array:
+        """Position and moments that the catalogue has from an earlier pass, float64 (n, 5)."""
+        names = ("x", "y", "xx", "yy", "xy")
+        before = np.stack([context.catalog[f"{self.name}_{name}"] for name in names], axis=1)
+        if self.config.subtract_center:
+            before[:, :2] += np.stack([centres.x, centres.y], axis=1)
+        return before
 
 
 class HsmPsfMoments(_HsmMoments, Plugin[HsmPsfMomentsConfig]):

@@ -11,11 +11,12 @@ from streamchar.kernels import Scene, hsm_moments, hsm_moments_of_stamps
 from tests.measurement_scenes import add_gaussian, bare_scene, footprints_of_masks
 
 
-def twin(stamp, x, y, sigma, *, round_weight=False):
+def twin(stamp, x, y, sigma, *, round_weight=False, before=None):
     """The iteration of measurement.md section 4; NaN when it fails. Pixel (0, 0) is the origin."""
     rows, columns = np.indices(stamp.shape)
     failed = np.full(6, np.nan)
-    centre, m, s0 = np.array([x, y], float), np.array([sigma**2, sigma**2, 0.0]), None
+    start = (x, y, sigma**2, sigma**2, 0.0) if before is None else before
+    centre, m, s0 = np.array(start[:2], float), np.array(start[2:], float), None
     factor, rounds = 1.0, 0
     with np.errstate(all="ignore"):
         while factor > 1e-6:
@@ -54,12 +55,13 @@ def twin(stamp, x, y, sigma, *, round_weight=False):
     return np.array([*centre, *m, 2 * total])
 
 
-def measure(image, x, y, sigma, *, mask=None, bad=0, round_weight=False):
+def measure(image, x, y, sigma, *, mask=None, bad=0, round_weight=False, before=None):
     height, width = image.shape
     boxes = np.array([[0, 0, width - 1, height - 1]], np.int32)
     mask = np.zeros(image.shape, np.int32) if mask is None else mask
     arguments = (np.array([value], float) for value in (x, y, sigma))
-    values, converged = hsm_moments(bare_scene(image), mask, bad, boxes, *arguments, round_weight)
+    before = None if before is None else np.array([before], float)
+    values, converged = hsm_moments(bare_scene(image), mask, bad, boxes, *arguments, round_weight, before)
     assert converged[0] == np.isfinite(values[0]).all()
     return values[0]
 
@@ -84,6 +86,32 @@ def test_equals_twin_on_gaussians(seed, xx, yy, correlation, noise, round_weight
     expected = twin(image.astype(float), 18.0, 20.0, 3.0, round_weight=round_weight)
     found = measure(image, 18.0, 20.0, 3.0, round_weight=round_weight)
     np.testing.assert_allclose(found, expected, rtol=2e-7, atol=1e-7)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 10**6),
+    st.tuples(*[st.floats(17.0, 21.0)] * 2, *[st.floats(-1.0, 30.0)] * 2, st.floats(-3.0, 3.0)),
+    st.sampled_from([None, np.nan, np.inf, -np.inf]),
+    st.integers(0, 4),
+)
+def test_equals_twin_from_moments_of_before(seed, before, spoiled, which):
+    image = noisy_gaussian(seed, 5.0, 3.0, 1.0, noise=0.3)
+    before = np.array(before)
+    if spoiled is not None:
+        before[which] = spoiled
+    expected = twin(image.astype(float), 18.0, 20.0, 3.0, before=before)
+    if np.isnan(expected).any():
+        expected = twin(image.astype(float), 18.0, 20.0, 3.0)
+    found = measure(image, 18.0, 20.0, 3.0, before=before)
+    np.testing.assert_allclose(found, expected, rtol=2e-7, atol=1e-7)
+
+
+def test_what_was_found_is_found_again_in_a_step():
+    image = noisy_gaussian(1, 5.0, 3.0, 1.0, noise=0.3)
+    first = measure(image, 18.0, 20.0, 3.0)
+    again = measure(image, 18.0, 20.0, np.nan, before=first[:5])
+    np.testing.assert_allclose(again, first, rtol=1e-6, atol=1e-6)
 
 
 ODD_PIXELS = st.sampled_from([0.0, 1.0, -1.0, 30.0, np.nan, np.inf, -np.inf])
@@ -231,5 +259,8 @@ def test_wrong_shapes_are_refused():
         hsm_moments(scene, mask[:3].copy(), 0, box, one, one, one)
     with pytest.raises(ValueError):
         hsm_moments(scene, mask, 0, box, one, one, np.ones(2))
+    for shape in ((1, 4), (2, 5)):
+        with pytest.raises(ValueError):
+            hsm_moments(scene, mask, 0, box, one, one, one, False, np.ones(shape))
     with pytest.raises(ValueError):
         hsm_moments_of_stamps(np.zeros((1, 3, 3)), np.ones(2))
