@@ -213,6 +213,22 @@ auto psf_draw(Array3 components, Array2 basis, Array1 dx, Array1 dy, std::size_t
   return to_cube(out, s.n, size, size);
 }
 
+// From stamps to components as a Workspace holds them.
+void gather(const Shape &s, Workspace<float> &work, const Array2 &basis, const Array1 &dx, const Array1 &dy, const double *stamps, float *out) {
+  std::fill_n(out, work.components.size(), 0.0f);
+  for (std::size_t i = 0; i < s.n; i += GROUP) {
+    const std::size_t count = work.select(s, basis.data(), i);
+    for (std::size_t g = 0; g < count; ++g) {
+      work.place(s, dx(i + g), dy(i + g));
+      const double *from = stamps + (i + g) * s.stamp * s.stamp;
+      for (std::size_t row = 0; row < s.stamp; ++row) std::copy_n(from + row * s.stamp, s.stamp, work.stamp.data() + row * work.stamp_pitch);
+      draw_transposed(s, work, work.grid(g));
+    }
+    std::fill(work.grids.begin() + std::ptrdiff_t(count * work.area), work.grids.end(), 0);
+    scatter(work.grids.data(), work.basis.data(), s.terms, work.area, out);
+  }
+}
+
 auto psf_draw_transposed(Array3 stamps, Array2 basis, Array1 dx, Array1 dy, std::size_t grid, double scale, int order) {
   const Shape s = shape_of(grid, basis, dx, dy, stamps.shape(1), scale, order);
   require(stamps.shape(0) == s.n && stamps.shape(2) == s.stamp, "stamps must be (n, size, size)");
@@ -220,47 +236,179 @@ auto psf_draw_transposed(Array3 stamps, Array2 basis, Array1 dx, Array1 dy, std:
   {
     nb::gil_scoped_release release;
     Workspace<float> work(s);
-    for (std::size_t i = 0; i < s.n; i += GROUP) {
-      const std::size_t count = work.select(s, basis.data(), i);
-      for (std::size_t g = 0; g < count; ++g) {
-        work.place(s, dx(i + g), dy(i + g));
-        const double *from = stamps.data() + (i + g) * s.stamp * s.stamp;
-        for (std::size_t row = 0; row < s.stamp; ++row) std::copy_n(from + row * s.stamp, s.stamp, work.stamp.data() + row * work.stamp_pitch);
-        draw_transposed(s, work, work.grid(g));
-      }
-      std::fill(work.grids.begin() + std::ptrdiff_t(count * work.area), work.grids.end(), 0);
-      scatter(work.grids.data(), work.basis.data(), s.terms, work.area, work.components.data());
-    }
+    gather(s, work, basis, dx, dy, stamps.data(), work.components.data());
     work.write(s, out);
   }
   return to_cube(out, s.terms, grid, grid);
 }
 
-auto psf_normal_product(Array3 components, Array2 basis, Array1 dx, Array1 dy, Array3 weights, double scale, int order) {
-  const Shape s = shape_of(components.shape(1), basis, dx, dy, weights.shape(1), scale, order);
-  require(components.shape(2) == s.grid && components.shape(0) == s.terms, "components must be (terms, grid, grid)");
-  require(weights.shape(0) == s.n && weights.shape(2) == s.stamp, "weights must be (n, size, size)");
+// The normal matrix of a least-squares fit, draw, weigh and draw_transposed, applied to components as a Workspace holds them.
+void normal_product(const Shape &s, Workspace<float> &work, const Array2 &basis, const Array1 &dx, const Array1 &dy, const double *weights, const float *in, float *out) {
+  std::fill_n(out, work.components.size(), 0.0f);
+  for (std::size_t i = 0; i < s.n; i += GROUP) {
+    const std::size_t count = work.select(s, basis.data(), i);
+    combine(in, work.basis.data(), s.terms, work.area, work.grids.data());
+    for (std::size_t g = 0; g < count; ++g) {
+      float *grid = work.grid(g);
+      work.place(s, dx(i + g), dy(i + g));
+      draw(s, work, grid);
+      multiply(weights + (i + g) * s.stamp * s.stamp, s.stamp, work.stamp.data(), work.stamp_pitch);
+      draw_transposed(s, work, grid);
+    }
+    std::fill(work.grids.begin() + std::ptrdiff_t(count * work.area), work.grids.end(), 0);
+    scatter(work.grids.data(), work.basis.data(), s.terms, work.area, out);
+  }
+}
+
+// ROWS rows of a matrix times PARTS lanes of columns of another one, summed over inner places begin to end; the sums stay in registers.
+template <std::size_t ROWS, std::size_t PARTS>
+STREAMCHAR_INLINE void multiply_block(const float *matrix, const float *in, std::size_t pitch, std::size_t begin, std::size_t end, float *out) {
+  using Wide = Lanes<float>::Wide;
+  constexpr std::size_t WIDTH = sizeof(Wide) / sizeof(float);
+  Wide total[ROWS][PARTS], value;
+  for (auto &row : total)
+    for (Wide &sum : row) sum = Wide{};
+  for (std::size_t k = begin; k < end; ++k)
+    for (std::size_t part = 0; part < PARTS; ++part) {
+      std::memcpy(&value, in + k * pitch + WIDTH * part, sizeof value);
+      for (std::size_t row = 0; row < ROWS; ++row) total[row][part] += matrix[row * pitch + k] * value;
+    }
+  for (std::size_t row = 0; row < ROWS; ++row)
+    for (std::size_t part = 0; part < PARTS; ++part) {
+      value = total[row][part];
+      std::memcpy(out + row * pitch + WIDTH * part, &value, sizeof value);
+    }
+}
+
+// A symmetric matrix that is applied along both axes of components, which lie as in a Workspace.
+struct BothWays {
+  static constexpr std::size_t ROWS = 4;
+  std::size_t size, pitch;
+  std::vector<float> matrix, a, b;         // pitch x pitch
+  std::vector<std::size_t> begin, end;     // of what is not zero in each ROWS rows
+
+  BothWays(const Plane<const double> &given, std::size_t pitch_)
+      : size(given.shape(0)), pitch(pitch_), matrix(pitch * pitch), a(pitch * pitch), b(pitch * pitch) {
+    for (std::size_t row = 0; row < size; ++row) std::copy_n(given.data() + row * size, size, matrix.data() + row * pitch);
+    for (std::size_t row = 0; row < size; row += ROWS) {
+      const auto none = [&](std::size_t column) {
+        for (std::size_t k = row; k < row + ROWS; ++k)
+          if (matrix[k * pitch + column] != 0.0f) return false;
+        return true;
+      };
+      std::size_t first = 0, last = size;
+      while (first < last && none(first)) ++first;
+      while (first < last && none(last - 1)) --last;
+      begin.push_back(first);
+      end.push_back(last);
+    }
+  }
+
+  void apply(const float *in, std::size_t terms, float *out) {
+    for (std::size_t c = 0; c < terms; ++c, in += size * pitch, out += size * pitch) {
+      multiply_rows(in, a.data());
+      transpose(a.data(), pitch, size, pitch, b.data(), pitch);
+      multiply_rows(b.data(), a.data());
+      transpose(a.data(), pitch, size, size, out, pitch);
+    }
+  }
+
+  void multiply_rows(const float *in, float *out) const {
+    multiply_some(matrix.data(), in, size, pitch, begin.data(), end.data(), out);
+  }
+
+  STREAMCHAR_MULTIVERSION static void multiply_some(const float *matrix, const float *in, std::size_t size, std::size_t pitch, const std::size_t *begin,
+                                                    const std::size_t *end, float *out) {
+    constexpr std::size_t WIDTH = sizeof(Lanes<float>::Wide) / sizeof(float);
+    for (std::size_t row = 0; row < size; row += ROWS, ++begin, ++end) {
+      const float *m = matrix + row * pitch;
+      float *to = out + row * pitch;
+      std::size_t i = 0;
+      for (; i + 2 * WIDTH <= pitch; i += 2 * WIDTH) multiply_block<ROWS, 2>(m, in + i, pitch, *begin, *end, to + i);
+      for (; i < pitch; i += WIDTH) multiply_block<ROWS, 1>(m, in + i, pitch, *begin, *end, to + i);
+    }
+  }
+};
+
+template <typename T> STREAMCHAR_MULTIVERSION void scaled(const float *factor, const T *values, std::size_t n, float *out) {
+  for (std::size_t i = 0; i < n; ++i) out[i] = factor[i] * float(values[i]);
+}
+
+STREAMCHAR_MULTIVERSION void add_scaled(const float *factor, const float *values, std::size_t n, float *out) {
+  for (std::size_t i = 0; i < n; ++i) out[i] += factor[i] * values[i];
+}
+
+STREAMCHAR_MULTIVERSION void step_along(double step, const float *direction, std::size_t n, double *out) {
+  for (std::size_t i = 0; i < n; ++i) out[i] += step * double(direction[i]);
+}
+
+STREAMCHAR_MULTIVERSION void turn(float part, const float *towards, std::size_t n, float *direction) {
+  for (std::size_t i = 0; i < n; ++i) direction[i] = part * direction[i] + towards[i];
+}
+
+// n in whole lanes.
+template <typename T> STREAMCHAR_MULTIVERSION double scalar_product(const T *a, const float *b, std::size_t n) {
+  Four first = {}, second = {}, x, y;
+  for (std::size_t i = 0; i < n; i += 8) {
+    load(a + i, x);
+    load(b + i, y);
+    first += x * y;
+    load(a + i + 4, x);
+    load(b + i + 4, y);
+    second += x * y;
+  }
+  return sum(first + second);
+}
+
+auto psf_solve(Array3 misfit, Array3 weights, Array2 basis, Array1 dx, Array1 dy, Array3 root, Array3 pull, Array3 shrink, Array2 overlap, Array2 inverse, double scale,
+               int order, int iterations, double converged) {
+  const Shape s = shape_of(root.shape(1), basis, dx, dy, weights.shape(1), scale, order);
+  for (const Array3 &each : {misfit, weights}) require(each.shape(0) == s.n && each.shape(1) == s.stamp && each.shape(2) == s.stamp, "misfit and weights must be (n, size, size)");
+  for (const Array3 &each : {root, pull, shrink})
+    require(each.shape(0) == s.terms && each.shape(1) == s.grid && each.shape(2) == s.grid, "root, pull and shrink must be (terms, grid, grid)");
+  for (const Array2 &each : {overlap, inverse}) require(each.shape(0) == s.grid && each.shape(1) == s.grid, "overlap and inverse must be (grid, grid)");
   double *out = new double[s.terms * s.grid * s.grid];
   {
     nb::gil_scoped_release release;
     Workspace<float> work(s);
-    work.read(s, components.data());
-    std::vector<float> product(work.components.size());
-    for (std::size_t i = 0; i < s.n; i += GROUP) {
-      const std::size_t count = work.select(s, basis.data(), i);
-      combine(work.components.data(), work.basis.data(), s.terms, work.area, work.grids.data());
-      for (std::size_t g = 0; g < count; ++g) {
-        float *grid = work.grid(g);
-        work.place(s, dx(i + g), dy(i + g));
-        draw(s, work, grid);
-        multiply(weights.data() + (i + g) * s.stamp * s.stamp, s.stamp, work.stamp.data(), work.stamp_pitch);
-        draw_transposed(s, work, grid);
-      }
-      std::fill(work.grids.begin() + std::ptrdiff_t(count * work.area), work.grids.end(), 0);
-      scatter(work.grids.data(), work.basis.data(), s.terms, work.area, product.data());
+    const std::size_t size = work.components.size();
+    const auto taken = [&](const Array3 &given) {
+      work.read(s, given.data());
+      return work.components;
+    };
+    const std::vector<float> penalty = taken(root), precondition = taken(shrink);
+    std::vector<float> direction = taken(pull), towards(size), product(size), scratch(size);
+    std::vector<double> residual(size), solution(size);
+    BothWays prior(overlap, work.pitch), decouple(inverse, work.pitch);
+
+    const auto add_penalty = [&](const float *in, float *to) {
+      scaled(penalty.data(), in, size, scratch.data());
+      prior.apply(scratch.data(), s.terms, towards.data());
+      add_scaled(penalty.data(), towards.data(), size, to);
+    };
+    const auto preconditioned = [&] {
+      scaled(precondition.data(), residual.data(), size, scratch.data());
+      decouple.apply(scratch.data(), s.terms, towards.data());
+      scaled(precondition.data(), towards.data(), size, towards.data());
+      return scalar_product(residual.data(), towards.data(), size);
+    };
+
+    gather(s, work, basis, dx, dy, misfit.data(), product.data());
+    add_penalty(direction.data(), product.data());
+    std::copy(product.begin(), product.end(), residual.begin());
+    double power = preconditioned();
+    direction = towards;
+    for (int i = 0; i < iterations && !(power <= converged); ++i) {
+      normal_product(s, work, basis, dx, dy, weights.data(), direction.data(), product.data());
+      add_penalty(direction.data(), product.data());
+      const double step = power / scalar_product(direction.data(), product.data(), size), before = power;
+      step_along(step, direction.data(), size, solution.data());
+      step_along(-step, product.data(), size, residual.data());
+      power = preconditioned();
+      turn(float(power / before), towards.data(), size, direction.data());
     }
-    work.components.swap(product);
-    work.write(s, out);
+    for (std::size_t c = 0; c < s.terms; ++c)
+      transpose(solution.data() + c * work.area, work.pitch, s.grid, s.grid, out + c * s.grid * s.grid, s.grid);
   }
   return to_cube(out, s.terms, s.grid, s.grid);
 }
@@ -277,9 +425,12 @@ void register_psf_model(nb::module_ &m) {
   m.def("psf_draw_transposed", &psf_draw_transposed, nb::arg("stamps").noconvert(), nb::arg("basis").noconvert(), nb::arg("dx"),
         nb::arg("dy"), nb::arg("grid"), nb::arg("scale"), nb::arg("order"),
         "The transpose of psf_draw as a linear map, summed in single precision: stamps (n, size, size) to components (C, grid, grid).");
-  m.def("psf_normal_product", &psf_normal_product, nb::arg("components").noconvert(), nb::arg("basis").noconvert(), nb::arg("dx"),
-        nb::arg("dy"), nb::arg("weights").noconvert(), nb::arg("scale"), nb::arg("order"),
-        "psf_draw, multiplication by weights (n, size, size), psf_draw_transposed: the normal matrix applied to components, in single precision.");
+  m.def("psf_solve", &psf_solve, nb::arg("misfit").noconvert(), nb::arg("weights").noconvert(), nb::arg("basis").noconvert(), nb::arg("dx"), nb::arg("dy"),
+        nb::arg("root").noconvert(), nb::arg("pull").noconvert(), nb::arg("shrink").noconvert(), nb::arg("overlap").noconvert(), nb::arg("inverse").noconvert(),
+        nb::arg("scale"), nb::arg("order"), nb::arg("iterations"), nb::arg("converged"),
+        "Solve (F'WF + RPR) x = F' misfit + RPR pull for components x (C, S, S) by conjugate gradients from zero: F is psf_draw, W weights (n, size, size), R the "
+        "diagonal root (C, S, S), P overlap (S, S), symmetric, along both axes. The preconditioner is shrink, inverse along both axes, shrink. At most so many "
+        "iterations; they end when the product of the residual and the preconditioned residual is no more than converged. Products are summed in single precision.");
 }
 
 } // namespace streamchar

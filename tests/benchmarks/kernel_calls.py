@@ -189,11 +189,12 @@ def psf_calls(inputs: Inputs) -> Calls:
     components, basis = random.normal(size=(6, STAMP, STAMP)), random.normal(size=(count, 6))
     dx, dy = random.uniform(-0.5, 0.5, (2, count))
     weights = random.uniform(size=(count, STAMP, STAMP))
+    every, both_ways = np.ones_like(components), random.uniform(size=(STAMP, STAMP))
     for order, name in ((4, "lanczos"), (0, "spline")):
         draw = partial(kernels.psf_draw, components, basis, dx, dy, STAMP, 1.0, order)
         yield f"psf_draw {name}", draw
-        product = partial(kernels.psf_normal_product, components, basis, dx, dy, weights, 1.0, order)
-        yield f"psf_normal_product {name}", product
+        given = weights, weights, basis, dx, dy, every, components, every, both_ways, both_ways
+        yield f"psf_solve {name}", partial(kernels.psf_solve, *given, 1.0, order, 1, 0.0)
     model, pixels = random.normal(size=(2, count, STAMP, STAMP))
     yield "star_modes", partial(kernels.star_modes, pixels, model, weights, dx, dy)
 

@@ -54,7 +54,7 @@ def test_solver_finds_the_minimum(lanczos):
         np.zeros((2, 9, 9)),
         ridge,
         iterations=400,
-        tolerance=1e-10,
+        converged=1e-12,
         expected=expected,
     )
     unit = np.eye(162).reshape(162, 2, 9, 9)

@@ -73,7 +73,7 @@ def choose_degree(
     scores = losses.sum(axis=1)
     degree = _simplest(losses)
     outlyingness = np.sqrt((residuals[degree] * variance / (variance + margin)).max(axis=1))
-    return DegreeChoice(degree, tuple(float(score) for score in scores), variance, outlyingness)
+    return DegreeChoice(degree, tuple(scores.tolist()), variance, outlyingness)
 
 
 def _simplest(losses: Array) -> int:
@@ -89,8 +89,9 @@ def _simplest(losses: Array) -> int:
     """
     best = int(np.argmin(losses.sum(axis=1)))
     excess = losses[: best + 1] - losses[best]
-    error = np.sqrt(losses.shape[1]) * excess.std(axis=1)
-    return int(np.argmax(excess.sum(axis=1) <= error))
+    total = excess.sum(axis=1)
+    square = np.square(excess).sum(axis=1) - total**2 / excess.shape[1]
+    return int(np.argmax(total <= np.sqrt(np.maximum(square, 0.0))))
 
 
 @frozen(eq=False)

@@ -14,7 +14,7 @@ from streamchar.characterize.psf import quintic_splines
 from streamchar.characterize.psf.quintic_splines import SPLINE
 from streamchar.characterize.psf.samples import Samples
 from streamchar.frozen import frozen
-from streamchar.kernels import lanczos_resample, psf_draw, psf_draw_transposed, psf_normal_product
+from streamchar.kernels import lanczos_resample, psf_draw, psf_draw_transposed, psf_solve
 
 Array = NDArray[np.float64]
 _Pixel = TypeVar("_Pixel", bound=np.generic)
@@ -96,8 +96,7 @@ def fit_components(
     ridge: Array,
     *,
     iterations: int,
-    converged: float = 0.0,
-    tolerance: float = 1e-7,
+    converged: float,
     expected: Array | None = None,
 ) -> Array:
     """Minimise Σ w (d − F Σ_c b_c R(component c))² + the ridge.
@@ -106,7 +105,7 @@ def fit_components(
     started from ``start``. With functions of the position that are orthonormal over the stars the terms decouple,
     and each is preconditioned by D^½ (K ⊗ K) D^½, where D is the diagonal and K the overlap of the interpolation's
     basis functions: what RᵀR is for sub-pixel positions of all phases. A handful of steps then suffices. The products
-    with the normal matrix are summed in single precision, 10⁻⁷ of what the stars tell.
+    are summed in single precision, 10⁻⁷ of what the stars tell.
 
     Parameters
     ----------
@@ -123,66 +122,42 @@ def fit_components(
         At most this many.
     converged
         Stop when the sum above is expected to lie no more than this above its minimum.
-    tolerance
-        Where that is 0, stop when the gradient has fallen by this factor.
     expected
         float64 (terms, size, size): components the ridge draws to instead of zero.
     """
     flux = samples.flux[:, None, None]
+    basis = np.ascontiguousarray(basis)
+    misfit = samples.pixels - flux * grid.draw(start, basis, samples.dx, samples.dy)
     weighted = weights * flux
-    normal_weights = weighted * flux
-    weighted *= samples.pixels
-    common = (np.ascontiguousarray(basis), samples.dx, samples.dy)
-    overlap, inverse = _overlap(grid.size) if grid.lanczos == SPLINE else (None, None)
-    shrinking = ridge.any()
-    root = np.sqrt(ridge)
-
-    def apply(components: Array) -> Array:
-        product = psf_normal_product(components, *common, normal_weights, grid.scale, grid.lanczos)
-        if shrinking:
-            product += root * _both_ways(overlap, root * components)
-        return product
-
-    target = psf_draw_transposed(weighted, *common, grid.size, grid.scale, grid.lanczos)
-    if shrinking and expected is not None:
-        target += root * _both_ways(overlap, root * expected)
-    scale = 1.0 / np.sqrt(_diagonal(grid, samples, normal_weights) + ridge)
-
-    def precondition(components: Array) -> Array:
-        return np.asarray(scale * _both_ways(inverse, scale * components))
-
-    solution = start.copy()
-    residual = target - apply(solution)
-    scaled = precondition(residual)
-    direction = scaled.copy()
-    power = float(np.vdot(residual, scaled))
-    limit = converged or tolerance**2 * float(np.vdot(target, precondition(target)))
-    for _ in range(iterations):
-        if power <= limit:
-            break
-        product = apply(direction)
-        step = power / float(np.vdot(direction, product))
-        solution += step * direction
-        residual -= step * product
-        scaled = precondition(residual)
-        previous, power = power, float(np.vdot(residual, scaled))
-        direction *= power / previous
-        direction += scaled
-    return solution
+    misfit *= weighted
+    weighted *= flux
+    change = psf_solve(
+        misfit,
+        weighted,
+        basis,
+        samples.dx,
+        samples.dy,
+        np.sqrt(ridge),
+        -start if expected is None else expected - start,
+        1.0 / np.sqrt(_diagonal(grid, samples, weighted) + ridge),
+        *_overlap(grid.size, grid.lanczos),
+        grid.scale,
+        grid.lanczos,
+        iterations,
+        converged,
+    )
+    return np.asarray(start + change)
 
 
 @lru_cache(maxsize=32)
-def _overlap(size: int) -> tuple[Array, Array]:
+def _overlap(size: int, lanczos: int) -> tuple[Array, Array]:
     """Overlap integrals of a grid's splines, the diagonal being 1, and their inverse, bounded: (size, size)."""
+    if lanczos != SPLINE:
+        return np.eye(size), np.eye(size)
     overlap = quintic_splines.overlaps(size)
     inverse = np.asarray(np.linalg.inv(overlap + _OVERLAP_FLOOR * np.eye(size)), np.float64)
     inverse.flags.writeable = False
     return overlap, inverse
-
-
-def _both_ways(matrix: Array | None, components: Array) -> Array:
-    """Apply a symmetric matrix along both axes of every component."""
-    return components if matrix is None else np.asarray(matrix @ components @ matrix)
 
 
 def _diagonal(grid: Grid, samples: Samples, normal_weights: Array) -> Array:

@@ -1,4 +1,4 @@
-"""psf_draw, its transpose, the normal product and lanczos_resample against NumPy twins."""
+"""psf_draw, its transpose, the least-squares solution and lanczos_resample against NumPy twins."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
-from streamchar.kernels import lanczos_resample, psf_draw, psf_draw_transposed, psf_normal_product
+from streamchar.kernels import lanczos_resample, psf_draw, psf_draw_transposed, psf_solve
 
 SPLINE = 0
 
@@ -71,8 +71,8 @@ def test_draw_equals_twin(problem):
 
 @settings(max_examples=60, deadline=None)
 @given(problems)
-def test_transpose_and_normal_product(problem):
-    components, basis, dx, dy, stamps, weight = make(problem)
+def test_transpose(problem):
+    components, basis, dx, dy, stamps, _ = make(problem)
     grid, scale, order = problem["grid"], problem["scale"], problem["order"]
     drawn = psf_draw(components, basis, dx, dy, problem["stamp"], scale, order)
     back = psf_draw_transposed(stamps, basis, dx, dy, grid, scale, order)
@@ -80,10 +80,52 @@ def test_transpose_and_normal_product(problem):
     # Transposed products are summed in single precision.
     close = 3e-6 * np.linalg.norm(drawn) * np.linalg.norm(stamps)
     assert np.vdot(drawn, stamps) == pytest.approx(np.vdot(components, back), abs=close)
-    product = psf_normal_product(components, basis, dx, dy, weight, scale, order)
-    expected = psf_draw_transposed(np.ascontiguousarray(drawn * weight), basis, dx, dy, grid, scale, order)
-    size = np.abs(components).max(initial=0.0) * max(1.0, np.square(basis).sum())
-    np.testing.assert_allclose(product, expected, rtol=1e-5, atol=1e-6 * size)
+
+
+def solve_twin(
+    misfit, weights, basis, dx, dy, root, pull, shrink, overlap, inverse, scale, order, steps, converged
+):
+    """Conjugate gradients with the preconditioner of psf_solve, on matrices."""
+    terms, grid, stamp = len(root), root.shape[1], misfit.shape[1]
+    unit = np.eye(root.size).reshape(-1, terms, grid, grid)
+    design = np.array([draw_twin(u, basis, dx, dy, stamp, scale, order).ravel() for u in unit]).T
+    every = np.eye(terms)
+    prior = root.ravel()[:, None] * np.kron(every, np.kron(overlap, overlap)) * root.ravel()
+    decouple = shrink.ravel()[:, None] * np.kron(every, np.kron(inverse, inverse)) * shrink.ravel()
+    normal = design.T @ (weights.ravel()[:, None] * design) + prior
+    residual = design.T @ misfit.ravel() + prior @ pull.ravel()
+    solution, direction = np.zeros(root.size), decouple @ residual
+    power = residual @ direction
+    for _ in range(steps):
+        if power <= converged:
+            break
+        step = power / (direction @ normal @ direction)
+        solution += step * direction
+        residual = residual - step * (normal @ direction)
+        towards = decouple @ residual
+        before, power = power, residual @ towards
+        direction = towards + power / before * direction
+    return solution.reshape(root.shape)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems, st.integers(0, 3), st.booleans())
+def test_solve_equals_twin(problem, steps, banded):
+    """The first steps; in the limit it is the solution itself (test_solver_finds_the_minimum)."""
+    problem = problem | {"terms": min(problem["terms"], 3), "grid": min(problem["grid"], 13)}
+    pull, basis, dx, dy, misfit, weights = make(problem)
+    rng = np.random.default_rng(problem["seed"] + 1)
+    root, shrink = rng.uniform(0.5, 2.0, (2, *pull.shape))
+    grid = pull.shape[1]
+    overlap = 0.7 ** np.abs(np.arange(grid)[:, None] - np.arange(grid))
+    if banded:
+        overlap = np.where(overlap > 0.3, overlap, 0.0) + np.eye(grid)
+    inverse = np.linalg.inv(overlap)
+    common = misfit, weights, basis, dx, dy, root, pull, shrink, overlap, inverse
+    common = *common, problem["scale"], problem["order"]
+    found, expected = (solve(*common, steps, 1e-8) for solve in (psf_solve, solve_twin))
+    np.testing.assert_allclose(found, expected, atol=1e-3 * max(1.0, np.abs(expected).max()))
+    assert not psf_solve(*common, 3, np.inf).any()
 
 
 @settings(max_examples=40, deadline=None)
@@ -141,6 +183,11 @@ def test_spline_reproduces_a_smooth_function():
         lambda: psf_draw(np.zeros((1, 5, 5)), np.zeros((1, 1)), np.zeros(1), np.zeros(1), 5, -1.0, 4),
         lambda: psf_draw_transposed(
             np.zeros((1, 5, 4)), np.zeros((1, 1)), np.zeros(1), np.zeros(1), 5, 1.0, 4
+        ),
+        lambda: psf_solve(
+            *(np.zeros((1, 5, 5)), np.zeros((1, 5, 5)), np.zeros((1, 1)), np.zeros(1), np.zeros(1)),
+            *(np.zeros((1, 5, 5)), np.zeros((1, 5, 5)), np.zeros((1, 5, 4))),
+            *(np.eye(5), np.eye(5), 1.0, 4, 3, 0.0),
         ),
         lambda: lanczos_resample(np.zeros((1, 5, 5)), np.zeros(1), np.zeros(1), 1.0, 5, 0),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,16 +42,16 @@ def fitted(
     basis = functions.values
     share = power / power.sum()
     # Functions orthonormal over the stars: the present model expands by plain products.
-    start = np.tensordot((basis * share[:, None]).T @ present, state.components, axes=1)
-    mean = np.abs(np.tensordot(present.mean(axis=0), state.components, axes=1))
+    start = combined((basis * share[:, None]).T @ present, state.components)
+    mean = np.abs(combined(np.mean(present, axis=0, keepdims=True), state.components)[0])
     # What the stars do not tell changes as it would in another seeing: the wings, above all.
-    varying = np.tensordot(functions.changes, stretches(start[0]), axes=1)
+    varying = combined(functions.changes, stretches(start[0]))
     components = fit_components(
         grid,
         samples,
         weights,
         basis,
-        np.ascontiguousarray(start),
+        start,
         ridge(mean, _variation(functions, config)),
         # The first fit only has to be good enough to measure the stars by.
         iterations=_steps(len(samples), config) // (2 if accuracy > config.accuracy else 1),
@@ -57,6 +59,11 @@ def fitted(
         expected=np.concatenate([start[:1], varying]),
     )
     return State(samples, components, functions.basis, stars.choice.degree)
+
+
+def combined(factors: Array, images: Array) -> Array:
+    """Sums of images (n, S, S) times factors (m, n): float64 (m, S, S)."""
+    return np.asarray((factors @ images.reshape(len(images), -1)).reshape(-1, *images.shape[1:]))
 
 
 def _functions(stars: MeasuredStars, power: Array) -> SpatialFunctions:
@@ -93,10 +100,16 @@ def ridge(mean: Array, variation: Array) -> Array:
     variation
         float64 (K − 1): expected relative change by each function after the first; the mean itself may be in error by half.
     """
-    around = mean
-    rows = np.clip(np.arange(len(mean))[:, None] + np.arange(-2, 3), 0, len(mean) - 1)
-    for _ in range(2):
-        around = around[rows].sum(axis=1).T
-    scale = np.maximum(around / 25.0, _FAINT * mean.max())
+    around = _around(len(mean))
+    scale = np.maximum(around @ mean @ around.T, _FAINT * mean.max())
     relative = np.concatenate([[_MEAN_VARIATION], variation])
     return np.asarray(1.0 / (relative[:, None, None] * scale) ** 2)
+
+
+@lru_cache(maxsize=32)
+def _around(size: int) -> Array:
+    """Matrix that takes values to the means of five each: the value, two before and two after it; the outermost repeat."""
+    places = np.clip(np.arange(size)[:, None] + np.arange(-2, 3), 0, size - 1)
+    means = np.asarray(np.eye(size)[places].mean(axis=1))
+    means.flags.writeable = False
+    return means

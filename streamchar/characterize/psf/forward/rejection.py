@@ -43,7 +43,7 @@ def without_far_pixels(samples: Samples, square: Array, config: PixelBasisConfig
     """Leave out pixels far from the model, given their :func:`normalised_square`, and those beside them."""
     far = square > config.n_sigma_pixel**2
     # A cosmic ray or neighbour reaches beyond its brightest pixel.
-    return replace(samples, usable=samples.usable & ~grown(far))
+    return replace(samples, usable=samples.usable & ~grown(far)) if far.any() else samples
 
 
 def normalised_square(samples: Samples, model: Array, accuracy: float) -> Array:
