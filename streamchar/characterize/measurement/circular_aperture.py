@@ -93,12 +93,11 @@ class CircularApertureFlux(Plugin[CircularApertureFluxConfig]):
         truncated: Flags,
         flagged: Flags,
     ) -> None:
-        prefix = self._prefix(radius)
-        context.catalog[f"{prefix}_instFlux"] = flux
-        with np.errstate(invalid="ignore"):
-            context.catalog[f"{prefix}_instFluxErr"] = np.sqrt(variance)
-        context.catalog[f"{prefix}_flag"] |= truncated | flagged
-        context.catalog[f"{prefix}_flag_apertureTruncated"] |= truncated
+        catalog, prefix = context.catalog, self._prefix(radius)
+        catalog[f"{prefix}_instFlux"] = flux
+        catalog[f"{prefix}_instFluxErr"] = np.sqrt(variance)
+        catalog[f"{prefix}_flag"] |= truncated | flagged
+        catalog[f"{prefix}_flag_apertureTruncated"] |= truncated
 
     def _is_sinc(self, radius: float) -> bool:
         return radius <= self.config.max_sinc_radius

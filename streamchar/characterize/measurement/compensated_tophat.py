@@ -70,10 +70,9 @@ class CompensatedTophatFlux(Plugin[CompensatedTophatFluxConfig]):
         circle, inner, outer = map(context.circle, edges)
         half = ceil(edges[2])
         beyond = _window_outside(context, centres, half)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = self._area(circle, edges[0]) / (self._area(outer, edges[2]) - self._area(inner, edges[1]))
-            value = circle.flux - share * (outer.flux - inner.flux)
-            error = np.sqrt(circle.variance + share**2 * (outer.variance - inner.variance))
+        share = self._area(circle, edges[0]) / (self._area(outer, edges[2]) - self._area(inner, edges[1]))
+        value = circle.flux - share * (outer.flux - inner.flux)
+        error = np.sqrt(circle.variance + share**2 * (outer.variance - inner.variance))
         column, row = (
             np.floor(np.where(beyond, 0.0, position)).astype(np.int64) for position in (centres.x, centres.y)
         )

@@ -189,8 +189,7 @@ class MeasurementContext:
         """Moments as the shape slot has them now."""
         prefix = self.slots.shape
         xx, yy, xy = (self.catalog[f"{prefix}_{name}"] for name in ("xx", "yy", "xy"))
-        with np.errstate(invalid="ignore", over="ignore"):
-            usable = (xx > 0) & (yy > 0) & (xx * yy >= SHAPE_MARGIN * xy * xy)
+        usable = (xx > 0) & (yy > 0) & (xx * yy >= SHAPE_MARGIN * xy * xy)
         usable &= np.isfinite(xx) & np.isfinite(yy) & np.isfinite(xy)
         return Shapes(xx, yy, xy, usable, self.catalog[f"{prefix}_flag"] | ~usable)
 

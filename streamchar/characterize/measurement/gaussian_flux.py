@@ -36,9 +36,8 @@ class GaussianFlux(Plugin[PluginConfig]):
         centres, shapes = context.centres(), context.shapes()
         variance, on_image = _variance_at(context.exposure, centres.x, centres.y)
         flux = 2.0 * gaussian_flux(context.scene, centres.x, centres.y, shapes.xx, shapes.yy, shapes.xy)
-        with np.errstate(invalid="ignore", over="ignore"):
-            area = np.pi * np.sqrt(shapes.xx * shapes.yy - shapes.xy * shapes.xy)
-            error = 2.0 * np.sqrt(variance * area)
+        area = np.pi * np.sqrt(shapes.xx * shapes.yy - shapes.xy * shapes.xy)
+        error = 2.0 * np.sqrt(variance * area)
         measured = shapes.usable & on_image & np.isfinite(flux)
         context.catalog[f"{self.name}_instFlux"] = np.where(measured, flux, np.nan)
         context.catalog[f"{self.name}_instFluxErr"] = np.where(measured, error, np.nan)

@@ -90,15 +90,18 @@ class PixelFlags(Plugin[PixelFlagsConfig]):
         touched, covered = np.where(finite, touched, 0), np.where(finite, covered, 0)
         # Most planes are on no source at all.
         present = int(np.bitwise_or.reduce(anywhere | touched))
-        raised = [
-            *((plane, "", anywhere) for plane in (*STANDARD, *self.config.masks_fp_anywhere)),
-            *((plane, "Center", touched) for plane in (*STANDARD, *self.config.masks_fp_center)),
-            *((plane, "CenterAll", covered) for plane in (*STANDARD, *self.config.masks_fp_center)),
-        ]
-        for plane, where, found in raised:
-            bits = exposure.bits(plane) if plane not in STANDARD or plane in exposure.planes else 0
-            if bits & present:
-                catalog[f"{prefix}_{STANDARD.get(plane, plane.lower())}{where}"] |= (found & bits) != 0
+        centre, whole = self.config.masks_fp_center, self.config.masks_fp_anywhere
+        known = [plane for plane in STANDARD if plane in exposure.planes]
+        bits = {plane: exposure.bits(plane) for plane in (*known, *centre, *whole)}
+        for where, found, further in (
+            ("", anywhere, whole),
+            ("Center", touched, centre),
+            ("CenterAll", covered, centre),
+        ):
+            for plane in (*known, *further):
+                if bits[plane] & present:
+                    name = f"{prefix}_{STANDARD.get(plane, plane.lower())}{where}"
+                    catalog[name] |= (found & bits[plane]) != 0
         catalog[prefix] |= ~finite
         height, width = exposure.shape
         off = ~((x >= -0.5) & (y >= -0.5) & (x < width - 0.5) & (y < height - 0.5))

@@ -90,7 +90,7 @@ class Plugin(ABC, Generic[C]):
 
     @abstractmethod
     def measure(self, context: MeasurementContext) -> None:
-        """Fill the columns for all sources of the context (at least one)."""
+        """Fill the columns for all sources of the context (at least one); NumPy warns of no division, overflow or root."""
 
     def measure_restored(self, context: MeasurementContext) -> None:
         """Fill what needs the neighbours too: called after :meth:`measure` of all plugins, the image being whole again."""

@@ -91,13 +91,13 @@ class PsfFlux(Plugin[PsfFluxConfig]):
         """Fill flux, error, quality and flags."""
         stamps = context.psf_stamps
         values, light, pixels, clipped = self._plain(context) if self.config.is_plain else self._fit(context)
-        invalid_psf = ~np.isfinite(stamps.images.sum(axis=(1, 2)))
+        # Of images of unit sum all pixels are NaN or none.
+        invalid_psf = ~np.isfinite(stamps.images[:, 0, 0])
         context.invalid_psf |= invalid_psf
         failed = ~np.isfinite(values[:, :2]).all(axis=1)
         values[failed, :2] = np.nan
-        with np.errstate(over="ignore"):
-            for suffix, column in zip(("instFlux", "instFluxErr", "area", "chi2"), values.T, strict=True):
-                context.catalog[f"{self.name}_{suffix}"] = column
+        for suffix, column in zip(("instFlux", "instFluxErr", "area", "chi2"), values.T, strict=True):
+            context.catalog[f"{self.name}_{suffix}"] = column
         context.catalog[f"{self.name}_npixels"] = pixels
         cut_off = clipped & (light < max(self.config.min_edge_light, self.config.min_light))
         too_few = (pixels == 0) | (light < self.config.min_light)
