@@ -91,6 +91,9 @@ def grow_merging(
 def grow_each(
     y: _I32, x0: _I32, x1: _I32, start: _I64, height: int, width: int, half_widths: _I32
 ) -> tuple[_I32, _I32, _I32, _I64]: ...
+def monomials(
+    x: _F64, y: _F64, degree: int, x_offset: float, y_offset: float, x_scale: float, y_scale: float
+) -> _F64: ...
 def lanczos_resample(images: _F64, x: _F64, y: _F64, step: float, size: int, order: int) -> _F64: ...
 def psf_draw(
     components: _F64, basis: _F64, dx: _F64, dy: _F64, size: int, scale: float, order: int

@@ -7,10 +7,11 @@ from functools import cache
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from streamchar.characterize.chebyshev import terms
 from streamchar.frozen import frozen
+from streamchar.kernels import monomials
 
 Array = NDArray[np.float64]
 
@@ -60,19 +61,10 @@ class PositionPolynomial:
         """Numbers of the terms uⁱvʲ, i + j <= degree."""
         return j * (2 * self.degree + 3 - j) // 2 + i
 
-    def basis(self, x: ArrayLike, y: ArrayLike) -> Array:
+    def basis(self, x: Array | float, y: Array | float) -> Array:
         """Monomials at n positions: float64 (n, terms)."""
-        u = (np.atleast_1d(np.asarray(x, np.float64)) - self.x_offset) / self.x_scale
-        v = (np.atleast_1d(np.asarray(y, np.float64)) - self.y_offset) / self.y_scale
-        one = np.ones(1)
-        along_x, along_y = [one, u], [one, v]
-        for _ in range(1, self.degree):
-            along_x.append(along_x[-1] * u)
-            along_y.append(along_y[-1] * v)
-        result = np.empty((np.broadcast(u, v).size, self.terms))
-        for column, (i, j) in zip(result.T, self.powers, strict=True):
-            np.multiply(along_x[i], along_y[j], out=column)
-        return result
+        scaling = self.x_offset, self.y_offset, self.x_scale, self.y_scale
+        return monomials(np.atleast_1d(x), np.atleast_1d(y), self.degree, *scaling)
 
 
 @cache
@@ -108,7 +100,7 @@ class SpatialBasis:
     def __len__(self) -> int:
         return int(self.mixing.shape[1])
 
-    def __call__(self, x: ArrayLike, y: ArrayLike) -> Array:
+    def __call__(self, x: Array | float, y: Array | float) -> Array:
         """Values at n positions: float64 (n, K)."""
         return np.ascontiguousarray(self.polynomial.basis(x, y) @ self.mixing)
 
