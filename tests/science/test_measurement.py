@@ -7,6 +7,7 @@ from streamchar.characterize.catalog import Schema, SourceCatalog
 from streamchar.characterize.errors import MissingPsfError
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement import PLUGINS, MeasurementConfig, SingleFrameMeasurement
+from streamchar.characterize.measurement.neighbours import neighbours_replaced
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.image import Exposure
 from tests.measurement_scenes import add_gaussian, footprints_of_disks, footprints_of_masks, star_field
@@ -198,6 +199,17 @@ class TestNeighbours:
         with pytest.raises(MissingPsfError):
             measure(both, footprints)
         np.testing.assert_array_equal(both.image, before)
+
+
+def test_without_settings_neighbours_leave_the_sky_behind():
+    exposure, footprints, _, _ = star_field(4, radius=12)
+    before, where = exposure.image.copy(), footprints.label_image() > 0
+    with neighbours_replaced(exposure, footprints, None):
+        assert (exposure.image[where] == 0.0).all()
+        np.testing.assert_array_equal(exposure.image[~where], before[~where])
+    np.testing.assert_array_equal(exposure.image, before)
+    with neighbours_replaced(exposure, Footprints.empty(exposure.shape), None) as scene:
+        assert scene.footprints == 0
 
 
 class TestEdges:

@@ -14,7 +14,11 @@ from streamchar.characterize.catalog import Column, Schema, SourceCatalog, flag
 from streamchar.characterize.footprints import Footprints
 from streamchar.characterize.measurement.config import MeasurementConfig
 from streamchar.characterize.measurement.context import Flags, MeasurementContext
-from streamchar.characterize.measurement.neighbours import neighbours_replaced, undisturbed
+from streamchar.characterize.measurement.neighbours import (
+    NoiseReplacerConfig,
+    neighbours_replaced,
+    undisturbed,
+)
 from streamchar.characterize.measurement.plugin import Plugin
 from streamchar.characterize.measurement.templates import PsfTemplates, nodes_over
 from streamchar.image import Exposure
@@ -94,8 +98,9 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
             are; all when omitted.
         columns
             Run only the plugins of these columns, and those of centroid and shape, which the others need; all when omitted.
+            These values serve to find the PSF and are measured again: neighbours leave the sky behind, without its noise.
         rough
-            Only widths are wanted, for which positions need no refinement and neighbours leave no noise behind.
+            Only widths are wanted, for which positions need no refinement.
 
         Raises
         ------
@@ -117,7 +122,8 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
             templates = self._templates(exposure, len(sources), compact=columns is not None)
             plugins, undeblended = self._needed(None if columns is None else tuple(columns), rough)
             calls = [plugin.measure for plugin in plugins]
-            with self._scene(exposure, footprints, exposure_id, rough=rough) as scene:
+            noise = self.config.noise_replacer if columns is None else None
+            with self._scene(exposure, footprints, noise, exposure_id) as scene:
                 self._measure(sources, numbers, exposure, scene, templates, calls, _radii(plugins))
             calls = [plugin.measure_restored for plugin in plugins if _looks_again(plugin)]
             calls += [plugin.measure for plugin in undeblended]
@@ -184,12 +190,11 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
 
     @contextmanager
     def _scene(
-        self, exposure: Exposure, footprints: Footprints, exposure_id: int, *, rough: bool
+        self, exposure: Exposure, footprints: Footprints, noise: NoiseReplacerConfig | None, exposure_id: int
     ) -> Iterator[Scene]:
         if not self.config.do_replace_with_noise:
             yield undisturbed(exposure.image)
             return
-        noise = None if rough else self.config.noise_replacer
         with neighbours_replaced(exposure, footprints, noise, exposure_id) as scene:
             yield scene
 
