@@ -11,7 +11,7 @@ auto lanczos_resample(Cube<const double> images, Vector<const double> x, Vector<
                       int order) {
   const std::size_t n = images.shape(0), height = images.shape(1), width = images.shape(2);
   if (x.shape(0) != n || y.shape(0) != n) throw std::invalid_argument("images, x and y differ in length");
-  if (size < 1 || order < 1 || order > 16 || !(step > 0)) throw std::invalid_argument("size, order and step must be positive");
+  if (size < 1 || order < 1 || order > MAX_ORDER || !(step > 0)) throw std::invalid_argument("size, order and step must be positive");
   double *out = new double[n * size * size];
   {
     nb::gil_scoped_release release;

@@ -11,6 +11,7 @@ namespace streamchar {
 
 // Order that stands for the quintic B-spline, whose coefficients the inputs are then.
 constexpr int SPLINE = 0;
+constexpr int MAX_ORDER = 16;
 constexpr double PI = 3.14159265358979323846;
 
 namespace { // multiversioned functions have one copy per file
@@ -42,6 +43,49 @@ template <typename T> STREAMCHAR_MULTIVERSION void splines(const double *fractio
   }
 }
 
+// sin(pi x) and cos(pi x) for 0 <= x <= 1, by Taylor's series on 0 to 1/2.
+STREAMCHAR_INLINE void half_turn(const Four &x, Four &sine, Four &cosine) {
+  const Four y = x > 0.5 ? 1.0 - x : x, z = -(PI * PI) * y * y;
+  Four odd = {}, even = {};
+  for (int k = 20; k >= 0; k -= 2) {
+    odd = 1.0 + z * odd * (1.0 / double((k + 2) * (k + 3)));
+    even = 1.0 + z * even * (1.0 / double((k + 1) * (k + 2)));
+  }
+  sine = PI * y * odd;
+  cosine = x > 0.5 ? -even : even;
+}
+
+// Inputs from the one before a position to that of a tap.
+inline int lanczos_place(std::size_t k, int order) { return int(k) - order + 1; }
+
+// Weights (n x 2 order), of unit sum, of Lanczos interpolation at fractions of an input, given sine and cosine of pi / order times the place
+// of each tap. Arrays by position have room for whole lanes.
+template <typename T>
+STREAMCHAR_MULTIVERSION void lanczos(const double *fraction, std::size_t n, int order, const double *sine, const double *cosine, T *weight) {
+  const std::size_t taps = std::size_t(2 * order);
+  for (std::size_t i = 0; i < n; i += 4) {
+    Four f, all, wide_sine, unused, wide_cosine, w[2 * MAX_ORDER], sum = {};
+    load(fraction + i, f);
+    half_turn(f, all, unused);
+    half_turn(f / double(order), wide_sine, wide_cosine);
+    all *= order / (PI * PI);
+    for (std::size_t k = 0; k < taps; ++k) {
+      const int place = lanczos_place(k, order);
+      const Four t = f - double(place), square = t * t;
+      // sin(pi (f - n)) = (-1)^n sin(pi f), and sin(pi (f - n) / order) likewise by the sum of angles
+      w[k] = (place % 2 ? -all : all) * (wide_sine * cosine[k] - wide_cosine * sine[k]) / square;
+      w[k] = square < double(order * order) ? w[k] : Four{};
+      w[k] = square < 1e-18 ? Four{} + 1.0 : w[k];
+      sum += w[k];
+    }
+    const Four unit = 1.0 / sum;
+    for (std::size_t k = 0; k < taps; ++k) {
+      w[k] *= unit;
+      for (std::size_t lane = 0; lane < 4; ++lane) weight[taps * (i + lane) + k] = T(w[k][lane]);
+    }
+  }
+}
+
 } // namespace
 
 // For every output position a first input index and `taps` weights; weights of inputs outside [0, inputs) are zero,
@@ -51,17 +95,16 @@ template <typename T> struct Taps {
   std::vector<std::int64_t> first; // may be negative or reach beyond the inputs where the weight is zero
   std::vector<T> weight;           // outputs x taps
   std::vector<double> fraction;    // of the position beyond an input
-  std::vector<double> plain;       // weights of a fraction as if no input were outside
   std::vector<double> sine, cosine; // of pi / order times the place of each tap
 
   int order;
 
   Taps(std::size_t outputs_, int order_)
-      : outputs(outputs_), taps(order_ == SPLINE ? 6 : 2 * order_), first(outputs_), weight((outputs_ + 3) * taps), fraction(outputs_ + 3), plain(taps),
-        sine(taps), cosine(taps), order(order_) {
+      : outputs(outputs_), taps(order_ == SPLINE ? 6 : 2 * order_), first(outputs_), weight((outputs_ + 3) * taps), fraction(outputs_ + 3), sine(taps),
+        cosine(taps), order(order_) {
     for (std::size_t k = 0; order != SPLINE && k < taps; ++k) {
-      sine[k] = std::sin(PI * place(k) / order);
-      cosine[k] = std::cos(PI * place(k) / order);
+      sine[k] = std::sin(PI * lanczos_place(k, order) / order);
+      cosine[k] = std::cos(PI * lanczos_place(k, order) / order);
     }
   }
 
@@ -87,38 +130,18 @@ template <typename T> struct Taps {
   }
 
   void weigh() {
-    double last = -1.0;
-    for (std::size_t i = 0; i < outputs; ++i) {
-      // Where the step is a whole number all positions have the same fraction.
-      if (std::abs(fraction[i] - last) > 1e-13) {
-        last = fraction[i];
-        lanczos(last, plain.data());
-        normalise(plain.data());
-      }
-      std::copy(plain.begin(), plain.end(), weight.data() + i * taps);
-    }
+    // Where the step is a whole number all positions have the same fraction.
+    const auto differs = [&](double other) { return std::abs(other - fraction[0]) > 1e-13; };
+    const std::size_t distinct = std::any_of(fraction.begin(), fraction.begin() + std::ptrdiff_t(outputs), differs) ? outputs : 1;
+    lanczos(fraction.data(), distinct, order, sine.data(), cosine.data(), weight.data());
+    for (std::size_t i = distinct; i < outputs; ++i) std::copy_n(weight.begin(), taps, weight.begin() + std::ptrdiff_t(i * taps));
   }
 
-  template <typename Weight> void normalise(Weight *w) const {
+  void normalise(T *w) const {
     double sum = 0.0;
     for (std::size_t k = 0; k < taps; ++k) sum += double(w[k]);
     if (!(sum > 0.0)) return;
-    for (std::size_t k = 0; k < taps; ++k) w[k] = Weight(double(w[k]) / sum);
-  }
-
-  // Inputs from the one before a position to that of a tap.
-  int place(std::size_t k) const { return int(k) - order + 1; }
-
-  void lanczos(double f, double *w) const {
-    const double all = std::sin(PI * f), wide_sine = std::sin(PI * f / order), wide_cosine = std::cos(PI * f / order);
-    for (std::size_t k = 0; k < taps; ++k) {
-      const double t = f - double(place(k));
-      w[k] = 0.0;
-      if (std::abs(t) < 1e-9)
-        w[k] = 1.0;
-      else if (std::abs(t) < double(order)) // sin(pi (f - n)) = (-1)^n sin(pi f), and sin(pi (f - n) / order) likewise by the sum of angles
-        w[k] = (place(k) % 2 ? -all : all) * (wide_sine * cosine[k] - wide_cosine * sine[k]) * order / (PI * PI * t * t);
-    }
+    for (std::size_t k = 0; k < taps; ++k) w[k] = T(double(w[k]) / sum);
   }
 
   // First and one past the last tap of output i that fall inside the inputs.

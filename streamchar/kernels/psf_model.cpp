@@ -178,7 +178,7 @@ using Array1 = Vector<const double>;
 
 Shape shape_of(std::size_t grid, const Array2 &basis, const Array1 &dx, const Array1 &dy, std::size_t stamp, double scale, int order) {
   if (dx.shape(0) != basis.shape(0) || dy.shape(0) != basis.shape(0)) throw std::invalid_argument("basis, dx and dy differ in length");
-  if (grid < 1 || stamp < 1 || order < SPLINE || order > 16 || !(scale > 0)) throw std::invalid_argument("grid, stamp and scale must be positive, the order 0 to 16");
+  if (grid < 1 || stamp < 1 || order < SPLINE || order > MAX_ORDER || !(scale > 0)) throw std::invalid_argument("grid, stamp and scale must be positive, the order 0 to 16");
   return {basis.shape(0), basis.shape(1), grid, stamp, scale, order};
 }
 
