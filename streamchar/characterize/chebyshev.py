@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamchar.frozen import frozen
-from streamchar.kernels import add_separable
+from streamchar.kernels import add_separable, solve_least_squares
 
 Array = NDArray[np.float64]
 
@@ -55,11 +55,14 @@ def least_squares(design: Array, values: Array, weights: Array | None = None) ->
     coefficients, rank
         float64 (m), those of the least norm when the rank is below m.
     """
+    solution = solve_least_squares(design, values, weights)
+    if len(solution) == design.shape[1]:
+        return solution, len(solution)
     if weights is not None:
         root = np.sqrt(weights)
         design, values = design * root[:, None], values * root
-    solution, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
-    return np.asarray(solution, np.float64), int(rank)
+    least, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    return np.asarray(least, np.float64), int(rank)
 
 
 @frozen(eq=False)

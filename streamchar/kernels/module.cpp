@@ -23,6 +23,7 @@ void register_hough(nb::module_ &m);
 void register_hsm_moments(nb::module_ &m);
 void register_lanczos(nb::module_ &m);
 void register_inverse_variance(nb::module_ &m);
+void register_least_squares(nb::module_ &m);
 void register_line_sums(nb::module_ &m);
 void register_monomials(nb::module_ &m);
 void register_peaks(nb::module_ &m);
@@ -73,6 +74,7 @@ NB_MODULE(_kernels, m) {
   streamchar::register_hsm_moments(m);
   streamchar::register_lanczos(m);
   streamchar::register_inverse_variance(m);
+  streamchar::register_least_squares(m);
   streamchar::register_line_sums(m);
   streamchar::register_monomials(m);
   streamchar::register_peaks(m);
