@@ -64,11 +64,13 @@ def choose_degree(
     margin
         Variance added when outlyingness is judged.
     """
-    fits = _Nested.prepare(x, y, max_degree)
-    if fits is None:
+    polynomial = PositionPolynomial.over(x, y, max_degree)
+    basis = polynomial.basis(x, y)[:, polynomial.by_degree]
+    residuals = _left_out(basis, values, variance)
+    if len(residuals) == 0:
         return DegreeChoice(0, (0.0,), variance, np.zeros(len(x)))
-    variance = variance + _scatter(fits.left_out(values, variance)[-1], variance)
-    residuals = fits.left_out(values, variance)
+    variance = variance + _scatter(residuals[-1], variance)
+    residuals = _left_out(basis[:, : terms(len(residuals) - 1)], values, variance)
     losses = np.minimum(residuals, _LOO_LIMIT).sum(axis=2)
     scores = losses.sum(axis=1)
     degree = _simplest(losses)
@@ -94,37 +96,35 @@ def _simplest(losses: Array) -> int:
     return int(np.argmax(total <= np.sqrt(np.maximum(square, 0.0))))
 
 
-@frozen(eq=False)
-class _Nested:
-    """Polynomials of every degree the stars determine, as leading columns of one matrix."""
+def _left_out(basis: Array, values: Array, variance: Array) -> Array:
+    """Squared residual of each star from the fits without it, over its variance: float64 (degrees, n, parameters).
 
-    basis: Array
-    counts: tuple[int, ...]
+    Of all degrees that the stars determine: their polynomials are leading columns of one matrix.
+    """
+    root = 1.0 / np.sqrt(variance.T)
+    weighted = basis * root[:, :, None]
+    q, r = np.linalg.qr(weighted)
+    counts = _determined(r, weighted)
+    value = (values.T * root)[:, :, None]
+    # Which columns belong to each degree.
+    leading = (np.arange(q.shape[2])[:, None] < counts).astype(np.float64)
+    predicted = q @ (q.transpose(0, 2, 1) @ value * leading)
+    free = np.maximum(1.0 - q * q @ leading, 1e-6)
+    return np.ascontiguousarray((((value - predicted) / free) ** 2).transpose(2, 1, 0))
 
-    @classmethod
-    def prepare(cls, x: Array, y: Array, max_degree: int) -> _Nested | None:
-        polynomial = PositionPolynomial.over(x, y, max_degree)
-        total = np.array([i + j for i, j in polynomial.powers])
-        order = np.argsort(total, kind="stable")
-        basis = polynomial.basis(x, y)[:, order]
-        diagonal = np.abs(np.diagonal(np.linalg.qr(basis, mode="r")))
-        scale = np.sqrt((basis * basis).sum(axis=0))[: len(diagonal)]
-        independent = np.cumprod(diagonal > _RANK_TOLERANCE * scale).sum()
-        counts = tuple(
-            count for count in map(terms, range(max_degree + 1)) if count < len(x) and count <= independent
-        )
-        return cls(np.ascontiguousarray(basis[:, : counts[-1]]), counts) if counts else None
 
-    def left_out(self, values: Array, variance: Array) -> Array:
-        """Squared residual of each star from the fit without it, over its variance: float64 (degrees, n, modes)."""
-        root = 1.0 / np.sqrt(variance.T)
-        q = np.linalg.qr(self.basis * root[:, :, None])[0]
-        value = (values.T * root)[:, :, None]
-        # Which columns belong to each degree.
-        leading = (np.arange(q.shape[2])[:, None] < self.counts).astype(np.float64)
-        predicted = q @ (q.transpose(0, 2, 1) @ value * leading)
-        free = np.maximum(1.0 - q * q @ leading, 1e-6)
-        return np.ascontiguousarray((((value - predicted) / free) ** 2).transpose(2, 1, 0))
+def _determined(triangles: Array, weighted: Array) -> list[int]:
+    """Numbers of terms of the degrees that the stars determine, from the QR decompositions of the weighted polynomials."""
+    stars, columns = weighted.shape[1:]
+    diagonal = np.abs(np.diagonal(triangles, axis1=1, axis2=2))
+    scale = np.sqrt(np.square(weighted).sum(axis=1))[:, : diagonal.shape[1]]
+    dependent = np.flatnonzero((diagonal <= _RANK_TOLERANCE * scale).any(axis=0))
+    independent = dependent[0] if len(dependent) else diagonal.shape[1]
+    counts, degree = [], 0
+    while (count := terms(degree)) <= columns and count < stars and count <= independent:
+        counts.append(count)
+        degree += 1
+    return counts
 
 
 def _scatter(residuals: Array, variance: Array) -> Array:

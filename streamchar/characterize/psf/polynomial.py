@@ -57,6 +57,11 @@ class PositionPolynomial:
         """Exponents (i, j) of u and v of each monomial."""
         return _powers(self.degree)
 
+    @property
+    def by_degree(self) -> NDArray[np.int64]:
+        """Numbers of the terms sorted by their total degree."""
+        return _by_degree(self.degree)
+
     def place(self, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of the terms uⁱvʲ, i + j <= degree."""
         return j * (2 * self.degree + 3 - j) // 2 + i
@@ -70,6 +75,13 @@ class PositionPolynomial:
 @cache
 def _powers(degree: int) -> tuple[tuple[int, int], ...]:
     return tuple((i, j) for j in range(degree + 1) for i in range(degree + 1 - j))
+
+
+@cache
+def _by_degree(degree: int) -> NDArray[np.int64]:
+    order = np.argsort([i + j for i, j in _powers(degree)], kind="stable")
+    order.flags.writeable = False
+    return order
 
 
 @frozen(eq=False)

@@ -65,7 +65,9 @@ class Samples:
         return int(self.pixels.shape[1])
 
     def take(self, which: NDArray[np.generic] | slice) -> Self:
-        """Samples of some stars, by mask, by numbers or as a slice."""
+        """Samples of some stars, by mask, by numbers or as a slice; itself where a mask leaves none out."""
+        if isinstance(which, np.ndarray) and which.dtype == np.bool_ and which.all():
+            return self
         return type(self)(*(getattr(self, name)[which] for name in self.__match_args__))
 
     def cropped(self, size: int) -> Self:
@@ -153,5 +155,4 @@ def cut_samples(
     samples = Samples(
         index, x, y, x - column, y - row, flux, pixels.reshape(stamps), usable.reshape(stamps), sky, slope
     )
-    kept = np.isfinite(sky)
-    return samples if kept.all() else samples.take(kept)
+    return samples.take(np.isfinite(sky))

@@ -103,8 +103,8 @@ def _joined(fields: SpatialBasis, degree: int, *, curved: bool) -> tuple[Spatial
     """Return 1, the fields, the second-order terms and the monomials from low to high degree, and their kinds."""
     every = fields.with_products(0, PARAMETERS if curved else 0, degree)
     first = 1 + PARAMETERS
-    by_degree = np.argsort([i + j for i, j in fields.polynomial.powers[1:]], kind="stable")
-    monomials = len(every) - len(by_degree) + by_degree
+    by_degree = fields.polynomial.by_degree[1:]
+    monomials = len(every) - len(by_degree) - 1 + by_degree
     parts = [every.mixing[:, :first], every.mixing[:, monomials]]
     if curved:
         # Products of pairs follow the fields.

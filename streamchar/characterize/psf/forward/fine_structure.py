@@ -36,11 +36,13 @@ def without_fine_noise(grid: Grid, components: Array, fwhm: float) -> Array:
     -------
     float64 (K, S, S): the same array when the grid holds no finer structure than pixels.
     """
+    if len(components) == 1:
+        return components
     across, along = np.fft.fftfreq(grid.size, grid.step), np.fft.rfftfreq(grid.size, grid.step)
     frequency = np.hypot(across[:, None], along)
     dark = frequency * fwhm > _DARK
     fine = frequency > _PIXEL_NYQUIST
-    if len(components) == 1 or not dark.any() or not fine.any():
+    if not dark.any() or not fine.any():
         return components
     spectra = np.fft.rfft2(components)
     power = np.abs(spectra[0]) ** 2

@@ -90,7 +90,7 @@ def fit_constant(
     TooFewPsfStarsError
         Fewer than ``min_stars`` usable stars.
     """
-    brightest = np.argsort(-np.nan_to_num(catalog[config.photometric_flux_field][index]), kind="stable")
+    brightest = np.argsort(-catalog[config.photometric_flux_field][index], kind="stable")
     samples = usable_samples(exposure, catalog, np.sort(index[brightest[:STARS_FOR_START]]), config)
     _require(len(samples), len(index), config)
     grid = grid_of(catalog, samples, config)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+from numpy.typing import NDArray
 
 from streamchar.characterize.psf.forward.config import PixelBasisConfig
 from streamchar.characterize.psf.forward.fine_structure import without_fine_noise
@@ -21,11 +24,17 @@ def published(grid: Grid, state: State, config: PixelBasisConfig) -> PixelBasisP
     first = np.zeros(len(state.components))
     components = without_fine_noise(grid, state.components, fwhm)
     components = psf_draw(components, np.eye(len(first)), first, first, published.size, fine, grid.lanczos)
-    radius, edge = published.radius(), 0.5 * published.size
-    inner = edge - max(1.0, 0.1 * edge)
-    taper = np.clip((edge**2 - radius**2) / (edge**2 - inner**2), 0.0, 1.0)
     samples = state.samples
     position = float(samples.x.mean()), float(samples.y.mean())
     return PixelBasisPsf(
-        components * taper, state.spatial, published.step, grid.stamp, position, config.lanczos
+        components * _taper(published), state.spatial, published.step, grid.stamp, position, config.lanczos
     )
+
+
+@lru_cache(maxsize=8)
+def _taper(grid: Grid) -> NDArray[np.float64]:
+    radius, edge = grid.radius(), 0.5 * grid.size
+    inner = edge - max(1.0, 0.1 * edge)
+    taper: NDArray[np.float64] = np.clip((edge**2 - radius**2) / (edge**2 - inner**2), 0.0, 1.0)
+    taper.flags.writeable = False
+    return taper
