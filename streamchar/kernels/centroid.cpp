@@ -1,4 +1,5 @@
 // Centroids of PSF-smoothed, if need be binned, images (the SDSS algorithm: measurement.md section 3).
+#include "fetch.hpp"
 #include "lanes.hpp"
 #include "rows.hpp"
 #include "scene.hpp"
@@ -265,6 +266,12 @@ nb::tuple sdss_centroid(Scene &scene, Plane<const float> variance, Vector<const 
     const std::size_t area = kernels.shape(1) * kernels.shape(2);
     Work work;
     for (std::size_t i = 0; i < n; ++i) {
+      if (i + 1 < n && std::abs(x(i + 1)) < 1e9 && std::abs(y(i + 1)) < 1e9) {
+        const std::ptrdiff_t cx = std::ptrdiff_t(x(i + 1)), cy = std::ptrdiff_t(y(i + 1)), half = std::ptrdiff_t(kernels.shape(1)) / 2 + 1;
+        const Region next = Region{cx - half, cy - half, cx + half, cy + half}.within(planes.width, planes.height);
+        fetch(planes.image, planes.width, next);
+        fetch(planes.variance, planes.width, next);
+      }
       const Shown shown(scene, i);
       const Psf psf{kernels.data() + (stamps == 1 ? 0 : i * area), std::ptrdiff_t(kernels.shape(2)), std::ptrdiff_t(kernels.shape(1)), sigma(i)};
       const Centroid c = measure(planes, x(i), y(i), negative(i), psf, fallback, {bin_max, peak_min, width_factor, subtract_sky}, work);
