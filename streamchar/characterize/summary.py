@@ -453,5 +453,5 @@ def _coordinates(exposure: Exposure) -> dict[str, Any]:
 def _scale(ra: Array, dec: Array) -> float:
     """Square root of a pixel's area on the sky in arcseconds, from the middles of its left, right, lower and upper sides in degrees."""
     along = np.mod(np.diff(ra)[::2] + 180.0, 360.0) - 180.0
-    area = np.linalg.det([along * np.cos(np.radians(dec.mean())), np.diff(dec)[::2]])
-    return float(3600.0 * np.sqrt(np.abs(area)))
+    east, north = along * np.cos(np.radians(dec.mean())), np.diff(dec)[::2]
+    return float(3600.0 * np.sqrt(np.abs(east[0] * north[1] - east[1] * north[0])))

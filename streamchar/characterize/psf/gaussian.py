@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -43,15 +45,15 @@ class GaussianPsf:
 
     def kernel_images(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
         """Images centred on the middle pixel, the same at every position: float64 (n, width, width)."""
-        (profile,) = self._profiles(np.zeros(1))
-        return np.broadcast_to(np.outer(profile, profile), (np.broadcast(x, y).size, *self.size))
+        return np.broadcast_to(_kernel(self.sigma, self.width), (np.broadcast(x, y).size, *self.size))
 
     def images(self, x: ArrayLike, y: ArrayLike) -> PsfStamps:
         """Images at the sub-pixel offset of each position from the nearest pixel centre."""
         x, y = np.broadcast_arrays(np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float)))
         column, row = np.floor(x + 0.5), np.floor(y + 0.5)
         half = self.width // 2
-        stamps = self._profiles(y - row)[:, :, None] * self._profiles(x - column)[:, None, :]
+        along_y, along_x = (_profiles(shift, self.sigma, self.width) for shift in (y - row, x - column))
+        stamps = along_y[:, :, None] * along_x[:, None, :]
         return PsfStamps(stamps, column.astype(np.int64) - half, row.astype(np.int64) - half)
 
     def shapes(self, x: ArrayLike, y: ArrayLike) -> Moments:
@@ -59,8 +61,16 @@ class GaussianPsf:
         square = np.full(np.broadcast(x, y).size, self.sigma**2)
         return Moments(square, square.copy(), np.zeros_like(square))
 
-    def _profiles(self, shift: NDArray[np.float64]) -> NDArray[np.float64]:
-        """One axis of images shifted by so many pixels (n), of unit sum: (n, width)."""
-        offsets = np.arange(self.width) - self.width // 2
-        values = np.exp(-0.5 * ((offsets - shift[:, None]) / self.sigma) ** 2)
-        return np.asarray(values / values.sum(axis=1, keepdims=True))
+
+@lru_cache(maxsize=8)
+def _kernel(sigma: float, width: int) -> NDArray[np.float64]:
+    """Image centred on the middle pixel: (width, width)."""
+    (profile,) = _profiles(np.zeros(1), sigma, width)
+    return np.outer(profile, profile)
+
+
+def _profiles(shift: NDArray[np.float64], sigma: float, width: int) -> NDArray[np.float64]:
+    """One axis of images shifted by so many pixels (n), of unit sum: (n, width)."""
+    offsets = np.arange(width) - width // 2
+    values = np.exp(-0.5 * ((offsets - shift[:, None]) / sigma) ** 2)
+    return np.asarray(values / values.sum(axis=1, keepdims=True))
