@@ -22,8 +22,8 @@ NoiseSource = Literal["measure", "meta", "variance", "variance_median"]
 SAMPLE = 30_000
 """Pixels from which the noise is measured: all of a small image, some columns of some rows of a large one. They give mean and
 deviation to half a percent of a pixel's noise, far below what a footprint's noise has by chance; more would only cost time."""
-SAMPLED_COLUMN = 3
-"""Every so many columns: odd, as even and odd columns may come from different amplifiers."""
+SAMPLED_ROWS = 32
+"""Rows that they lie in at least, unless there are fewer: no few rows that are unlike the others matter."""
 
 DRAWN = 1 << 16
 """Pixels whose noise is drawn; further ones get the same again. Pixels that far apart in the catalogue's order are hardly ever
@@ -125,5 +125,6 @@ def _distribution(
 
 def _sampled(image: Image) -> Image:
     step = max(image.size // SAMPLE, 1)
-    column = min(SAMPLED_COLUMN, step)
-    return image[:: step // column, ::column]
+    row = min(step, max(len(image) // SAMPLED_ROWS, 1))
+    # Of columns an odd step: even and odd ones may come from different amplifiers.
+    return image[::row, :: step // row | 1]
