@@ -15,6 +15,9 @@ namespace {
 
 constexpr std::size_t BLOCK = 16, CHUNK = 8192, RANKS = 6, COLUMNS = 7;
 
+// Values up to which copying them costs less than a fine histogram and another look at the mask save.
+constexpr std::size_t GATHERED_UP_TO = 1 << 16;
+
 // Four or eight lanes. Sums in several lanes are what the compiler may not make of a plain loop by itself.
 constexpr std::size_t WIDE = 8, NARROW = 4;
 typedef float Floats __attribute__((vector_size(WIDE * sizeof(float))));
@@ -576,6 +579,36 @@ void describe_counted(const InPlace &source, std::size_t n, Buckets buckets, con
   write(n, quartiles, moments, out);
 }
 
+void describe_short(const float *values, const std::int32_t *mask, std::int32_t bits, std::size_t total, const Settings &settings, double *out) {
+  std::vector<float> pixels(total);
+  Workspace work;
+  const std::size_t n = copy_usable(values, mask, bits, total, pixels.data());
+  describe(Gathered{pixels.data(), total}, n, settings, work, out);
+}
+
+void describe_long(const float *values, const std::int32_t *mask, std::int32_t bits, std::size_t total, const Settings &settings, double *out) {
+  std::vector<float> buffer(CHUNK);
+  Workspace work;
+  std::vector<bool> clean;
+  const InPlace source{values, mask, bits, total, clean, buffer.data()};
+  const bool counted = settings.quartiles || settings.rounds > 0;
+  const Buckets buckets = counted ? choose_buckets(source, work) : Buckets{};
+  work.counts.assign(2 * (InPlace::buckets + 1), 0);
+  std::size_t n = total;
+  source.each_piece([&](const float *piece, const std::int32_t *flags, std::size_t m) {
+    const std::size_t unusable = count_unusable(piece, flags, bits, m);
+    clean.push_back(unusable == 0);
+    n -= unusable;
+    if (!counted) return;
+    if (unusable) copy_usable(piece, flags, bits, m, buffer.data());
+    add_to_histogram(unusable ? buffer.data() : piece, m, buckets, work.counts.data());
+  });
+  if (counted && n >= InPlace::selected_below)
+    describe_counted(source, n, buckets, settings, work, out);
+  else
+    describe(source, n, settings, work, out);
+}
+
 using Edges = Vector<const std::int64_t>;
 
 void check_edges(const Edges &edges, std::size_t length) {
@@ -627,28 +660,9 @@ nb::ndarray<nb::numpy, double, nb::ndim<1>> sample_statistics(Vector<const float
   nb::capsule owner(out, [](void *p) noexcept { delete[] static_cast<double *>(p); });
   {
     nb::gil_scoped_release release;
-    std::vector<float> buffer(CHUNK);
-    Workspace work;
     const std::int32_t *plane = mask && bits ? mask->data() : nullptr;
-    std::vector<bool> clean;
-    const InPlace source{values.data(), plane, bits, total, clean, buffer.data()};
-    const Settings settings{quartiles, rounds, sigmas};
-    const bool counted = (quartiles || rounds > 0) && total >= InPlace::selected_below;
-    const Buckets buckets = counted ? choose_buckets(source, work) : Buckets{};
-    work.counts.assign(2 * (InPlace::buckets + 1), 0);
-    std::size_t n = total;
-    source.each_piece([&](const float *piece, const std::int32_t *flags, std::size_t m) {
-      const std::size_t unusable = count_unusable(piece, flags, bits, m);
-      clean.push_back(unusable == 0);
-      n -= unusable;
-      if (!counted) return;
-      if (unusable) copy_usable(piece, flags, bits, m, buffer.data());
-      add_to_histogram(unusable ? buffer.data() : piece, m, buckets, work.counts.data());
-    });
-    if (counted && n >= InPlace::selected_below)
-      describe_counted(source, n, buckets, settings, work, out);
-    else
-      describe(source, n, settings, work, out);
+    const auto of_size = total <= GATHERED_UP_TO ? describe_short : describe_long;
+    of_size(values.data(), plane, bits, total, {quartiles, rounds, sigmas}, out);
   }
   return {out, {COLUMNS}, owner};
 }
