@@ -29,11 +29,11 @@ INVALID_PSF = "base_InvalidPsf_flag"
 CHUNK = 512
 """Sources that all plugins measure before the next ones: few enough for their pixels and stamps to stay in the cache."""
 
-
 FEW = 30
 """Sources beyond the number of nodes for which interpolating the PSF's shapes between nodes does not pay."""
 
 Needed = tuple[Sequence[Plugin[Any]], ...]
+"""Plugins that a set of columns needs: of sources without their neighbours, and undeblended."""
 
 
 class SingleFrameMeasurement(Task[MeasurementConfig]):

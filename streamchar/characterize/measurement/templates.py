@@ -133,7 +133,7 @@ class PsfTemplates:
         shape
             Height and width of the exposure, to tabulate shapes over it; they are evaluated one by one when omitted.
         compact
-            Draw a Gaussian no larger for fluxes either: it has no light beyond, but they take longer.
+            Draw a Gaussian no larger for fluxes either, which then take less time: beyond it has no light.
         """
         if isinstance(psf, GaussianPsf | MoffatPsf) and interpolation != "lanczos":
             narrow = replace(psf, width=2 * _half_width(psf) + 1)
