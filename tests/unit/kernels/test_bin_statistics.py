@@ -73,7 +73,11 @@ def test_moments_of_anything(values):
 
 
 @settings(max_examples=30)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.sampled_from([5, 63, 64, 65, 1000, 9000, 20011]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 3),
+    st.sampled_from([5, 63, 64, 65, 1000, 9000, 20_011, 65_536, 80_011]),
+)
 def test_clipping(seed, rounds, size):
     values = scene(seed, size)
     values[::17] = np.nan
@@ -92,11 +96,11 @@ def test_limits_that_the_histogram_foretells_and_others(shape, rounds, sigmas):
     """Limits in the histogram's buckets, beyond them, or moving from round to round; many values equal to a limit."""
     rng = np.random.default_rng(rounds)
     values = {
-        "even": lambda: rng.normal(1e3, 5, 60_000),
-        "skewed": lambda: rng.exponential(3.0, 60_000) ** 2,
-        "two": lambda: rng.normal(rng.choice([0.0, 4.0], 60_000, p=[0.8, 0.2]), 1.0),
-        "coarse": lambda: np.rint(rng.normal(50, 6, 60_000)),
-        "heavy": lambda: rng.standard_cauchy(60_000),
+        "even": lambda: rng.normal(1e3, 5, 80_000),
+        "skewed": lambda: rng.exponential(3.0, 80_000) ** 2,
+        "two": lambda: rng.normal(rng.choice([0.0, 4.0], 80_000, p=[0.8, 0.2]), 1.0),
+        "coarse": lambda: np.rint(rng.normal(50, 6, 80_000)),
+        "heavy": lambda: rng.standard_cauchy(80_000),
     }[shape]()
     values = values.astype(np.float32)
     values[::91] = np.nan
@@ -107,7 +111,7 @@ def test_limits_that_the_histogram_foretells_and_others(shape, rounds, sigmas):
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 5])
-@pytest.mark.parametrize("size", [4095, 4096, 100_003])
+@pytest.mark.parametrize("size", [63, 64, 4095, 4096, 65_536, 65_537, 100_003])
 def test_ties_and_wide_ranges(size, decimals):
     values = np.round(np.random.default_rng(size).normal(0, 3, size), decimals).astype(np.float32)
     values[:50] = 1e30
@@ -116,6 +120,7 @@ def test_ties_and_wide_ranges(size, decimals):
     np.testing.assert_allclose(row, twin(values), rtol=1e-9)
 
 
+@pytest.mark.parametrize("times", [1, 14])
 @pytest.mark.parametrize(
     "values",
     [
@@ -125,10 +130,18 @@ def test_ties_and_wide_ranges(size, decimals):
         np.float32(10.0) ** np.linspace(-44, 38, 5000, dtype=np.float32),
     ],
 )
-def test_distributions_that_defeat_the_buckets(values):
+def test_distributions_that_defeat_the_buckets(values, times):
+    values = np.tile(values, times)
     np.testing.assert_allclose(
         sample_statistics(values, None, 0, True, -1, 3.0)[:4], twin(values, rounds=-1)[:4], rtol=1e-14
     )
+
+
+def test_few_usable_pixels_of_many():
+    values = scene(5, 70_000)
+    mask = (np.arange(len(values)) % 20 != 0).astype(np.int32)
+    row = sample_statistics(values, mask, 1, True, 3, 3.0)
+    np.testing.assert_allclose(row, twin(values[::20]), rtol=1e-9)
 
 
 def test_one_pixel_and_none():
