@@ -25,6 +25,8 @@ def frozen(*, eq: bool) -> Callable[[type[T]], type[T]]: ...
 def frozen(kind: type[T] | None = None, /, *, eq: bool = True) -> type[T] | Callable[[type[T]], type[T]]:
     """Make a class a dataclass with slots whose instances cannot be changed, as ``dataclass(frozen=True, slots=True)`` does.
 
+    Methods that the class has itself stay.
+
     Parameters
     ----------
     kind
@@ -36,7 +38,8 @@ def frozen(kind: type[T] | None = None, /, *, eq: bool = True) -> type[T] | Call
     def make(kind: type[T]) -> type[T]:
         made = dataclass(slots=True, init=False, eq=False, repr=False)(kind)
         for name, method in (_SHARED | _BY_VALUE if eq else _SHARED).items():
-            setattr(made, name, method)
+            if name not in vars(kind):
+                setattr(made, name, method)
         setattr(made, "__init__", _initializer(made))  # noqa: B010 - otherwise mypy takes it for a mistake
         return made
 

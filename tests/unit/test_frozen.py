@@ -40,7 +40,32 @@ class Pixels:
     values: np.ndarray
 
 
+@frozen
+class Named:
+    name: str
+    catalog: int = 0
+
+    def __repr__(self):
+        return f"Named({self.name})"
+
+    def __eq__(self, other):
+        return self.name == other.name
+
+    def __hash__(self):
+        return hash(self.name)
+
+
 OURS, THEIRS = declare(frozen), declare(dataclass(frozen=True, slots=True))
+
+
+def test_methods_of_the_class_itself_stay():
+    vega = Named("Vega", 1)
+    assert repr(vega) == "Named(Vega)"
+    assert vega == Named("Vega", 2)
+    assert hash(vega) == hash("Vega")
+    with pytest.raises(FrozenInstanceError):
+        vega.name = "Deneb"
+    assert pickle.loads(pickle.dumps(vega)).catalog == 1
 
 
 @pytest.mark.parametrize("arguments", [(1.0,), (1.0, 2.0), (1.0, 2.0, ("b", "a")), (float("nan"),)])
