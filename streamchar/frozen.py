@@ -59,7 +59,8 @@ def _initializer(made: type[Any]) -> Callable[..., None]:
             if len(values) > taken:
                 raise TypeError(f"{made.__qualname__} takes {taken} values, {len(values)} were given")
             values = _completed(made, items[len(values) :], values, named)
-        for assign, value in zip(setters, values, strict=True):
+        # There are as many; strict, this would take as long again.
+        for assign, value in zip(setters, values):  # noqa: B905
             assign(self, value)
         if finish is not None:
             finish(self)

@@ -180,7 +180,7 @@ class SearchBasis:
                 bright.above(config.star_loss_min_significance),
                 exposure.mask,
                 background=level,
-                bad_bits=_bits(exposure, BAD_PLANES),
+                bad_bits=exposure.present_bits(*BAD_PLANES),
             ),
         )
 
@@ -397,9 +397,9 @@ class _Search:
             config.min_dn,
             config.niteration,
             config.n_cr_pixel_max,
-            _bits(exposure, BAD_PLANES),
-            _bits(exposure, ("INTRP",) if by_bad else ("INTRP", "SAT")),
-            0 if by_bad else _bits(exposure, BAD_PLANES),
+            exposure.present_bits(*BAD_PLANES),
+            exposure.present_bits(*(("INTRP",) if by_bad else ("INTRP", "SAT"))),
+            0 if by_bad else exposure.present_bits(*BAD_PLANES),
             self.bit,
             pairs.offsets,
             pairs.thresholds(width),
@@ -437,7 +437,7 @@ class _Search:
             exposure.variance,
             exposure.psf,
             level=self.basis.level,
-            excluded=_bits(exposure, BAD_PLANES) | self.bit,
+            excluded=exposure.present_bits(*BAD_PLANES) | self.bit,
             limits=SpotLimits(
                 improvement=config.spot_improvement,
                 width=width,
@@ -508,7 +508,3 @@ def _flattened(exposure: Exposure, config: BackgroundConfig) -> tuple[NDArray[np
     image = exposure.image.copy()
     model.add_to(image, -1.0)
     return image, 0.0
-
-
-def _bits(exposure: Exposure, planes: tuple[str, ...]) -> int:
-    return exposure.bits(*(name for name in planes if name in exposure.planes))

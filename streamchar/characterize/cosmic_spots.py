@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from streamchar.characterize.bright_peaks import REACH, SIDE, BrightPeaks
 from streamchar.characterize.exposure_parts import ExposureParts
+from streamchar.characterize.psf.narrowed import narrowed
 from streamchar.frozen import frozen
 from streamchar.image import Psf
 from streamchar.image.psf import cut_middle
@@ -24,8 +25,8 @@ Models = NDArray[np.float32]
 PART = 1024
 """Pixels, about, along the side of the parts of the exposure for which the PSF is evaluated anew."""
 
-PLACES = np.linspace(-0.5, 0.5, 5)
-"""Places of the centre in the peak's pixel along either axis."""
+PLACES = np.linspace(-0.499, 0.499, 5)
+"""Places of the centre in the peak's pixel along either axis: a hair from its edges, so that no other pixel is the nearest."""
 
 _CENTRES = tuple(axis.ravel() for axis in np.meshgrid(PLACES, PLACES))
 """Places of the centre in the peak's pixel: x and y of each."""
@@ -150,17 +151,12 @@ def find_spots(
 
 
 def _stars(psf: Psf, parts: ExposureParts) -> Array:
-    """Images of stars near the middle of each part, in all places of a pixel: (parts, places, pixels), not negative."""
-    column, row = (np.repeat(np.rint(centre), len(_CENTRES[0])) for centre in (parts.x, parts.y))
-    dx, dy = (np.tile(places, len(parts.x)) for places in _CENTRES)
-    stamps = psf.images(column + dx, row + dy)
-    # The middle of the window is that of the stamp or beside it.
-    images = cut_middle(stamps.images, REACH + 1)
-    height, width = stamps.images.shape[1:]
-    rows = (row.astype(np.int64) - stamps.y0 - height // 2 + 1)[:, None] + np.arange(SIDE)
-    columns = (column.astype(np.int64) - stamps.x0 - width // 2 + 1)[:, None] + np.arange(SIDE)
-    cut = images[np.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return np.asarray(np.maximum(cut, 0.0).reshape(len(parts.x), len(_CENTRES[0]), -1))
+    """Images of stars near the middle of each part, in all places of a pixel: (parts, places, pixels), not negative; of any sum."""
+    x, y = (
+        np.rint(middle)[:, None] + places for middle, places in zip((parts.x, parts.y), _CENTRES, strict=True)
+    )
+    stamps = narrowed(psf, REACH).images(x.ravel(), y.ravel())
+    return np.maximum(cut_middle(stamps.images, REACH), 0.0).reshape(*x.shape, -1)
 
 
 @cache

@@ -383,10 +383,9 @@ class DetectSources(Task[DetectionConfig]):
         self, exposure: Exposure, footprints: Footprints, sigma: float, width: int
     ) -> NDArray[np.bool_]:
         kept = ~on_rim(footprints, width // 2)
-        planes = [name for name in self.config.untrusted_mask_planes if name in exposure.planes]
-        if not planes or self.config.threshold_type != "pixel_stdev":
+        bits = exposure.present_bits(*self.config.untrusted_mask_planes)
+        if not bits or self.config.threshold_type != "pixel_stdev":
             return kept
-        bits = exposure.bits(*planes)
         doubtful = doubtful_peaks(exposure, footprints, bits)
         if not len(doubtful):
             return kept

@@ -111,7 +111,7 @@ def replace_cosmic_rays(exposure: Exposure, found: CosmicRays) -> None:
     """
     if "INTRP" not in exposure.planes:
         exposure.planes = exposure.planes.including("INTRP")
-    excluded = exposure.bits("CR", *(name for name in BAD_PLANES if name in exposure.planes))
+    excluded = exposure.present_bits("CR", *BAD_PLANES)
     unfounded = replace_pixels(
         exposure.image,
         exposure.mask,

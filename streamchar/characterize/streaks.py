@@ -155,7 +155,7 @@ class SubtractStreaks(Task[SubtractStreaksConfig]):
         return float(masked.mean())
 
     def _bad_bits(self, exposure: Exposure) -> int:
-        return exposure.bits(*(name for name in self.config.bad_mask_planes if name in exposure.planes))
+        return exposure.present_bits(*self.config.bad_mask_planes)
 
 
 class MaskStreaksConfig(Configuration):

@@ -36,6 +36,7 @@ from streamchar.characterize.identifiers import IdGenerator
 from streamchar.characterize.measurement import SingleFrameMeasurement
 from streamchar.characterize.psf.measure import MeasurePsf, PsfMeasurement
 from streamchar.characterize.psf.simple import InstallSimplePsf
+from streamchar.characterize.psf.width import average_sigma
 from streamchar.characterize.reasons import Reason
 from streamchar.characterize.repair import Repair
 from streamchar.characterize.streaks import MaskStreaks, Streaks, SubtractStreaks
@@ -490,7 +491,7 @@ class CharacterizeImage(Task[CharacterizeImageConfig]):
 
     def _check_psf(self, exposure: Exposure) -> None:
         assert exposure.psf is not None
-        sigma = float(exposure.psf.shapes(*exposure.psf.average_position).determinant_radius[0])
+        sigma = average_sigma(exposure.psf)
         self.record("psf_sigma", sigma)
         if not np.isfinite(sigma):
             raise PsfWidthError(sigma=sigma)

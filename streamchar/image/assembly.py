@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streamchar.frozen import frozen
 from streamchar.image import headers
+from streamchar.image.cards import PlainHeader
 from streamchar.image.coordinates import read_coordinates
 from streamchar.image.errors import InvalidExposureError
 from streamchar.image.exposure import Exposure, Identity, Observation
@@ -53,7 +54,9 @@ def facts_of(file: FitsFile, name: str, hdu: str = "") -> Facts:
     return Facts(name, tuple(_name(item) for item in file), tuple(map(_facts, shown)))
 
 
-def _facts(header: FitsHeader) -> dict[str, Any]:
+def _facts(header: FitsHeader) -> Mapping[str, Any]:
+    if isinstance(header, PlainHeader):
+        return header.values
     return {key: card_value(header, key) for key in header}
 
 

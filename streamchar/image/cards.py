@@ -7,14 +7,16 @@ one word, and comments. A card that continues, that hides a key in its text, tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 BLOCK = 2880
 """Bytes of a FITS block."""
 CARD = 80
 """Bytes of a header card."""
+CARDS_KEPT = 8192
+"""Cards that are remembered with what they say: most cards of a camera's headers are the same in all of them."""
 
 _COMMENTS = ("COMMENT", "HISTORY", "")
 _CARD = re.compile(
@@ -66,7 +68,8 @@ class PlainHeader:
         self._cards = tuple(cards)
 
     @cached_property
-    def _values(self) -> dict[str, Any]:
+    def values(self) -> Mapping[str, Any]:
+        """By key: the first value of equal ones, and the comments under one key together."""
         values: dict[str, Any] = {}
         for card in self._cards:
             if card.key in _COMMENTS:
@@ -77,18 +80,18 @@ class PlainHeader:
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, in small or capital letters."""
-        values = self._values
+        values = self.values
         return values[key] if key in values else values.get(_plain_key(key), default)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and _plain_key(key) in self._values
+        return isinstance(key, str) and _plain_key(key) in self.values
 
     def __iter__(self) -> Iterator[str]:
         return (card.key for card in self._cards)
 
     def completed_by(self, other: PlainHeader) -> PlainHeader:
         """Return this header after those cards of another whose keys it lacks; comments without a key are left out."""
-        missing = (card for card in other._cards if card.key and card.key not in self._values)
+        missing = (card for card in other._cards if card.key and card.key not in self.values)
         return PlainHeader((*missing, *self._cards))
 
     def to_text(self) -> str:
@@ -111,14 +114,17 @@ def parse_header(data: bytes) -> PlainHeader | None:
         line = text[begin : begin + CARD]
         if line.startswith("END") and data[begin : begin + CARD].rstrip() == b"END":
             return PlainHeader(cards)
-        card = _parse(line) if line.isascii() and line.isprintable() else None
+        card = _parse(line)
         if card is None:
             return None
         cards.append(card)
     return None
 
 
+@lru_cache(maxsize=CARDS_KEPT)
 def _parse(line: str) -> Card | None:
+    if not (line.isascii() and line.isprintable()):
+        return None
     key = line[:8].rstrip()
     if key in _COMMENTS:
         return Card(key, line[8:].rstrip(), line)

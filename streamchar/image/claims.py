@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import BinaryIO, NoReturn
 
@@ -15,7 +16,7 @@ from pydantic import Field
 
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
-from streamchar.image.cards import BLOCK, CARD
+from streamchar.image.cards import BLOCK, CARD, CARDS_KEPT
 from streamchar.image.errors import ExposureTooLargeError, UnreadableExposureError
 
 COMPRESSIONS = ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "NOCOMPRESS", "PLIO_1")
@@ -164,22 +165,35 @@ def _header(
 
 
 def _note(card: bytes, keys: dict[str, int | str], path: str) -> None:
-    if card[8:10] != b"= ":
+    found = _structural(card)
+    if found is None:
         return
-    name = card[:8].rstrip().decode("latin-1").upper()  # astropy does not mind small letters either
-    is_number = _NUMBERS.fullmatch(name)
-    if not is_number and not _TEXTS.fullmatch(name):
-        return
-    text = card[10:].split(b"/")[0].strip().decode("latin-1")
-    value: int | str = text.strip("' ")
-    if is_number:
-        try:
-            value = int(text)
-        except ValueError:
-            detail = f"is damaged: {name} is {text[:30]!r}, not a number"
-            raise UnreadableExposureError(path=path, detail=detail) from None
+    name, value = found
+    if value is None:
+        detail = f"is damaged: {name} is {_text(card)[:30]!r}, not a number"
+        raise UnreadableExposureError(path=path, detail=detail)
     if keys.setdefault(name, value) != value:  # of which astropy takes now the first, now the last
         raise UnreadableExposureError(path=path, detail=f"is damaged: {name} is {keys[name]} and {value!r}")
+
+
+@lru_cache(maxsize=CARDS_KEPT)
+def _structural(card: bytes) -> tuple[str, int | str | None] | None:
+    """Key and value of a card that tells something about structure; a value of ``None`` ought to be a number."""
+    if card[8:10] != b"= ":
+        return None
+    name = card[:8].rstrip().decode("latin-1").upper()  # astropy does not mind small letters either
+    if _TEXTS.fullmatch(name):
+        return name, _text(card).strip("' ")
+    if not _NUMBERS.fullmatch(name):
+        return None
+    try:
+        return name, int(_text(card))
+    except ValueError:
+        return name, None
+
+
+def _text(card: bytes) -> str:
+    return card[10:].split(b"/")[0].strip().decode("latin-1")
 
 
 def _data_bytes(keys: Mapping[str, int | str], path: str) -> int:

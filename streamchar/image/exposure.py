@@ -264,6 +264,10 @@ class Exposure:
         """Mask value with the named planes' bits set."""
         return self.planes.value(*names)
 
+    def present_bits(self, *names: str) -> int:
+        """Mask value with the bits of those of the named planes set that the exposure has."""
+        return self.planes.present_value(*names)
+
     def set_plane(self, name: str, where: NDArray[np.bool_]) -> None:
         """Set one plane on the pixels where ``where`` is true."""
         self.mask[where] |= self.bits(name)
@@ -274,8 +278,7 @@ class Exposure:
 
     def clear_planes(self, *names: str) -> None:
         """Clear the named planes on all pixels; names the exposure does not have are ignored."""
-        present = self.bits(*(name for name in names if name in self.planes))
-        clear_bits(self.mask, present)
+        clear_bits(self.mask, self.present_bits(*names))
 
     def copy(self) -> Exposure:
         """Return an exposure with planes of its own; PSF and coordinates are shared (they are immutable)."""

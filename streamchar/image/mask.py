@@ -78,8 +78,18 @@ class MaskPlanes(Mapping[str, int]):
             result |= 1 << self[name]
         return result
 
+    def present_value(self, *names: str) -> int:
+        """Bitwise OR of the values of those of the named planes that there are."""
+        result, bits = 0, self._bits
+        for name in names:
+            if name in bits:
+                result |= 1 << bits[name]
+        return result
+
     def including(self, *names: str) -> MaskPlanes:
         """Return planes that also hold ``names``, new ones on the lowest free bits."""
+        if all(name in self._bits for name in names):
+            return self
         bits = dict(self._bits)
         free = (bit for bit in range(MAX_PLANES) if bit not in self._bits.values())
         for name in names:

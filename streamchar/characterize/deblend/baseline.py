@@ -102,7 +102,7 @@ def _divide(exposure: Exposure, blends: Footprints, number: int, config: Baselin
         exposure.image,
         exposure.variance,
         exposure.mask,
-        exposure.bits("EDGE") if "EDGE" in exposure.planes else 0,
+        exposure.present_bits("EDGE"),
         blends.span_y,
         blends.span_x0,
         blends.span_x1,

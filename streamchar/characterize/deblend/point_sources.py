@@ -10,9 +10,9 @@ from pydantic import Field
 
 from streamchar.characterize.errors import MissingPsfError
 from streamchar.characterize.footprints import Footprints
-from streamchar.characterize.measurement.psf_fit import present_bits
 from streamchar.characterize.measurement.templates import kernel_images
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
+from streamchar.characterize.psf.width import average_sigma
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image import Exposure, Psf, PsfStamps
@@ -107,7 +107,7 @@ def find_point_sources(exposure: Exposure, blends: Footprints, config: PointSour
     if not n or not config.is_on:
         unknown = np.full(n, np.nan)
         return PointSources(np.zeros(n, np.bool_), unknown, unknown, unknown)
-    fits = _Fits(exposure, psf, blends, present_bits(exposure, config.mask_planes))
+    fits = _Fits(exposure, psf, blends, exposure.present_bits(*config.mask_planes))
     at_peaks = fits.at_peaks(fits.are_wide_enough(config.tiny_footprint_size))
     here, shift = at_peaks[:, HERE], at_peaks[:, SHIFT].T
     movable = (_reduced(at_peaks[:, MOVING]) < config.psf_chisq2) & (np.abs(shift) < MAX_SHIFT).all(axis=0)
@@ -129,7 +129,7 @@ class _Fits:
     def __init__(self, exposure: Exposure, psf: Psf, blends: Footprints, bad: int) -> None:
         self.exposure, self.psf, self.blends, self.bad = exposure, psf, blends, bad
         self.peaks = np.stack([blends.peak_x, blends.peak_y]).astype(np.float64)
-        fwhm = SIGMA_TO_FWHM * float(psf.shapes(*psf.average_position).determinant_radius[0])
+        fwhm = SIGMA_TO_FWHM * average_sigma(psf)
         self.radii = ceil(INNER * fwhm), ceil(OUTER * fwhm)
         height, width = self.psf.size
         corners = (blends.peak_x.astype(np.int64) - width // 2, blends.peak_y.astype(np.int64) - height // 2)

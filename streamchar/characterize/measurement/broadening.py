@@ -8,7 +8,7 @@ from pydantic import Field
 from streamchar.characterize.catalog import Column, flag
 from streamchar.characterize.measurement.context import Flags, MeasurementContext
 from streamchar.characterize.measurement.plugin import Plugin
-from streamchar.characterize.measurement.psf_fit import UNUSABLE_PLANES, present_bits
+from streamchar.characterize.measurement.psf_fit import UNUSABLE_PLANES
 from streamchar.configuration import Configuration
 from streamchar.kernels import psf_broadening
 
@@ -83,7 +83,7 @@ class Broadening(Plugin[BroadeningConfig]):
         found = psf_broadening(
             context.scene,
             context.exposure.mask,
-            present_bits(context.exposure, self.config.bad_mask_planes),
+            context.exposure.present_bits(*self.config.bad_mask_planes),
             rows,
             np.ascontiguousarray(stamps.images[rows]),
             stamps.x0[rows],

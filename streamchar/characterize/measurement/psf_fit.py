@@ -9,7 +9,6 @@ from pydantic import Field
 from streamchar.characterize.measurement.context import Array, Flags, MeasurementContext
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
-from streamchar.image import Exposure
 from streamchar.kernels import psf_fit
 
 UNUSABLE_PLANES = ("BAD", "SAT", "CR", "INTRP", "NO_DATA")
@@ -79,11 +78,6 @@ class PsfFits:
     good: Flags
 
 
-def present_bits(exposure: Exposure, names: tuple[str, ...]) -> int:
-    """Mask value of those planes that the exposure has."""
-    return exposure.bits(*(name for name in names if name in exposure.planes))
-
-
 def fit_positions(
     context: MeasurementContext, x: Array, y: Array, wanted: Flags, config: PsfFitConfig
 ) -> PsfFits:
@@ -147,7 +141,7 @@ def _step(context: MeasurementContext, rows: NDArray[np.int64], place: Array, co
         context.scene,
         exposure.variance,
         exposure.mask,
-        present_bits(exposure, config.bad_mask_planes),
+        exposure.present_bits(*config.bad_mask_planes),
         rows,
         stamps.images,
         stamps.x0,
@@ -157,7 +151,7 @@ def _step(context: MeasurementContext, rows: NDArray[np.int64], place: Array, co
         reject=config.outliers.threshold,
         tolerance=config.outliers.tolerance,
         reject_max=config.outliers.max_pixels,
-        spread=present_bits(exposure, config.spreading_mask_planes),
+        spread=exposure.present_bits(*config.spreading_mask_planes),
     )
     flux, flux_error, light = values[:, FLUX], values[:, FLUX_ERROR], values[:, LIGHT]
     shift, error = values[:, SHIFT].T, values[:, SHIFT_ERROR].T

@@ -18,7 +18,6 @@ from streamchar.characterize.measurement.psf_fit import (
     SPREADING_PLANES,
     UNUSABLE_PLANES,
     OutlierConfig,
-    present_bits,
 )
 from streamchar.configuration import Configuration
 from streamchar.kernels import psf_fit, psf_flux
@@ -109,7 +108,7 @@ class PsfFlux(Plugin[PsfFluxConfig]):
 
     def _plain(self, context: MeasurementContext) -> tuple[Array, Array, Pixels, Flags]:
         exposure, stamps = context.exposure, context.psf_stamps
-        bits = present_bits(exposure, self.config.bad_mask_planes)
+        bits = exposure.present_bits(*self.config.bad_mask_planes)
         values, pixels, clipped = psf_flux(
             context.scene, exposure.variance, exposure.mask, bits, stamps.images, stamps.x0, stamps.y0
         )
@@ -122,7 +121,7 @@ class PsfFlux(Plugin[PsfFluxConfig]):
             context.scene,
             exposure.variance,
             exposure.mask,
-            present_bits(exposure, config.bad_mask_planes),
+            exposure.present_bits(*config.bad_mask_planes),
             np.arange(len(context)),
             stamps.images,
             stamps.x0,
@@ -132,7 +131,7 @@ class PsfFlux(Plugin[PsfFluxConfig]):
             reject=config.outliers.threshold,
             tolerance=config.outliers.tolerance,
             reject_max=config.outliers.max_pixels,
-            spread=present_bits(exposure, config.spreading_mask_planes),
+            spread=exposure.present_bits(*config.spreading_mask_planes),
         )
         light, found = values[:, LIGHT], values[:, :4].copy()
         found[:, FLUX_ERROR] = np.hypot(found[:, FLUX_ERROR], _error_of_place(context, values[:, MOVES]))

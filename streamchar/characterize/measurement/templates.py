@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from streamchar.characterize.psf import quintic_splines
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.psf.moffat import MoffatPsf
+from streamchar.characterize.psf.narrowed import narrowed
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.psf.quintic_splines import SPLINE
+from streamchar.characterize.psf.width import average_sigma
 from streamchar.frozen import frozen
 from streamchar.image import Moments, Psf
 
@@ -136,7 +138,7 @@ class PsfTemplates:
             Draw a Gaussian no larger for fluxes either, which then take less time: beyond it has no light.
         """
         if isinstance(psf, GaussianPsf | MoffatPsf) and interpolation != "lanczos":
-            narrow = replace(psf, width=2 * _half_width(psf) + 1)
+            narrow = narrowed(psf, _half_width(psf))
             return cls(narrow if compact and isinstance(psf, GaussianPsf) else psf, narrow, narrow.shapes)
         if not isinstance(psf, PixelBasisPsf):
             return cls(psf, psf, psf.shapes)
@@ -171,8 +173,5 @@ def _centred(psf: PixelBasisPsf) -> PixelBasisPsf:
 
 def _half_width(psf: GaussianPsf | MoffatPsf | PixelBasisPsf) -> int:
     """Half width of a template for positions."""
-    if isinstance(psf, GaussianPsf):
-        sigma = psf.sigma
-    else:
-        sigma = float(psf.shapes(*psf.average_position).determinant_radius[0])
+    sigma = average_sigma(psf)
     return min(ceil(REACH * sigma), psf.width // 2) if np.isfinite(sigma) else psf.width // 2

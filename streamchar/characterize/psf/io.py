@@ -15,6 +15,7 @@ from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM, GaussianPsf
 from streamchar.characterize.psf.moffat import MoffatPsf
 from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
+from streamchar.characterize.psf.width import average_sigma
 from streamchar.image import Psf
 
 Arrays = dict[str, Any]
@@ -128,7 +129,7 @@ def write_psfex(path: str | Path, psf: PixelBasisPsf, *, stars: int = 0, chi2: f
     )
     table = fits.BinTableHDU.from_columns([column], name="PSF_DATA")
     header = table.header
-    sigma = float(psf.shapes(*psf.average_position).determinant_radius[0])
+    sigma = average_sigma(psf)
     entries: list[tuple[str, Any, str]] = [
         ("LOADED", stars, "stars given to the fit"),
         ("ACCEPTED", stars, "stars in the fit"),

@@ -27,6 +27,7 @@ from streamchar.characterize.psf.forward.fit import fit_constant
 from streamchar.characterize.psf.gaussian import GaussianPsf
 from streamchar.characterize.psf.result import PsfFit
 from streamchar.characterize.psf.selectors import StarSelectorConfig, select_stars
+from streamchar.characterize.psf.width import average_sigma
 from streamchar.configuration import Configuration
 from streamchar.frozen import frozen
 from streamchar.image import Exposure, Psf
@@ -171,8 +172,7 @@ class MeasurePsf(Task[MeasurePsfConfig]):
         with self.timer("run"):
             candidates = self._candidates(exposure, catalog, exposure_id)
             fit = self._fit(exposure, catalog, candidates, preliminary=preliminary)
-            position = fit.psf.average_position
-            size = float(fit.psf.shapes(*position).determinant_radius[0])
+            size = average_sigma(fit.psf)
             self.record("psf_size", size)
             if not (np.isfinite(size) and size > 0):
                 raise NonFinitePsfError(size=size)
@@ -259,7 +259,7 @@ def _gaussian(exposure: Exposure) -> PsfFit:
     position = (0.5 * (width - 1), 0.5 * (height - 1))
     if exposure.psf is not None:
         position = exposure.psf.average_position
-        present = float(exposure.psf.shapes(*position).determinant_radius[0])
+        present = average_sigma(exposure.psf)
         if np.isfinite(present) and present > 0:
             sigma, size = present, max(exposure.psf.size)
     psf = GaussianPsf(sigma, size, position)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamchar.characterize.catalog import SourceCatalog
-from streamchar.characterize.chebyshev import terms
+from streamchar.characterize.chebyshev import least_squares, terms
 from streamchar.characterize.errors import NoGoodSourcesError, NoSourcesError
 from streamchar.characterize.psf.polynomial import PositionPolynomial
 from streamchar.configuration import Configuration
@@ -177,10 +177,9 @@ def _follow_locus(
         if count < _MIN_LOCUS_STARS:
             break
         polynomial = PositionPolynomial.over(x[member], y[member], _locus_degree(count))
-        weight = 1.0 / np.hypot(excess, error[member])
+        weight = 1.0 / (excess**2 + np.square(error[member]))
         basis = polynomial.basis(x, y)
-        fit = np.linalg.lstsq(basis[member] * weight[:, None], size[member] * weight, rcond=None)[0]
-        residual = size - basis @ fit
+        residual = size - basis @ least_squares(basis[member], size[member], weight)[0]
         square = scatter(residual[member]) ** 2 - median(error[member]) ** 2
         excess = max(np.sqrt(max(float(square), 0.0)), _MIN_LOCUS_SCATTER)
         now = np.abs(residual) < config.locus_sigma_clip * np.hypot(excess, error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,8 +48,6 @@ class PixelBasisPsf:
     width: int
     average_position: tuple[float, float]
     lanczos: int = 4
-    _centred: Array = field(init=False, default_factory=lambda: np.empty((0, 0)))
-    """Kernel images of the components (K, width²), not normalised: as the model is linear in them, each is drawn once."""
 
     def __post_init__(self) -> None:
         count, height, width = self.components.shape
@@ -63,9 +61,6 @@ class PixelBasisPsf:
         if not self.step > 0:
             raise ValueError(f"step must be positive, not {self.step}")
         self.components.flags.writeable = False
-        zero = np.zeros(count)
-        centred = self._draw(np.eye(count), zero, zero).reshape(count, -1)
-        object.__setattr__(self, "_centred", centred)
 
     def __repr__(self) -> str:
         count, grid, _ = self.components.shape
@@ -88,7 +83,7 @@ class PixelBasisPsf:
         x, y = self._positions(x, y)
         column, row = np.floor(x + 0.5), np.floor(y + 0.5)
         half = self.width // 2
-        stamps = self._draw(self.spatial(x, y), x - column, y - row)
+        stamps = self.draw(self.spatial(x, y), x - column, y - row)
         stamps /= stamps.sum(axis=(1, 2), keepdims=True)
         return PsfStamps(stamps, column.astype(np.int64) - half, row.astype(np.int64) - half)
 
@@ -105,20 +100,39 @@ class PixelBasisPsf:
         )
 
     def _kernel_images(self, x: Array, y: Array) -> Array:
-        images = self.spatial(x, y) @ self._centred
+        images = self.spatial(x, y) @ _kernel_components(self)
         images /= images.sum(axis=1, keepdims=True)
         return np.asarray(images.reshape(-1, *self.size))
 
     def _positions(self, x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-        x, y = np.broadcast_arrays(
-            np.atleast_1d(np.asarray(x, np.float64)), np.atleast_1d(np.asarray(y, np.float64))
-        )
+        x, y = np.atleast_1d(np.asarray(x, np.float64)), np.atleast_1d(np.asarray(y, np.float64))
+        if x.shape != y.shape:
+            x, y = np.broadcast_arrays(x, y)
         finite = np.isfinite(x) & np.isfinite(y)
+        if finite.all():
+            return x, y
         mean_x, mean_y = self.average_position
         return np.where(finite, x, mean_x), np.where(finite, y, mean_y)
 
-    def _draw(self, basis: Array, dx: Array, dy: Array) -> Array:
+    def draw(self, basis: Array, dx: Array, dy: Array) -> Array:
+        """Images with the centre moved by (dx, dy) pixels, not normalised: float64 (n, width, width).
+
+        Parameters
+        ----------
+        basis
+            float64 (n, K): factors of the components.
+        dx, dy
+            float64 (n).
+        """
         return psf_draw(self.components, basis, dx, dy, self.width, 1.0 / self.step, self.lanczos)
+
+
+@lru_cache(maxsize=8)
+def _kernel_components(psf: PixelBasisPsf) -> Array:
+    """Kernel images of the components (K, width²), not normalised: as the model is linear in them, each is drawn once."""
+    count = len(psf.components)
+    zero = np.zeros(count)
+    return psf.draw(np.eye(count), zero, zero).reshape(count, -1)
 
 
 def adaptive_moments(images: Array) -> Moments:

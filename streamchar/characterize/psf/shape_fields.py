@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.characterize.chebyshev import least_squares
 from streamchar.image.psf import Moments
 
 Array = NDArray[np.float64]
@@ -49,7 +50,8 @@ def fit_fields(monomials: Array, values: Array, variance: Array) -> Array:
     values, variance
         float64 (n, 3).
     """
-    columns = []
-    for value, root in zip(values.T, 1.0 / np.sqrt(variance.T), strict=True):
-        columns.append(np.linalg.lstsq(monomials * root[:, None], value * root, rcond=None)[0])
-    return np.stack(columns, axis=1)
+    weights = 1.0 / variance.T
+    fits = [
+        least_squares(monomials, value, weight)[0] for value, weight in zip(values.T, weights, strict=True)
+    ]
+    return np.stack(fits, axis=1)

@@ -9,6 +9,7 @@ from streamchar.characterize.base import Task
 from streamchar.characterize.errors import MissingPsfError, PsfWidthError
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM, GaussianPsf
 from streamchar.characterize.psf.sizes import OddSize
+from streamchar.characterize.psf.width import average_sigma
 from streamchar.configuration import Configuration
 from streamchar.image import Exposure, Psf
 
@@ -66,7 +67,7 @@ def psf_sigma(psf: Psf | None) -> float:
     """
     if psf is None:
         raise MissingPsfError
-    sigma = float(np.ravel(psf.shapes(*psf.average_position).determinant_radius)[0])
+    sigma = average_sigma(psf)
     if not (np.isfinite(sigma) and sigma > 0):
         raise PsfWidthError(sigma=sigma)
     return sigma

@@ -1,11 +1,15 @@
-"""How wide a PSF image is to an observer: its effective full width at half maximum."""
+"""How wide a PSF is: the sigma of a model at its average position, and the FWHM that an image has to an observer."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
+from streamchar.characterize.psf.pixel_basis import PixelBasisPsf
+from streamchar.image import Psf
 from streamchar.kernels import fit_two_gaussians
 
 Array = NDArray[np.float64]
@@ -14,6 +18,21 @@ MAX_STEPS = 100
 """Of the fit."""
 FIT_RADIUS = 6.0
 """Extent of the fit in units of the starting sigma: beyond it there is more noise than light."""
+
+
+def average_sigma(psf: Psf) -> float:
+    """Determinant radius of a PSF at its average position, in pixels; NaN where its shape has none."""
+    return _sigma_of_pixel_basis(psf) if isinstance(psf, PixelBasisPsf) else _measured_sigma(psf)
+
+
+@lru_cache(maxsize=8)
+def _sigma_of_pixel_basis(psf: PixelBasisPsf) -> float:
+    """Remember what every stage that uses a model asks for."""
+    return _measured_sigma(psf)
+
+
+def _measured_sigma(psf: Psf) -> float:
+    return float(np.ravel(psf.shapes(*psf.average_position).determinant_radius)[0])
 
 
 def effective_fwhm(image: Array) -> float:

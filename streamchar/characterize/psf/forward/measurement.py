@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.characterize.chebyshev import least_squares
 from streamchar.characterize.psf.degree import DegreeChoice, choose_degree, max_degree_for
 from streamchar.characterize.psf.forward.config import PixelBasisConfig
 from streamchar.characterize.psf.forward.state import State, inverse_variance
@@ -154,7 +155,6 @@ def _moved(samples: Samples, modes: StarModes, degree: int) -> Samples:
         return samples
     trend_degree = min(degree, _TREND_DEGREE)
     basis = PositionPolynomial.over(samples.x, samples.y, trend_degree).basis(samples.x, samples.y)
-    weight = (samples.flux / np.sqrt(samples.sky_variance))[:, None]
-    shift = np.stack([modes.dx, modes.dy], axis=1)
-    shift = shift - basis @ np.linalg.lstsq(basis * weight, shift * weight, rcond=None)[0]
-    return replace(samples, flux=modes.flux, dx=samples.dx + shift[:, 0], dy=samples.dy + shift[:, 1])
+    weight = samples.flux**2 / samples.sky_variance
+    dx, dy = (shift - basis @ least_squares(basis, shift, weight)[0] for shift in (modes.dx, modes.dy))
+    return replace(samples, flux=modes.flux, dx=samples.dx + dx, dy=samples.dy + dy)
