@@ -38,7 +38,8 @@ def frozen(kind: type[T] | None = None, /, *, eq: bool = True) -> type[T] | Call
     def make(kind: type[T]) -> type[T]:
         made = dataclass(slots=True, init=False, eq=False, repr=False)(kind)
         for name, method in (_SHARED | _BY_VALUE if eq else _SHARED).items():
-            if name not in vars(kind):
+            # Who compares its own way is given __hash__ = None by Python.
+            if vars(kind).get(name) is None:
                 setattr(made, name, method)
         setattr(made, "__init__", _initializer(made))  # noqa: B010 - otherwise mypy takes it for a mistake
         return made

@@ -379,6 +379,16 @@ class TestPixelFlags:
         for name in ("spike", "spikeCenter", "spikeCenterAll"):
             assert catalog[f"base_PixelFlags_flag_{name}"].all()
 
+    def test_standard_planes_named_as_further_ones_keep_their_flags(self, scene):
+        exposure, footprints, _, _ = scene
+        exposure.set_plane("SAT", np.ones(exposure.shape, bool))
+        settings = {"masks_fp_anywhere": ["SAT", "EDGE"], "masks_fp_center": ["SAT", "CR"]}
+        task = SingleFrameMeasurement(MeasurementConfig(plugins={"base_PixelFlags": settings}))
+        catalog = measure(exposure, footprints, task)
+        for name in ("saturated", "saturatedCenter", "saturatedCenterAll"):
+            assert catalog[f"base_PixelFlags_flag_{name}"].all()
+        assert "base_PixelFlags_flag_sat" not in catalog
+
 
 def test_bad_pixels_enter_the_fits_as_configured():
     exposure, footprints, x, y = star_field(4, radius=12, noise=1.0)

@@ -68,6 +68,18 @@ def test_methods_of_the_class_itself_stay():
     assert pickle.loads(pickle.dumps(vega)).catalog == 1
 
 
+def test_who_compares_its_own_way_has_a_hash_as_any_dataclass():
+    @frozen
+    class Angle:
+        degrees: float
+
+        def __eq__(self, other):
+            return (self.degrees - other.degrees) % 360.0 == 0.0
+
+    assert Angle(10.0) == Angle(370.0)
+    assert hash(Angle(10.0)) == hash(Angle(10.0))
+
+
 @pytest.mark.parametrize("arguments", [(1.0,), (1.0, 2.0), (1.0, 2.0, ("b", "a")), (float("nan"),)])
 def test_it_is_made_and_shown_as_any_dataclass(arguments):
     ours, theirs = OURS(*arguments), THEIRS(*arguments)

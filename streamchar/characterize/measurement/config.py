@@ -45,7 +45,7 @@ class MeasurementConfig(Configuration):
     """How a PSF of pixels is drawn on sources: ``spline``, made point-symmetric for positions; or ``lanczos`` as it is
     published, whose sub-pixel shifts are wrong by up to 0.007 pixels."""
     do_replace_with_noise: bool = True
-    """Replace the footprints of all other sources by noise while one is measured."""
+    """Replace the footprints of all other sources by noise while one is measured, by zero in the rounds that find the PSF."""
     noise_replacer: NoiseReplacerConfig = NoiseReplacerConfig()
     """The noise that replaces them."""
 

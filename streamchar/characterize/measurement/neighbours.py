@@ -20,8 +20,9 @@ from streamchar.kernels import Scene
 NoiseSource = Literal["measure", "meta", "variance", "variance_median"]
 
 SAMPLE = 30_000
-"""Pixels from which the noise is measured: all of a small image, some columns of some rows of a large one. They give mean and
-deviation to half a percent of a pixel's noise, far below what a footprint's noise has by chance; more would only cost time."""
+"""Pixels from which the noise is measured: all of a small image, whole rows of a larger one, some columns of some rows of a
+large one. They give mean and deviation to half a percent of a pixel's noise, far below what a footprint's noise has by chance;
+more would only cost time."""
 SAMPLED_ROWS = 32
 """Rows that they lie in at least, unless there are fewer: no few rows that are unlike the others matter."""
 

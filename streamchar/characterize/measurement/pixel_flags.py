@@ -31,9 +31,9 @@ class PixelFlagsConfig(Configuration):
     """Settings of base_PixelFlags."""
 
     masks_fp_center: tuple[str, ...] = ()
-    """Further planes with flags for the centre."""
+    """Further planes with flags for the centre, besides the standard ones."""
     masks_fp_anywhere: tuple[str, ...] = ()
-    """Further planes with a flag for the whole footprint."""
+    """Further planes with a flag for the whole footprint, besides the standard ones."""
 
 
 class PixelFlags(Plugin[PixelFlagsConfig]):
@@ -67,11 +67,13 @@ class PixelFlags(Plugin[PixelFlagsConfig]):
             *(
                 flag(f"{prefix}_{plane.lower()}{where}", f"plane {plane} on {pixels}")
                 for plane in self.config.masks_fp_center
+                if plane not in STANDARD
                 for where, pixels in (("Center", "a central pixel"), ("CenterAll", "all central pixels"))
             ),
             *(
                 flag(f"{prefix}_{plane.lower()}", f"plane {plane} on a pixel of the footprint")
                 for plane in self.config.masks_fp_anywhere
+                if plane not in STANDARD
             ),
         )
 
@@ -91,14 +93,14 @@ class PixelFlags(Plugin[PixelFlagsConfig]):
         # Most planes are on no source at all.
         present = int(np.bitwise_or.reduce(anywhere | touched))
         centre, whole = self.config.masks_fp_center, self.config.masks_fp_anywhere
-        known = [plane for plane in STANDARD if plane in exposure.planes]
-        bits = {plane: exposure.bits(plane) for plane in (*known, *centre, *whole)}
+        bits = {plane: exposure.present_bits(plane) for plane in STANDARD}
+        bits |= {plane: exposure.bits(plane) for plane in (*centre, *whole) if plane not in STANDARD}
         for where, found, further in (
             ("", anywhere, whole),
             ("Center", touched, centre),
             ("CenterAll", covered, centre),
         ):
-            for plane in (*known, *further):
+            for plane in (*STANDARD, *further):
                 if bits[plane] & present:
                     name = f"{prefix}_{STANDARD.get(plane, plane.lower())}{where}"
                     catalog[name] |= (found & bits[plane]) != 0

@@ -40,7 +40,8 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
     """Measure the sources of one exposure (reference: measurement.md section 1).
 
     It may run again on the same catalogue with another PSF: values are overwritten (NaN where the new measurement
-    fails), flags stay raised unless their plugin clears them, and the search for each centroid starts at the last one.
+    fails), flags stay raised unless their plugin clears them, the search for each centroid starts at the last one, and
+    adaptive moments at the last ones.
     """
 
     config_class = MeasurementConfig
@@ -90,7 +91,7 @@ class SingleFrameMeasurement(Task[MeasurementConfig]):
         catalog
             With footprints, one for each source; may have no source at all.
         exposure
-            With a PSF. Its image holds noise while the task runs and is restored at the end, also after an error.
+            With a PSF. Its image is changed while the task runs and is restored at the end, also after an error.
         exposure_id
             Seeds the noise.
         wanted

@@ -122,7 +122,7 @@ class PsfTemplates:
         *,
         compact: bool = False,
     ) -> Self:
-        """Prepare a model; one that is not made of pixels is drawn as it is, a Gaussian no larger than positions take.
+        """Prepare a model; one that is not made of pixels is drawn as it is, for positions no larger than these take.
 
         Parameters
         ----------
