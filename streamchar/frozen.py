@@ -33,9 +33,16 @@ def frozen(kind: type[T] | None = None, /, *, eq: bool = True) -> type[T] | Call
         The class.
     eq
         Whether instances are compared, and hashed, by the values of their fields; otherwise by identity.
+
+    Raises
+    ------
+    TypeError
+        The class sets or deletes attributes its own way, which what is frozen cannot.
     """
 
     def make(kind: type[T]) -> type[T]:
+        if changing := {"__setattr__", "__delattr__"}.intersection(vars(kind)):
+            raise TypeError(f"{kind.__qualname__} is frozen and cannot have {' and '.join(sorted(changing))}")
         made = dataclass(slots=True, init=False, eq=False, repr=False)(kind)
         for name, method in (_SHARED | _BY_VALUE if eq else _SHARED).items():
             # Who compares its own way is given __hash__ = None by Python.

@@ -206,7 +206,7 @@ struct InPlace { // cleaned piece by piece, where needed
   std::size_t total;
   const std::vector<bool> &clean; // by piece
   float *buffer;                  // CHUNK
-  static constexpr std::size_t buckets = 4096, sample = 4096, sample_share = 16, selected_below = 4096;
+  static constexpr std::size_t buckets = 4096, sample = 4096, selected_below = 4096;
 
   template <typename F> void each_piece(F f) const {
     for (std::size_t start = 0; start < total; start += CHUNK) f(values + start, mask ? mask + start : nullptr, std::min(CHUNK, total - start));
@@ -220,7 +220,7 @@ struct InPlace { // cleaned piece by piece, where needed
     });
   }
   void draw(std::vector<float> &out) const {
-    const std::size_t stride = std::max(total / sample, sample_share) | 1;
+    const std::size_t stride = (total / sample) | 1;
     for (std::size_t i = stride / 2; i < total; i += stride)
       if (finite(values[i]) && !(mask && (mask[i] & bits))) out.push_back(values[i]);
   }

@@ -113,22 +113,25 @@ Fit adapt(const Stamp &stamp, Fit fit, double x, double y, bool round) {
 
 Fit circle(double x, double y, double sigma) { return {x, y, sigma * sigma, sigma * sigma, 0.0, 0.0, 0, false}; }
 
+// To start from x, y, xx, yy, xy: an ellipse if the weight may be one, which a round one would remain.
+Fit found_before(const double *m, bool round) {
+  if (round) return circle(m[0], m[1], std::sqrt(0.5 * (m[2] + m[3])));
+  return {m[0], m[1], m[2], m[3], m[4], 0.0, 0, false};
+}
+
 void store(const Fit &fit, double *out, bool &converged) {
   const double values[6] = {fit.x, fit.y, fit.xx, fit.yy, fit.xy, fit.amplitude};
   for (int k = 0; k < 6; ++k) out[k] = fit.converged ? values[k] : std::nan("");
   converged = fit.converged;
 }
 
-struct Box {
-  std::ptrdiff_t x0, y0, x1, y1;
-  bool contains(double x, double y) const {
-    const double column = std::floor(x + 0.5), row = std::floor(y + 0.5);
-    return column >= double(x0) && column <= double(x1) && row >= double(y0) && row <= double(y1);
-  }
-};
+bool contains(const Region &box, double x, double y) {
+  const double column = std::floor(x + 0.5), row = std::floor(y + 0.5);
+  return column >= double(box.x0) && column <= double(box.x1) && row >= double(box.y0) && row <= double(box.y1);
+}
 
 // A private copy with unusable pixels at zero; rows are padded so that vector loads stay inside.
-Stamp cut(const Scene &scene, const Plane<const std::int32_t> &mask, std::int32_t bad, const Box &box, std::vector<float> &buffer) {
+Stamp cut(const Scene &scene, const Plane<const std::int32_t> &mask, std::int32_t bad, const Region &box, std::vector<float> &buffer) {
   const std::ptrdiff_t width = box.x1 - box.x0 + 1, height = box.y1 - box.y0 + 1, stride = width + PADDING;
   buffer.assign(std::size_t(stride * height), 0.0f);
   for (std::ptrdiff_t row = 0; row < height; ++row) {
@@ -158,20 +161,17 @@ nb::tuple hsm_moments(Scene &scene, Plane<const std::int32_t> mask, std::int32_t
     nb::gil_scoped_release release;
     std::vector<float> buffer;
     for (std::size_t i = 0; i < n; ++i) {
-      const Box box{boxes(i, 0), boxes(i, 1), boxes(i, 2), boxes(i, 3)};
+      const Region box{boxes(i, 0), boxes(i, 1), boxes(i, 2), boxes(i, 3)};
       if (i + 1 < n) {
         const Region next{boxes(i + 1, 0), boxes(i + 1, 1), boxes(i + 1, 2), boxes(i + 1, 3)};
         fetch(scene.image().data(), std::ptrdiff_t(scene.width()), next);
         fetch(mask.data(), std::ptrdiff_t(scene.width()), next);
       }
       Fit fit{};
-      if (box.contains(x(i), y(i))) {
+      if (contains(box, x(i), y(i))) {
         const Shown shown(scene, i);
         const Stamp stamp = cut(scene, mask, bad, box, buffer);
-        if (before) {
-          const double *m = before->data() + 5 * i;
-          fit = adapt(stamp, {m[0], m[1], m[2], m[3], m[4], 0.0, 0, false}, x(i), y(i), round);
-        }
+        if (before) fit = adapt(stamp, found_before(before->data() + 5 * i, round), x(i), y(i), round);
         if (!fit.converged) fit = adapt(stamp, circle(x(i), y(i), sigma(i)), x(i), y(i), round);
       }
       store(fit, out.row(i), converged[i]);
@@ -206,8 +206,9 @@ void register_hsm_moments(nb::module_ &m) {
   m.def("hsm_moments", &hsm_moments, nb::arg("scene"), nb::arg("mask"), nb::arg("bad"), nb::arg("boxes"), nb::arg("x"), nb::arg("y"),
         nb::arg("sigma"), nb::arg("circular") = false, nb::arg("before") = nb::none(),
         "Adaptive moments of each source within its box (int32 (n, 4): x0, y0, x1, y1 inclusive), pixels with a bad bit taken as zero, "
-        "starting at (x, y) with a circular weight of sigma, or where that succeeds at the rows of before (n, 5): x, y, xx, yy, xy. Returns ((n, 6) x, y, xx, yy, xy, amplitude; (n,) converged); NaN rows where "
-        "the fit fails or the start is outside the box.");
+        "starting at (x, y) with a circular weight of sigma, or where that succeeds at the rows of before (n, 5): x, y, xx, yy, xy. "
+        "The weight is an ellipse that follows the moments, or a circle when circular. Returns ((n, 6) x, y, xx, yy, xy, amplitude; "
+        "(n,) converged); NaN rows where the fit fails or the start is outside the box.");
   m.def("hsm_moments_of_stamps", &hsm_moments_of_stamps, nb::arg("stamps"), nb::arg("sigma"), nb::arg("circular") = false,
         "The same for stamps (n, h, w), starting at their centres; positions in stamp pixels.");
 }

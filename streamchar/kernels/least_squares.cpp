@@ -98,7 +98,8 @@ nb::ndarray<nb::numpy, double, nb::ndim<1>> solve_least_squares(Plane<const doub
 void register_least_squares(nb::module_ &m) {
   m.def("solve_least_squares", &solve_least_squares, nb::arg("design"), nb::arg("values"), nb::arg("weights").none() = nb::none(),
         "Coefficients, float64 (m), that make the sum of weights * (values - design @ coefficients)^2 least; design is float64 (n, m), values and weights (n), "
-        "which are 1 when omitted. None at all, (0), when the equations do not determine each of them, or hold a NaN.");
+        "which are 1 when omitted. None at all, (0), when the equations do not determine each of them, which they do not with a NaN in design or "
+        "weights; one in values makes them NaN.");
 }
 
 } // namespace streamchar

@@ -319,6 +319,22 @@ class TestSecondPass:
         assert catalog["slot_Shape_xx"][others] == pytest.approx(first[others], rel=1e-3)
         assert (catalog["base_PsfFlux_npixels"][others] == 31 * 31).all()
 
+    def test_moments_start_where_they_ended_also_when_the_centroid_is_subtracted(self):
+        exposure, footprints, _, _ = star_field(9, radius=12)
+        name = "ext_shapeHSM_HsmSourceMoments"
+        passes = {}
+        for subtracted in (False, True):
+            config = MeasurementConfig.model_validate({"plugins": {name: {"subtract_center": subtracted}}})
+            task = SingleFrameMeasurement(config)
+            catalog = measure(exposure, footprints, task)
+            task.run(catalog, exposure)
+            passes[subtracted] = np.stack(
+                [catalog[f"{name}_{axis}"] for axis in ("x", "y", "xx", "yy", "xy")]
+            )
+        passes[True][:2] += catalog["slot_Centroid_x"], catalog["slot_Centroid_y"]
+        # A fit that begins elsewhere ends within a millionth, but not nearer.
+        np.testing.assert_allclose(passes[True], passes[False], rtol=1e-11)
+
     def test_the_search_starts_at_the_last_centroid(self):
         exposure, footprints, _, _ = star_field(4, radius=12)
         task = SingleFrameMeasurement()

@@ -80,6 +80,18 @@ def test_who_compares_its_own_way_has_a_hash_as_any_dataclass():
     assert hash(Angle(10.0)) == hash(Angle(10.0))
 
 
+def test_a_class_that_could_be_changed_is_refused():
+    class Drifting:
+        x: float
+
+        def __setattr__(self, name, value):
+            object.__setattr__(self, name, value)
+
+    for decorator in (frozen, frozen(eq=False), dataclass(frozen=True)):
+        with pytest.raises(TypeError, match="__setattr__"):
+            decorator(Drifting)
+
+
 @pytest.mark.parametrize("arguments", [(1.0,), (1.0, 2.0), (1.0, 2.0, ("b", "a")), (float("nan"),)])
 def test_it_is_made_and_shown_as_any_dataclass(arguments):
     ours, theirs = OURS(*arguments), THEIRS(*arguments)

@@ -192,7 +192,7 @@ def _fit_weighted(
         weights = np.minimum(1.0, HUBER * scale / np.maximum(pull, ERROR_FLOOR)) / total
         order = _best_order(design, values, 1.0 / total, config.fit_config)
         used = design[:, : terms(order)]
-        solution = _solution(used, values, weights)
+        solution, _ = least_squares(used, values, weights)
         model = used @ solution
     polynomial = ChebyshevField.of(solution, order, width, height)
     field = BoundedField(polynomial, _range(x), _range(y))
@@ -201,13 +201,6 @@ def _fit_weighted(
         return FieldFit(field, ChebyshevField.constant(_spread(residual), width, height), stars, order)
     covariance = _covariance(used, residual, total)
     return FieldFit(field, StandardError(covariance, order, width, height), stars, order)
-
-
-def _solution(design: Array, values: Array, weights: Array) -> Array:
-    """Coefficients by weighted least squares; of a constant alone it is the mean."""
-    if design.shape[1] == 1:
-        return np.array([weights @ values / weights.sum()])
-    return least_squares(design, values, weights)[0]
 
 
 def _best_order(design: Array, ratio: Array, weights: Array, config: FieldFitConfig) -> int:

@@ -120,11 +120,12 @@ def _distribution(
     background = exposure.metadata.get("BGMEAN")
     if source == "meta" and background is not None and background > 0:
         return offset, np.float32(np.sqrt(background))
-    statistics = clipped(_sampled(exposure.image))
+    statistics = clipped(sampled(exposure.image))
     return offset + statistics.mean, np.float32(statistics.standard_deviation)
 
 
-def _sampled(image: Image) -> Image:
+def sampled(image: Image) -> Image:
+    """Return some 15,000 to 75,000 pixels, a view, or all when there are fewer."""
     step = max(image.size // SAMPLE, 1)
     row = min(step, max(len(image) // SAMPLED_ROWS, 1))
     # Of columns an odd step: even and odd ones may come from different amplifiers.

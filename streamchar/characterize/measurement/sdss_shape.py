@@ -89,8 +89,7 @@ class SdssShape(Plugin[SdssShapeConfig]):
         )
         variance = _variance_at(context, centres.x, centres.y)
         errors = moment_errors(amplitude, xx, yy, xy, variance)
-        with np.errstate(invalid="ignore"):
-            area = 2.0 * np.pi * np.sqrt(xx * yy - xy * xy)
+        area = 2.0 * np.pi * np.sqrt(xx * yy - xy * xy)
         columns = {"xx": xx, "yy": yy, "xy": xy, "x": x, "y": y, "instFlux": area * amplitude}
         columns |= {
             "instFluxErr": area * errors[:, 0],
@@ -148,8 +147,7 @@ def moment_errors(amplitude: Array, xx: Array, yy: Array, xy: Array, variance: A
     fisher[:, 1, 3] = fisher[:, 3, 1] = -2.0 * g * q * r
     fisher[:, 2, 3] = fisher[:, 3, 2] = -2.0 * g * p * r
     covariance = np.linalg.inv(fisher)
-    with np.errstate(invalid="ignore"):
-        errors = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    errors = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     return np.where(usable[:, None], errors, np.nan)
 
 

@@ -156,7 +156,7 @@ def _overlap(size: int, lanczos: int) -> tuple[Array, Array]:
         return np.eye(size), np.eye(size)
     overlap = quintic_splines.overlaps(size)
     inverse = np.asarray(np.linalg.inv(overlap + _OVERLAP_FLOOR * np.eye(size)), np.float64)
-    inverse.flags.writeable = False
+    overlap.flags.writeable = inverse.flags.writeable = False
     return overlap, inverse
 
 

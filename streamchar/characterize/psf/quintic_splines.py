@@ -28,23 +28,20 @@ SQUARE = _OVERLAPS[0] / 39916800.0
 """Integral of the square of a spline."""
 
 
-@lru_cache(maxsize=8)
 def values(size: int) -> Array:
-    """Values of ``size`` splines, row by row, at each other's middle: float64 (size, size), symmetric, read-only."""
-    return _read_only(_banded(size, _VALUES))
+    """Values of ``size`` splines, row by row, at each other's middle: float64 (size, size), symmetric."""
+    return _banded(size, _VALUES)
 
 
-@lru_cache(maxsize=8)
 def slopes(size: int) -> Array:
-    """Slopes of the splines likewise, at the row's knot: float64 (size, size), antisymmetric, read-only."""
+    """Slopes of the splines likewise, at the row's knot: float64 (size, size), antisymmetric."""
     place = np.arange(size)
-    return _read_only(np.sign(place - place[:, None]) * _banded(size, _SLOPES))
+    return np.asarray(np.sign(place - place[:, None]) * _banded(size, _SLOPES))
 
 
-@lru_cache(maxsize=32)
 def overlaps(size: int) -> Array:
-    """Integrals of the products of splines over that of a square: float64 (size, size), symmetric, read-only."""
-    return _read_only(_banded(size, _OVERLAPS) / _OVERLAPS[0])
+    """Integrals of the products of splines over that of a square: float64 (size, size), symmetric."""
+    return _banded(size, _OVERLAPS) / _OVERLAPS[0]
 
 
 def coefficients(images: Array) -> Array:
@@ -58,7 +55,9 @@ def coefficients(images: Array) -> Array:
 
 @lru_cache(maxsize=8)
 def _inverse(size: int) -> Array:
-    return _read_only(np.linalg.inv(values(size)))
+    found = np.asarray(np.linalg.inv(values(size)), np.float64)
+    found.flags.writeable = False
+    return found
 
 
 def _banded(size: int, diagonals: tuple[float, ...]) -> Array:
@@ -67,9 +66,3 @@ def _banded(size: int, diagonals: tuple[float, ...]) -> Array:
     far[: len(diagonals)] = diagonals
     place = np.arange(size)
     return np.asarray(far[np.abs(place[:, None] - place)])
-
-
-def _read_only(matrix: NDArray[np.floating]) -> Array:
-    found = np.asarray(matrix, np.float64)
-    found.flags.writeable = False
-    return found

@@ -15,7 +15,9 @@ def twin(stamp, x, y, sigma, *, round_weight=False, before=None):
     """The iteration of measurement.md section 4; NaN when it fails. Pixel (0, 0) is the origin."""
     rows, columns = np.indices(stamp.shape)
     failed = np.full(6, np.nan)
-    start = (x, y, sigma**2, sigma**2, 0.0) if before is None else before
+    start = np.array((x, y, sigma**2, sigma**2, 0.0) if before is None else before)
+    if round_weight:
+        start[2:] = start[2:4].mean(), start[2:4].mean(), 0.0
     centre, m, s0 = np.array(start[:2], float), np.array(start[2:], float), None
     factor, rounds = 1.0, 0
     with np.errstate(all="ignore"):
@@ -94,16 +96,17 @@ def test_equals_twin_on_gaussians(seed, xx, yy, correlation, noise, round_weight
     st.tuples(*[st.floats(17.0, 21.0)] * 2, *[st.floats(-1.0, 30.0)] * 2, st.floats(-3.0, 3.0)),
     st.sampled_from([None, np.nan, np.inf, -np.inf]),
     st.integers(0, 4),
+    st.booleans(),
 )
-def test_equals_twin_from_moments_of_before(seed, before, spoiled, which):
+def test_equals_twin_from_moments_of_before(seed, before, spoiled, which, round_weight):
     image = noisy_gaussian(seed, 5.0, 3.0, 1.0, noise=0.3)
     before = np.array(before)
     if spoiled is not None:
         before[which] = spoiled
-    expected = twin(image.astype(float), 18.0, 20.0, 3.0, before=before)
+    expected = twin(image.astype(float), 18.0, 20.0, 3.0, round_weight=round_weight, before=before)
     if np.isnan(expected).any():
-        expected = twin(image.astype(float), 18.0, 20.0, 3.0)
-    found = measure(image, 18.0, 20.0, 3.0, before=before)
+        expected = twin(image.astype(float), 18.0, 20.0, 3.0, round_weight=round_weight)
+    found = measure(image, 18.0, 20.0, 3.0, round_weight=round_weight, before=before)
     np.testing.assert_allclose(found, expected, rtol=2e-7, atol=1e-7)
 
 

@@ -53,8 +53,12 @@ def test_what_is_not_determined_is_not_solved(unknowns):
     assert len(solve_least_squares(np.column_stack([design, design.sum(axis=1)]), values)) == 0
     assert len(solve_least_squares(np.column_stack([np.zeros(30), design]), values)) == 0
     assert len(solve_least_squares(design, values, np.zeros(30))) == 0
+    weights = np.ones(30)
+    values[3] = weights[3] = np.nan
+    assert np.isnan(solve_least_squares(design, values)).all()
+    assert len(solve_least_squares(design, np.ones(30), weights)) == 0
     design[3, 0] = np.nan
-    assert len(solve_least_squares(design, values)) == 0
+    assert len(solve_least_squares(design, np.ones(30))) == 0
 
 
 def test_lengths_are_checked():
