@@ -1,5 +1,6 @@
 // Quartiles and clipped moments of pixels, for every bin of a grid, for one long array or for segments of it, without sorting.
 #include "arrays.hpp"
+#include "fetch.hpp"
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -13,7 +14,7 @@
 namespace streamchar {
 namespace {
 
-constexpr std::size_t BLOCK = 16, CHUNK = 8192, RANKS = 6, COLUMNS = 7;
+constexpr std::size_t BLOCK = 16, CHUNK = 8192, AHEAD = 1024, RANKS = 6, COLUMNS = 7;
 
 // Values up to which copying them costs less than a fine histogram and another look at the mask save.
 constexpr std::size_t GATHERED_UP_TO = 1 << 16;
@@ -92,6 +93,7 @@ void add_to_histogram(const float *values, std::size_t n, Buckets buckets, std::
   for (std::size_t start = 0; start < n; start += 256) {
     const std::size_t m = std::min<std::size_t>(256, n - start);
     const float *v = values + start;
+    fetch(v + CHUNK, m);
     for (std::size_t j = 0; j < m; ++j) index[j] = buckets.of(v[j]);
     std::size_t j = 0;
     for (; j + 2 <= m; j += 2) {
@@ -129,6 +131,7 @@ void collect(const float *values, std::size_t n, Buckets buckets, Wanted &wanted
   const Floats low = Floats{} + buckets.low, scale = Floats{} + buckets.scale, top = Floats{} + buckets.top, behind = top + 1.0f, zero = {};
   std::size_t i = 0;
   for (; i + BLOCK <= n; i += BLOCK) {
+    __builtin_prefetch(values + i + AHEAD);
     Ints hits = {};
     for (std::size_t j = i; j < i + BLOCK; j += WIDE) {
       Floats v;
@@ -520,6 +523,7 @@ STREAMCHAR_MULTIVERSION void collect_and_add(const float *values, std::size_t n,
   for (; i + WIDE <= n; i += WIDE) {
     Floats v;
     std::memcpy(&v, values + i, sizeof v);
+    __builtin_prefetch(values + i + AHEAD);
     const Ints above = v >= inner_low, beyond = v >= inner_high, within = above ^ beyond;
     Ints hits = ((v >= outer_low) ^ above) | (beyond ^ (v >= outer_high));
     for (std::size_t k = 0; k < SLOTS; ++k) hits |= (v >= from[k]) ^ (v >= to[k]);
