@@ -38,8 +38,9 @@ class Neighbours:
 def point_significance(residual: Array, weights: Array, fwhm: float) -> NDArray[np.float32]:
     """Signal to noise of a point source at each pixel: the residual in the matched filter.
 
-    The filter is a Gaussian g of the PSF's width, and the result Σ g w r / √(Σ g² w) (Stetson 1987, PASP 99, 191;
-    Zackay & Ofek 2017, ApJ 836, 187): masked pixels and the star's own photons are weighed; 0 where all is masked.
+    The filter is a Gaussian g of the PSF's width, as far as twice that width along either axis, and the result
+    Σ g w r / √(Σ g² w) (Stetson 1987, PASP 99, 191; Zackay & Ofek 2017, ApJ 836, 187): masked pixels and the star's own
+    photons are weighed; 0 where all is masked.
 
     Parameters
     ----------
