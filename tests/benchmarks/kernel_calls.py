@@ -109,6 +109,8 @@ def plane_calls(inputs: Inputs) -> Calls:
     yield "smooth", lambda: kernels.smooth(image, taps, smoothed)
     edges = np.linspace(0, SIZE, 5).astype(np.int64)
     yield "bin_statistics", lambda: kernels.bin_statistics(image, mask, 1, edges, edges, False, 3, 3.0)
+    pixels, flags = image.reshape(-1), mask.reshape(-1)
+    yield "sample_statistics", lambda: kernels.sample_statistics(pixels, flags, 1, True, 2, 3.0)
     yield "detect", lambda: kernels.detect(image, variance, 5.0, 1.0, 1, False)
     yield "detect smoothed", lambda: kernels.detect(image, variance, 5.0, 1.0, 1, False, taps**2, taps)
     plane, side = image.copy(), np.linspace(1, 2, 6 * SIZE).reshape(6, SIZE)
@@ -197,6 +199,7 @@ def psf_calls(inputs: Inputs) -> Calls:
         yield f"psf_solve {name}", partial(kernels.psf_solve, *given, 1.0, order, 1, 0.0)
     model, pixels = random.normal(size=(2, count, STAMP, STAMP))
     yield "star_modes", partial(kernels.star_modes, pixels, model, weights, dx, dy)
+    yield "point_significance", partial(kernels.point_significance, pixels, weights, 2.35 * SIGMA)
 
 
 def main(library: str) -> None:

@@ -33,6 +33,9 @@ EACH, ROUNDS = 3, 4
 TURNS = 10
 """Exposures that one worker characterizes when its memory is measured: normal and sharp in turn, measuring all."""
 
+FEWEST = 3
+"""Times that the largest exposure is characterized."""
+
 CROWDED = 50_000
 """Stars on 4096 x 4096 beyond which their profiles overlap."""
 
@@ -165,12 +168,12 @@ def measure_workers(size: int, say: Say) -> Found:
 
 
 def measure_sizes(sizes: Sequence[int], say: Say) -> Found:
-    """CPU seconds against the number of pixels, at the same densities; small exposures, easily disturbed, more often."""
+    """CPU seconds against the number of pixels, at the same densities; as many pixels of each size, so small exposures more often."""
     found: Found = {}
     for size in sizes:
         say(f"{size}x{size}")
         scene = prepare("normal", size, size)
-        found[str(size)] = _costs(characterize(scene, {}, max(sizes) // size))
+        found[str(size)] = _costs(characterize(scene, {}, max((max(sizes) // size) ** 2, FEWEST)))
     return found
 
 
