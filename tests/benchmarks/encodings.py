@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import sys
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import msgpack
 import numpy as np
 
@@ -55,11 +55,10 @@ def compare(path: str) -> dict[str, Any]:
     formats: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[Any], int]]] = {
         "our messages": (lambda: encode_ours(catalog, table), decode_ours, size_of_messages),
         "FITS table": (lambda: encode_fits(table), decode_fits, len),
+        "Avro container": (lambda: encode_avro(table), decode_avro, len),
         "msgpack, a map per row": (lambda: encode_maps(table), decode_maps, len),
         "msgpack, a list per row": (lambda: encode_lists(table), decode_lists, len),
     }
-    if avro_available():
-        formats["Avro container"] = (lambda: encode_avro(table), decode_avro, len)
     found = {}
     for name, (encode, decode, size) in formats.items():
         encoding, encoded = best_time(encode)
@@ -149,15 +148,8 @@ def decode_lists(data: bytes) -> dict[str, np.ndarray]:
     return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
 
-def avro_available() -> bool:
-    """Whether fastavro is installed; it is no dependency."""
-    return importlib.util.find_spec("fastavro") is not None
-
-
 def encode_avro(table: Table) -> bytes:
     """Encode an object container."""
-    fastavro = importlib.import_module("fastavro")
-
     kinds = {"b": "boolean", "i": "long", "f": "double"}
     fields = [{"name": name, "type": kinds[values.dtype.kind]} for name, values in table.items()]
     schema = fastavro.parse_schema({"type": "record", "name": "Source", "fields": fields})
@@ -168,8 +160,6 @@ def encode_avro(table: Table) -> bytes:
 
 def decode_avro(data: bytes) -> dict[str, np.ndarray]:
     """Turn rows into columns."""
-    fastavro = importlib.import_module("fastavro")
-
     rows = list(fastavro.reader(io.BytesIO(data)))
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 

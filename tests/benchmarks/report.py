@@ -278,10 +278,6 @@ def encoding_rows(encodings: Found) -> Iterator[Row]:
     for name, found in encodings["formats"].items():
         note = f"decode {found['decode_ms']:.1f} ms; {found['bytes'] / MB:.2f} MB"
         yield Row(section, f"encode, {name}", found["encode_ms"], "ms", note)
-    if "Avro container" not in encodings["formats"]:
-        yield Row(
-            section, "encode, Avro container", math.nan, "ms", "not measured: fastavro is not installed"
-        )
 
 
 def instruction_rows(changes: Sequence[Change], comparable: bool) -> Iterator[Row]:
