@@ -14,7 +14,10 @@
 namespace streamchar {
 namespace {
 
-constexpr std::size_t BLOCK = 16, CHUNK = 8192, AHEAD = 1024, RANKS = 6, COLUMNS = 7;
+constexpr std::size_t BLOCK = 16, CHUNK = 8192, RANKS = 6, COLUMNS = 7;
+
+// Pixels asked for before they are needed: the processor alone foresees too few while it computes.
+constexpr std::size_t AHEAD = 1024;
 
 // Values up to which copying them costs less than a fine histogram and another look at the mask save.
 constexpr std::size_t GATHERED_UP_TO = 1 << 16;
@@ -93,7 +96,7 @@ void add_to_histogram(const float *values, std::size_t n, Buckets buckets, std::
   for (std::size_t start = 0; start < n; start += 256) {
     const std::size_t m = std::min<std::size_t>(256, n - start);
     const float *v = values + start;
-    fetch(v + CHUNK, m);
+    fetch(v + CHUNK, m); // of the piece to come, whose pixels are counted before they are looked at
     for (std::size_t j = 0; j < m; ++j) index[j] = buckets.of(v[j]);
     std::size_t j = 0;
     for (; j + 2 <= m; j += 2) {
