@@ -336,8 +336,7 @@ def find(exposure: Exposure, config: CosmicRayConfig, before: CosmicRays | None 
     TooManyCosmicRaysError
         More pixels than the configured limit; no pixel then carries CR.
     """
-    if "CR" not in exposure.planes:
-        exposure.planes = exposure.planes.including("CR")
+    exposure.planes = exposure.planes.including("CR")
     basis = None if before is None else before.basis
     if before is None or basis is None:
         clear_bits(exposure.mask, exposure.bits("CR"))

@@ -104,8 +104,7 @@ def interpolate_defects(exposure: Exposure, bad: Bools, config: InterpolateConfi
     for plane in (exposure.image, exposure.variance):
         fallback = _fallback(plane, config)
         _interpolate_plane(plane.T if config.transpose else plane, oriented, runs, fallback, config)
-    if "INTRP" not in exposure.planes:
-        exposure.planes = exposure.planes.including("INTRP")
+    exposure.planes = exposure.planes.including("INTRP")
     exposure.set_plane("INTRP", bad)
     return int(bad.sum())
 

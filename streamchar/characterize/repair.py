@@ -109,8 +109,7 @@ def replace_cosmic_rays(exposure: Exposure, found: CosmicRays) -> None:
     found
         The cosmic rays.
     """
-    if "INTRP" not in exposure.planes:
-        exposure.planes = exposure.planes.including("INTRP")
+    exposure.planes = exposure.planes.including("INTRP")
     excluded = exposure.present_bits("CR", *BAD_PLANES)
     unfounded = replace_pixels(
         exposure.image,

@@ -122,9 +122,7 @@ class SubtractStreaks(Task[SubtractStreaksConfig]):
         """
         with self.timer("run"):
             lines = self.find(exposure)
-            plane = self.config.streaks_mask_plane
-            if plane not in exposure.planes:
-                exposure.planes = exposure.planes.including(plane)
+            exposure.planes = exposure.planes.including(self.config.streaks_mask_plane)
             fraction = self.subtract(exposure, lines) if lines else 0.0
             self.record("streaks", len(lines))
             self.record("masked_fraction", fraction)
@@ -232,8 +230,7 @@ class MaskStreaks(Task[MaskStreaksConfig]):
             streaks = group_lines(lines, config.rho_bin_size, config.theta_bin_size)
             fits = self._fit(exposure, detected, streaks)
             masked = self._masked(exposure, detected, fits)
-            if config.streaks_mask_plane not in exposure.planes:
-                exposure.planes = exposure.planes.including(config.streaks_mask_plane)
+            exposure.planes = exposure.planes.including(config.streaks_mask_plane)
             exposure.set_plane(config.streaks_mask_plane, masked)
             for name, value in (
                 ("original_lines", len(lines)),

@@ -88,15 +88,16 @@ struct Buckets {
   }
 };
 
+// Pixels from `next` on are fetched meanwhile, as many.
 STREAMCHAR_MULTIVERSION
-void add_to_histogram(const float *values, std::size_t n, Buckets buckets, std::uint32_t *counts) {
+void add_to_histogram(const float *values, std::size_t n, Buckets buckets, std::uint32_t *counts, const float *next = nullptr) {
   // Two histograms in turn: equal neighbours would otherwise wait for each other's store.
   const std::size_t size = std::size_t(buckets.top) + 2;
   std::int32_t index[256];
   for (std::size_t start = 0; start < n; start += 256) {
     const std::size_t m = std::min<std::size_t>(256, n - start);
     const float *v = values + start;
-    fetch(v + CHUNK, m); // of the piece to come, whose pixels are counted before they are looked at
+    if (next) fetch(next + start, m);
     for (std::size_t j = 0; j < m; ++j) index[j] = buckets.of(v[j]);
     std::size_t j = 0;
     for (; j + 2 <= m; j += 2) {
@@ -190,7 +191,7 @@ void add_clipped(const float *values, std::size_t n, double centre, double half,
   }
 }
 
-// A source of pixels with NaN for the unusable ones: hands them out in pieces, and a sample of the usable ones.
+// A source of pixels with NaN for the unusable ones: hands them out in pieces, and says which are usable.
 
 struct Gathered { // already in one buffer
   const float *values;
@@ -198,11 +199,7 @@ struct Gathered { // already in one buffer
   static constexpr std::size_t buckets = 1024, sample = 64, selected_below = 64;
 
   template <typename F> void each(F f) const { f(values, total); }
-  void draw(std::vector<float> &out) const {
-    const std::size_t stride = (total / sample) | 1; // odd, so that it walks over the columns
-    for (std::size_t i = stride / 2; i < total; i += stride)
-      if (finite(values[i])) out.push_back(values[i]);
-  }
+  bool usable(std::size_t i) const { return finite(values[i]); }
 };
 
 struct InPlace { // cleaned piece by piece, where needed
@@ -225,11 +222,7 @@ struct InPlace { // cleaned piece by piece, where needed
       f(as_is ? v : buffer, m);
     });
   }
-  void draw(std::vector<float> &out) const {
-    const std::size_t stride = (total / sample) | 1;
-    for (std::size_t i = stride / 2; i < total; i += stride)
-      if (finite(values[i]) && !(mask && (mask[i] & bits))) out.push_back(values[i]);
-  }
+  bool usable(std::size_t i) const { return finite(values[i]) && !(mask && (mask[i] & bits)); }
 };
 
 struct Workspace {
@@ -246,7 +239,9 @@ struct Quartiles {
 template <typename Source> Buckets choose_buckets(const Source &source, Workspace &work) {
   std::vector<float> &sample = work.sample;
   sample.clear();
-  source.draw(sample);
+  const std::size_t stride = (source.total / Source::sample) | 1; // odd, so that it walks over the columns
+  for (std::size_t i = stride / 2; i < source.total; i += stride)
+    if (source.usable(i)) sample.push_back(source.values[i]);
   if (sample.empty()) return {0.0f, 1.0f, float(Source::buckets - 1)};
   const std::size_t last = sample.size() - 1;
   const auto lower = sample.begin() + std::ptrdiff_t(last / 4), upper = sample.begin() + std::ptrdiff_t(last - last / 4);
@@ -608,7 +603,7 @@ void describe_long(const float *values, const std::int32_t *mask, std::int32_t b
     n -= unusable;
     if (!counted) return;
     if (unusable) copy_usable(piece, flags, bits, m, buffer.data());
-    add_to_histogram(unusable ? buffer.data() : piece, m, buckets, work.counts.data());
+    add_to_histogram(unusable ? buffer.data() : piece, m, buckets, work.counts.data(), piece + m);
   });
   if (counted && n >= InPlace::selected_below)
     describe_counted(source, n, buckets, settings, work, out);

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from streamchar.characterize.chebyshev import least_squares
 from streamchar.characterize.psf.forward.config import PixelBasisConfig
 from streamchar.characterize.psf.forward.rejection import grown
 from streamchar.characterize.psf.forward.state import State
@@ -101,12 +102,12 @@ def _slope(flux: Array, sky: Array, wings: Array) -> float:
     unit = float(median(flux))
     design = np.stack([np.ones_like(flux), flux / unit], axis=1) / deviation[:, None]
     values = sky / deviation
-    weight = np.ones((len(flux), 1))
+    weight = np.ones_like(flux)
     slope = 0.0
     for _ in range(_SLOPE_ROUNDS):
-        line = np.linalg.lstsq(design * weight, values * weight[:, 0], rcond=None)[0]
+        line, _ = least_squares(design, values, weight)
         slope = float(line[1]) / unit
         pull = np.abs(values - design @ line)
         limit = max(_SLOPE_HUBER * float(scatter(pull, 0.0)), np.finfo(float).tiny)
-        weight = np.sqrt(limit / np.maximum(pull, limit))[:, None]
+        weight = limit / np.maximum(pull, limit)
     return slope
