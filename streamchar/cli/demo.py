@@ -179,7 +179,7 @@ async def _run(plan: Plan, console: Console) -> int:
         console.print(f"[bold red]not accounted for:[/] {failure}", highlight=False)
     if not failures:
         console.print(
-            f"[bold green]All {len(night.announced)} events accounted for[/]: one status each, none lost, none repeated."
+            f"[bold green]All {night.announced} events accounted for[/]: one status each, none lost, none repeated."
         )
     return int(bool(failures))
 
@@ -391,7 +391,7 @@ def _summary(night: Night, plan: Plan) -> Table:
     latencies, ratios = night.latencies, _fwhm_ratios(night, plan.directory / "exposures")
     outcomes = ", ".join(f"{count} {name}" for name, count in sorted(night.outcomes.items()))
     for name, value in (
-        ("events announced", str(len(night.announced))),
+        ("events announced", str(night.announced)),
         ("statuses received", f"{sum(night.outcomes.values())} ({outcomes})"),
         ("latency, announced to published", _range(latencies, "s")),
         ("PSF FWHM, measured over true", _agreement(ratios)),

@@ -17,6 +17,9 @@ from streamchar.kafka.contact import leave_logging_to_the_application
 from streamchar.messages import TopicNames
 from streamchar.messages.topics import PREFIX
 
+_REMEMBERED = 10_000
+"""Events whose rows the medians are taken over: the topics hold millions, and the table is drawn again all the time."""
+
 
 def watch(
     bootstrap: Annotated[str, typer.Option(metavar="HOST:PORT", help="Kafka broker.")] = "127.0.0.1:9092",
@@ -33,10 +36,13 @@ def watch(
 
 
 async def _watch(bootstrap: str, topics: TopicNames, rows: int) -> None:
-    night = Night()
+    night = Night(remembered=max(rows, _REMEMBERED))
+    shown = True
     with Live(render(night, rows=rows), console=Console(), refresh_per_second=4) as live:
         async for message in follow(bootstrap, topics):
-            if message is None:
-                live.update(render(night, rows=rows))
-            else:
+            if message is not None:
                 night.add(message)
+                shown = False
+            elif not shown:
+                live.update(render(night, rows=rows))
+                shown = True

@@ -49,7 +49,7 @@ def _cells(row: Row) -> list[str]:
 
 def _footer(night: Night) -> Text:
     counts = night.outcomes
-    parts = [f"announced {len(night.announced)}", f"finished {sum(counts.values())}"]
+    parts = [f"announced {night.announced}", f"finished {sum(counts.values())}"]
     parts += [f"{name} {counts[name]}" for name in STYLES if counts[name]]
     latency, seeing = middle(night.latencies), middle(night.seeings)
     parts.append(f"median latency {figure(latency, 2)} s")

@@ -86,6 +86,40 @@ def test_what_is_missing_repeated_or_unannounced_is_named():
     assert night.unannounced == ["e3-0"]
 
 
+def test_an_event_counts_once_by_its_last_outcome():
+    night = Night()
+    for message in (announced(), announced(), status(outcome="expired"), status(), status(2)):
+        night.add(message)
+    assert night.announced == 1
+    assert night.outcomes == {"succeeded": 2}
+
+
+def test_figures_of_an_exposure_stay_with_a_later_event_of_it():
+    night = Night()
+    again = announced().model_copy(update={"event_id": "again"})
+    for message in (announced(), quality(), again):
+        night.add(message)
+    assert [row.quality.seeing for row in night.latest(2)] == [0.8, 0.8]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_of_forgotten_events_only_the_numbers_stay(order):
+    night = Night(remembered=3)
+    for exposure in range(1, 51):
+        messages = [announced(exposure), status(exposure), quality(exposure, seeing=exposure / 100)]
+        for index in order:
+            night.add(messages[index])
+    for unknown in range(100, 150):
+        night.add(quality(unknown))
+    assert (night.announced, night.outcomes) == (50, {"succeeded": 50})
+    assert [row.event_id for row in night.latest(9)] == ["e48-0", "e49-0", "e50-0"]
+    assert night.seeings == [0.48, 0.49, 0.5]
+    assert night.latencies == [2.5, 2.5, 2.5]
+    assert (night.missing, night.repeated, night.unannounced) == ([], [], [])
+    kept = [getattr(night, name) for name in Night.__slots__]
+    assert max(len(each) for each in kept if isinstance(each, dict)) <= 3
+
+
 def test_the_table_shows_outcomes_with_their_reasons():
     night = Night()
     night.add(announced(7, 3))
