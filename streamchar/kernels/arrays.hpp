@@ -2,8 +2,10 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <utility>
 
 namespace nb = nanobind;
 
@@ -14,10 +16,13 @@ template <typename T> using Plane = nb::ndarray<nb::numpy, T, nb::ndim<2>, nb::c
 template <typename T> using Cube = nb::ndarray<nb::numpy, T, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 template <typename T> using Vector = nb::ndarray<nb::numpy, T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-// Hand a buffer allocated with new[] over to NumPy, which frees it.
-template <typename T> nb::ndarray<nb::numpy, T, nb::ndim<1>> to_numpy(T *data, std::size_t n) {
-  nb::capsule owner(data, [](void *p) noexcept { delete[] static_cast<T *>(p); });
-  return nb::ndarray<nb::numpy, T, nb::ndim<1>>(data, {n}, owner);
+// Values that a kernel sets one and all.
+template <typename T> std::unique_ptr<T[]> unset(std::size_t n) { return std::unique_ptr<T[]>(new T[n]); }
+
+// Hand values over to NumPy, which frees them, as an array of such lengths.
+template <typename T, typename... Lengths> auto to_numpy(std::unique_ptr<T[]> values, Lengths... lengths) {
+  nb::capsule owner(values.get(), [](void *p) noexcept { delete[] static_cast<T *>(p); });
+  return nb::ndarray<nb::numpy, T, nb::ndim<sizeof...(lengths)>>(values.release(), {std::size_t(lengths)...}, owner);
 }
 
 } // namespace streamchar

@@ -626,8 +626,7 @@ nb::ndarray<nb::numpy, double, nb::ndim<3>> bin_statistics(Plane<const float> im
   check_edges(y_edges, image.shape(0));
   check_edges(x_edges, image.shape(1));
   const std::size_t ny = y_edges.shape(0) - 1, nx = x_edges.shape(0) - 1, width = image.shape(1);
-  auto *out = new double[std::max<std::size_t>(1, ny * nx * COLUMNS)];
-  nb::capsule owner(out, [](void *p) noexcept { delete[] static_cast<double *>(p); });
+  auto out = unset<double>(ny * nx * COLUMNS);
   {
     nb::gil_scoped_release release;
     std::vector<float> pixels;
@@ -648,25 +647,24 @@ nb::ndarray<nb::numpy, double, nb::ndim<3>> bin_statistics(Plane<const float> im
             __builtin_prefetch(mask.data() + ahead);
           }
         }
-        describe(Gathered{pixels.data(), m * (y1 - y0)}, usable, {quartiles, rounds, sigmas}, work, out + (j * nx + i) * COLUMNS);
+        describe(Gathered{pixels.data(), m * (y1 - y0)}, usable, {quartiles, rounds, sigmas}, work, out.get() + (j * nx + i) * COLUMNS);
       }
   }
-  return {out, {ny, nx, COLUMNS}, owner};
+  return to_numpy(std::move(out), ny, nx, COLUMNS);
 }
 
 nb::ndarray<nb::numpy, double, nb::ndim<1>> sample_statistics(Vector<const float> values, std::optional<Vector<const std::int32_t>> mask, std::int32_t bits,
                                                               bool quartiles, int rounds, double sigmas) {
   const std::size_t total = values.shape(0);
   if (mask && mask->shape(0) != total) throw std::invalid_argument("values and mask differ in length");
-  auto *out = new double[COLUMNS];
-  nb::capsule owner(out, [](void *p) noexcept { delete[] static_cast<double *>(p); });
+  auto out = unset<double>(COLUMNS);
   {
     nb::gil_scoped_release release;
     const std::int32_t *plane = mask && bits ? mask->data() : nullptr;
     const auto of_size = total <= GATHERED_UP_TO ? describe_short : describe_long;
-    of_size(values.data(), plane, bits, total, {quartiles, rounds, sigmas}, out);
+    of_size(values.data(), plane, bits, total, {quartiles, rounds, sigmas}, out.get());
   }
-  return {out, {COLUMNS}, owner};
+  return to_numpy(std::move(out), COLUMNS);
 }
 
 nb::ndarray<nb::numpy, double, nb::ndim<2>> segment_statistics(Vector<const float> values, Vector<const std::int64_t> start, bool quartiles, int rounds,
@@ -676,8 +674,7 @@ nb::ndarray<nb::numpy, double, nb::ndim<2>> segment_statistics(Vector<const floa
     throw std::invalid_argument("start must run from 0 to the number of values");
   for (std::size_t i = 0; i < n; ++i)
     if (start(i + 1) < start(i)) throw std::invalid_argument("start must not decrease");
-  auto *out = new double[std::max<std::size_t>(1, n * COLUMNS)];
-  nb::capsule owner(out, [](void *p) noexcept { delete[] static_cast<double *>(p); });
+  auto out = unset<double>(n * COLUMNS);
   {
     nb::gil_scoped_release release;
     std::vector<float> pixels;
@@ -686,10 +683,10 @@ nb::ndarray<nb::numpy, double, nb::ndim<2>> segment_statistics(Vector<const floa
       const std::size_t m = std::size_t(start(i + 1) - start(i));
       pixels.resize(std::max(pixels.size(), m));
       const std::size_t usable = copy_usable(values.data() + start(i), nullptr, 0, m, pixels.data());
-      describe(Gathered{pixels.data(), m}, usable, {quartiles, rounds, sigmas}, work, out + i * COLUMNS);
+      describe(Gathered{pixels.data(), m}, usable, {quartiles, rounds, sigmas}, work, out.get() + i * COLUMNS);
     }
   }
-  return {out, {n, COLUMNS}, owner};
+  return to_numpy(std::move(out), n, COLUMNS);
 }
 
 } // namespace

@@ -568,15 +568,14 @@ nb::tuple find_cosmic_rays(Plane<float> image, Plane<std::int32_t> mask, Plane<c
       start.push_back(std::int64_t(all.size()));
     }
   }
-  auto *y = new std::int32_t[all.size() + 1], *x0 = new std::int32_t[all.size() + 1], *x1 = new std::int32_t[all.size() + 1];
+  auto y = unset<std::int32_t>(all.size()), x0 = unset<std::int32_t>(all.size()), x1 = unset<std::int32_t>(all.size());
   for (std::size_t i = 0; i < all.size(); ++i) {
     y[i] = std::int32_t(all[i].y);
     x0[i] = std::int32_t(all[i].x0);
     x1[i] = std::int32_t(all[i].x1);
   }
-  auto *starts = new std::int64_t[start.size()];
-  std::copy(start.begin(), start.end(), starts);
-  return nb::make_tuple(complete, complete ? finder.marked : finder.found, to_numpy(y, all.size()), to_numpy(x0, all.size()), to_numpy(x1, all.size()), to_numpy(starts, start.size()));
+  return nb::make_tuple(complete, complete ? finder.marked : finder.found, to_numpy(std::move(y), all.size()), to_numpy(std::move(x0), all.size()),
+                        to_numpy(std::move(x1), all.size()), copy_to_numpy(start));
 }
 
 using Index = Vector<const std::int32_t>;
@@ -599,9 +598,7 @@ nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>> replace_pixels(Plane<float> im
     for (std::size_t i = 0; i < y.shape(0); ++i)
       for (std::int64_t x = x0(i); x <= x1(i); ++x) replacer.replace(y(i) * std::int64_t(width) + x);
   }
-  auto *unfounded = new std::int64_t[replacer.unfounded.size() + 1];
-  std::copy(replacer.unfounded.begin(), replacer.unfounded.end(), unfounded);
-  return to_numpy(unfounded, replacer.unfounded.size());
+  return copy_to_numpy(replacer.unfounded);
 }
 
 } // namespace

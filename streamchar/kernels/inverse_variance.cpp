@@ -23,15 +23,14 @@ auto inverse_variance(Cube<const double> model, Cube<const bool> usable, Vector<
   const std::size_t n = model.shape(0), height = model.shape(1), width = model.shape(2), area = height * width;
   if (usable.shape(0) != n || usable.shape(1) != height || usable.shape(2) != width) throw std::invalid_argument("model and usable differ in shape");
   if (flux.shape(0) != n || sky.shape(0) != n || slope.shape(0) != n) throw std::invalid_argument("stamps and their noise differ in length");
-  double *out = new double[n * area];
-  nb::capsule owner(out, [](void *p) noexcept { delete[] static_cast<double *>(p); });
+  auto out = unset<double>(n * area);
   {
     nb::gil_scoped_release release;
     const auto *flags = reinterpret_cast<const std::uint8_t *>(usable.data());
     for (std::size_t i = 0; i < n; ++i)
-      weigh(model.data() + i * area, flags + i * area, area, {flux(i), sky(i), slope(i), accuracy}, out + i * area);
+      weigh(model.data() + i * area, flags + i * area, area, {flux(i), sky(i), slope(i), accuracy}, out.get() + i * area);
   }
-  return nb::ndarray<nb::numpy, double, nb::ndim<3>>(out, {n, height, width}, owner);
+  return to_numpy(std::move(out), n, height, width);
 }
 
 } // namespace

@@ -12,7 +12,7 @@ auto lanczos_resample(Cube<const double> images, Vector<const double> x, Vector<
   const std::size_t n = images.shape(0), height = images.shape(1), width = images.shape(2);
   if (x.shape(0) != n || y.shape(0) != n) throw std::invalid_argument("images, x and y differ in length");
   if (size < 1 || order < 1 || order > MAX_ORDER || !(step > 0)) throw std::invalid_argument("size, order and step must be positive");
-  double *out = new double[n * size * size];
+  auto out = unset<double>(n * size * size);
   {
     nb::gil_scoped_release release;
     Taps<double> columns(size, order), rows(size, order);
@@ -23,11 +23,10 @@ auto lanczos_resample(Cube<const double> images, Vector<const double> x, Vector<
       interpolate_rows(rows, images.data() + i * height * width, height, width, a.data());
       transpose(a.data(), width, size, width, b.data(), size);
       interpolate_rows(columns, b.data(), width, size, a.data());
-      transpose(a.data(), size, size, size, out + i * size * size, size);
+      transpose(a.data(), size, size, size, out.get() + i * size * size, size);
     }
   }
-  nb::capsule owner(out, [](void *p) noexcept { delete[] static_cast<double *>(p); });
-  return nb::ndarray<nb::numpy, double, nb::ndim<3>>(out, {n, size, size}, owner);
+  return to_numpy(std::move(out), n, size, size);
 }
 
 } // namespace

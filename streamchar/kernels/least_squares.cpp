@@ -90,7 +90,7 @@ nb::ndarray<nb::numpy, double, nb::ndim<1>> solve_least_squares(Plane<const doub
     nb::gil_scoped_release release;
     determined = Equations(design, values, weights).solve(solution.get());
   }
-  return to_numpy(solution.release(), determined ? unknowns : 0);
+  return to_numpy(std::move(solution), determined ? unknowns : 0);
 }
 
 } // namespace

@@ -15,14 +15,14 @@ using I64 = Vector<const std::int64_t>;
 using F32 = Vector<const float>;
 
 nb::tuple peaks_to_tuple(const std::vector<Peak> &peaks, const std::vector<std::int64_t> &start) {
-  auto *x = new std::int32_t[peaks.size()], *y = new std::int32_t[peaks.size()];
-  auto *value = new float[peaks.size()];
+  auto x = unset<std::int32_t>(peaks.size()), y = unset<std::int32_t>(peaks.size());
+  auto value = unset<float>(peaks.size());
   for (std::size_t i = 0; i < peaks.size(); ++i) {
     x[i] = peaks[i].x;
     y[i] = peaks[i].y;
     value[i] = peaks[i].value;
   }
-  return nb::make_tuple(to_numpy(x, peaks.size()), to_numpy(y, peaks.size()), to_numpy(value, peaks.size()), copy_to_numpy(start));
+  return nb::make_tuple(to_numpy(std::move(x), peaks.size()), to_numpy(std::move(y), peaks.size()), to_numpy(std::move(value), peaks.size()), copy_to_numpy(start));
 }
 
 void check_peaks(const I32 &x, const I32 &y, const F32 &value, const I64 &start, std::size_t footprints) {

@@ -102,18 +102,17 @@ void require_stamps(const Cube<const double> &residual, const Cube<const double>
 auto point_significance(Cube<const double> residual, Cube<const double> weights, double fwhm) {
   require_stamps(residual, weights, fwhm);
   const std::size_t n = residual.shape(0), size = residual.shape(1);
-  float *out = new float[n * size * size];
-  nb::capsule owner(out, [](void *p) noexcept { delete[] static_cast<float *>(p); });
+  auto out = unset<float>(n * size * size);
   {
     nb::gil_scoped_release release;
     MatchedFilter filter(size, fwhm);
     for (std::size_t i = 0; i < n; ++i) {
       const std::size_t at = i * size * size;
       const float *found = filter.apply(residual.data() + at, weights.data() + at);
-      for (std::size_t j = 0; j < size; ++j) std::copy_n(found + j * filter.pitch(), size, out + at + j * size);
+      for (std::size_t j = 0; j < size; ++j) std::copy_n(found + j * filter.pitch(), size, out.get() + at + j * size);
     }
   }
-  return nb::ndarray<nb::numpy, float, nb::ndim<3>>(out, {n, size, size}, owner);
+  return to_numpy(std::move(out), n, size, size);
 }
 
 // Offset of the parabola's vertex through three values from the middle one, at most half.

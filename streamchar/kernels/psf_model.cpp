@@ -186,15 +186,10 @@ void require(bool condition, const char *what) {
   if (!condition) throw std::invalid_argument(what);
 }
 
-nb::ndarray<nb::numpy, double, nb::ndim<3>> to_cube(double *data, std::size_t a, std::size_t b, std::size_t c) {
-  nb::capsule owner(data, [](void *p) noexcept { delete[] static_cast<double *>(p); });
-  return nb::ndarray<nb::numpy, double, nb::ndim<3>>(data, {a, b, c}, owner);
-}
-
 auto psf_draw(Array3 components, Array2 basis, Array1 dx, Array1 dy, std::size_t size, double scale, int order) {
   const Shape s = shape_of(components.shape(1), basis, dx, dy, size, scale, order);
   require(components.shape(2) == s.grid && components.shape(0) == s.terms, "components must be (terms, grid, grid)");
-  double *out = new double[s.n * size * size];
+  auto out = unset<double>(s.n * size * size);
   {
     nb::gil_scoped_release release;
     Workspace<double> work(s);
@@ -205,12 +200,12 @@ auto psf_draw(Array3 components, Array2 basis, Array1 dx, Array1 dy, std::size_t
       for (std::size_t g = 0; g < count; ++g) {
         work.place(s, dx(i + g), dy(i + g));
         draw(s, work, work.grid(g));
-        double *to = out + (i + g) * size * size;
+        double *to = out.get() + (i + g) * size * size;
         for (std::size_t row = 0; row < size; ++row) std::copy_n(work.stamp.data() + row * work.stamp_pitch, size, to + row * size);
       }
     }
   }
-  return to_cube(out, s.n, size, size);
+  return to_numpy(std::move(out), s.n, size, size);
 }
 
 // From stamps to components as a Workspace holds them.
@@ -232,14 +227,14 @@ void gather(const Shape &s, Workspace<float> &work, const Array2 &basis, const A
 auto psf_draw_transposed(Array3 stamps, Array2 basis, Array1 dx, Array1 dy, std::size_t grid, double scale, int order) {
   const Shape s = shape_of(grid, basis, dx, dy, stamps.shape(1), scale, order);
   require(stamps.shape(0) == s.n && stamps.shape(2) == s.stamp, "stamps must be (n, size, size)");
-  double *out = new double[s.terms * grid * grid];
+  auto out = unset<double>(s.terms * grid * grid);
   {
     nb::gil_scoped_release release;
     Workspace<float> work(s);
     gather(s, work, basis, dx, dy, stamps.data(), work.components.data());
-    work.write(s, out);
+    work.write(s, out.get());
   }
-  return to_cube(out, s.terms, grid, grid);
+  return to_numpy(std::move(out), s.terms, grid, grid);
 }
 
 // The normal matrix of a least-squares fit, draw, weigh and draw_transposed, applied to components as a Workspace holds them.
@@ -367,7 +362,7 @@ auto psf_solve(Array3 misfit, Array3 weights, Array2 basis, Array1 dx, Array1 dy
   for (const Array3 &each : {root, pull, shrink})
     require(each.shape(0) == s.terms && each.shape(1) == s.grid && each.shape(2) == s.grid, "root, pull and shrink must be (terms, grid, grid)");
   for (const Array2 &each : {overlap, inverse}) require(each.shape(0) == s.grid && each.shape(1) == s.grid, "overlap and inverse must be (grid, grid)");
-  double *out = new double[s.terms * s.grid * s.grid];
+  auto out = unset<double>(s.terms * s.grid * s.grid);
   {
     nb::gil_scoped_release release;
     Workspace<float> work(s);
@@ -408,9 +403,9 @@ auto psf_solve(Array3 misfit, Array3 weights, Array2 basis, Array1 dx, Array1 dy
       turn(float(power / before), towards.data(), size, direction.data());
     }
     for (std::size_t c = 0; c < s.terms; ++c)
-      transpose(solution.data() + c * work.area, work.pitch, s.grid, s.grid, out + c * s.grid * s.grid, s.grid);
+      transpose(solution.data() + c * work.area, work.pitch, s.grid, s.grid, out.get() + c * s.grid * s.grid, s.grid);
   }
-  return to_cube(out, s.terms, s.grid, s.grid);
+  return to_numpy(std::move(out), s.terms, s.grid, s.grid);
 }
 
 } // namespace

@@ -10,9 +10,9 @@
 namespace streamchar {
 
 template <typename T> nb::ndarray<nb::numpy, T, nb::ndim<1>> copy_to_numpy(const std::vector<T> &values) {
-  T *data = new T[values.size()];
-  std::copy(values.begin(), values.end(), data);
-  return to_numpy(data, values.size());
+  auto copy = unset<T>(values.size());
+  std::copy(values.begin(), values.end(), copy.get());
+  return to_numpy(std::move(copy), values.size());
 }
 
 inline View view(const Plane<const float> &plane) {

@@ -10,11 +10,7 @@ template <typename T> class Rows {
 public:
   Rows(std::size_t rows, std::size_t columns) : rows_(rows), columns_(columns), data_(new T[rows * columns]()) {}
   T *row(std::size_t i) { return data_.get() + i * columns_; }
-  nb::object release() {
-    T *data = data_.release();
-    nb::capsule owner(data, [](void *p) noexcept { delete[] static_cast<T *>(p); });
-    return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<2>>(data, {rows_, columns_}, owner));
-  }
+  nb::object release() { return nb::cast(to_numpy(std::move(data_), rows_, columns_)); }
 
 private:
   std::size_t rows_, columns_;
@@ -25,7 +21,7 @@ template <typename T> class Values {
 public:
   explicit Values(std::size_t n) : n_(n), data_(new T[n]()) {}
   T &operator[](std::size_t i) { return data_[i]; }
-  nb::object release() { return nb::cast(to_numpy(data_.release(), n_)); }
+  nb::object release() { return nb::cast(to_numpy(std::move(data_), n_)); }
 
 private:
   std::size_t n_;

@@ -106,9 +106,9 @@ void register_scene(nb::module_ &m) {
       .def_prop_rw(
           "sources",
           [](const Scene &s) {
-            std::int64_t *numbers = new std::int64_t[s.sources().size()];
-            std::copy(s.sources().begin(), s.sources().end(), numbers);
-            return nb::cast(to_numpy(numbers, s.sources().size()));
+            auto numbers = unset<std::int64_t>(s.sources().size());
+            std::copy(s.sources().begin(), s.sources().end(), numbers.get());
+            return nb::cast(to_numpy(std::move(numbers), s.sources().size()));
           },
           [](Scene &s, Vector<const std::int64_t> chosen) { s.set_sources({chosen.data(), chosen.data() + chosen.shape(0)}); },
           "Footprints that measuring kernels take as their sources 0, 1, ..., int64; at first all of them in order.")

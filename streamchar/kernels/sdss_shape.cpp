@@ -1,11 +1,11 @@
 // Adaptive Gaussian-weighted second moments (SdssShape) of many sources.
 #include "arrays.hpp"
+#include "rows.hpp"
 #include "scene.hpp"
 #include "weighted_sums.hpp"
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
 #include <stdexcept>
 #include <vector>
 
@@ -215,25 +215,24 @@ Result measure(const T *image, std::int64_t height, std::int64_t width, double x
   return result;
 }
 
-nb::tuple make_result(std::size_t n, double *values, std::int32_t *flags) {
-  nb::capsule owner(values, [](void *p) noexcept { delete[] static_cast<double *>(p); });
-  const auto column = [&](int k) { return nb::cast(nb::ndarray<nb::numpy, double, nb::ndim<1>>(values + k * n, {n}, owner)); };
-  return nb::make_tuple(column(0), column(1), column(2), column(3), column(4), column(5), nb::cast(to_numpy(flags, n)));
-}
-
 // Column-wise results of n sources.
 struct Results {
-  explicit Results(std::size_t n) : n(n), values(new double[6 * n]), flags(new std::int32_t[n]) {}
+  explicit Results(std::size_t n) : xx(n), yy(n), xy(n), x(n), y(n), i0(n), flags(n) {}
   void set(std::size_t i, const Result &r) {
-    const double row[6] = {r.xx, r.yy, r.xy, r.x, r.y, r.i0};
-    for (int k = 0; k < 6; ++k) values[k * n + i] = row[k];
+    xx[i] = r.xx;
+    yy[i] = r.yy;
+    xy[i] = r.xy;
+    x[i] = r.x;
+    y[i] = r.y;
+    i0[i] = r.i0;
     flags[i] = r.flags;
   }
-  nb::tuple release() { return make_result(n, values.release(), flags.release()); }
+  nb::tuple release() {
+    return nb::make_tuple(xx.release(), yy.release(), xy.release(), x.release(), y.release(), i0.release(), flags.release());
+  }
 
-  std::size_t n;
-  std::unique_ptr<double[]> values;
-  std::unique_ptr<std::int32_t[]> flags;
+  Values<double> xx, yy, xy, x, y, i0;
+  Values<std::int32_t> flags;
 };
 
 template <typename T>

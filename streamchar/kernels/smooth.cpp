@@ -136,7 +136,7 @@ nb::ndarray<nb::numpy, float, nb::ndim<1>> smooth_at(Box plane, Vector<const flo
   for (std::size_t i = 0; i < x.shape(0); ++i)
     if (x(i) < half || y(i) < half || x(i) + half >= result.plane.width || y(i) + half >= result.plane.height)
       throw std::invalid_argument("the kernel leaves the plane");
-  float *values = new float[x.shape(0)];
+  auto values = unset<float>(x.shape(0));
   {
     nb::gil_scoped_release release;
     for (std::size_t i = 0; i < x.shape(0); ++i) {
@@ -147,7 +147,7 @@ nb::ndarray<nb::numpy, float, nb::ndim<1>> smooth_at(Box plane, Vector<const flo
       values[i] = result.pixel(x(i) - half, y(i) - half);
     }
   }
-  return to_numpy(values, x.shape(0));
+  return to_numpy(std::move(values), x.shape(0));
 }
 
 } // namespace

@@ -100,8 +100,7 @@ nb::ndarray<nb::numpy, double, nb::ndim<1>> fit_two_gaussians(Vector<const doubl
   const double *low = limits.data(), *high = low + COUNT;
   for (std::size_t a = 0; a < COUNT; ++a)
     if (!(low[a] <= high[a])) throw std::invalid_argument("the lower limits must not be above the upper ones");
-  auto *out = new double[COUNT];
-  auto result = to_numpy(out, COUNT);
+  auto result = to_numpy(unset<double>(COUNT), COUNT);
   nb::gil_scoped_release release;
   Column place;
   std::copy_n(start.data(), COUNT, place.begin());
@@ -122,7 +121,7 @@ nb::ndarray<nb::numpy, double, nb::ndim<1>> fit_two_gaussians(Vector<const doubl
     damping = std::max(damping / 10.0, LEAST_DAMPING);
     if (settled) break;
   }
-  std::copy(place.begin(), place.end(), out);
+  std::copy(place.begin(), place.end(), result.data());
   return result;
 }
 
