@@ -61,10 +61,6 @@ class Grid:
         """Super-pixels per pixel."""
         return 1.0 / self.step
 
-    def coefficients(self, values: Array) -> Array:
-        """Grid values (size, size) turned into what the interpolation takes: itself, or spline coefficients."""
-        return quintic_splines.coefficients(values) if self.lanczos == SPLINE else values
-
     def radius(self) -> Array:
         """Distance of each super-pixel from the central one, in super-pixels: float64 (size, size)."""
         offset = np.arange(self.size) - self.size // 2
@@ -99,7 +95,7 @@ def fit_components(
     converged: float,
     expected: Array | None = None,
 ) -> Array:
-    """Minimise Σ w (d − F Σ_c b_c R(component c))² + the ridge.
+    """Minimise Σ w (d − F Σ_c b_c R(component c))² + the ridge, for a grid of spline coefficients.
 
     R draws the grid on the stamp at the star's sub-pixel position. Conjugate gradients on the normal equations,
     started from ``start``. With functions of the position that are orthonormal over the stars the terms decouple,
@@ -116,8 +112,8 @@ def fit_components(
     start
         float64 (terms, size, size).
     ridge
-        float64 (terms, size, size), of the units of Σ F²/variance: the penalty is Σ ridge · component² for grids
-        of values, and the same of the interpolated values for grids of spline coefficients.
+        float64 (terms, size, size), of the units of Σ F²/variance: the penalty is Σ ridge · component², of the
+        interpolated values.
     iterations
         At most this many.
     converged
@@ -140,9 +136,9 @@ def fit_components(
         np.sqrt(ridge),
         -start if expected is None else expected - start,
         1.0 / np.sqrt(_diagonal(grid, samples, weighted) + ridge),
-        *_overlap(grid.size, grid.lanczos),
+        *_overlap(grid.size),
         grid.scale,
-        grid.lanczos,
+        SPLINE,
         iterations,
         converged,
     )
@@ -150,10 +146,8 @@ def fit_components(
 
 
 @lru_cache(maxsize=32)
-def _overlap(size: int, lanczos: int) -> tuple[Array, Array]:
+def _overlap(size: int) -> tuple[Array, Array]:
     """Overlap integrals of a grid's splines, the diagonal being 1, and their inverse, bounded: (size, size)."""
-    if lanczos != SPLINE:
-        return np.eye(size), np.eye(size)
     overlap = quintic_splines.overlaps(size)
     inverse = np.asarray(np.linalg.inv(overlap + _OVERLAP_FLOOR * np.eye(size)), np.float64)
     overlap.flags.writeable = inverse.flags.writeable = False
@@ -166,10 +160,7 @@ def _diagonal(grid: Grid, samples: Samples, normal_weights: Array) -> Array:
     Bright stars weigh in the wings many times more than in the core, where the accuracy of the model limits them.
     """
     one = np.ones((len(samples), 1))
-    diagonal = psf_draw_transposed(
-        normal_weights, one, samples.dx, samples.dy, grid.size, grid.scale, grid.lanczos
-    )
-    if grid.lanczos == SPLINE:
-        # The transpose sums weights once; a normal matrix holds them times the square of the spline.
-        diagonal *= quintic_splines.SQUARE**2
+    diagonal = psf_draw_transposed(normal_weights, one, samples.dx, samples.dy, grid.size, grid.scale, SPLINE)
+    # The transpose sums weights once; a normal matrix holds them times the square of the spline.
+    diagonal *= quintic_splines.SQUARE**2
     return np.asarray(np.maximum(diagonal, 1e-3 * diagonal.max(initial=0.0)))

@@ -12,7 +12,7 @@ from streamchar.characterize.psf.forward.state import State
 from streamchar.characterize.psf.gaussian import SIGMA_TO_FWHM
 from streamchar.characterize.psf.pixel_fit import Grid
 from streamchar.characterize.psf.polynomial import PositionPolynomial, SpatialBasis
-from streamchar.characterize.psf.quintic_splines import SPLINE
+from streamchar.characterize.psf.quintic_splines import SPLINE, coefficients
 from streamchar.characterize.psf.samples import Samples
 from streamchar.robust import MAD_TO_SIGMA, median
 
@@ -51,7 +51,7 @@ def constant_model(grid: Grid, samples: Samples, config: PixelBasisConfig) -> St
     accuracy = max(config.accuracy, FIRST_ACCURACY)
     weight = 1.0 / (1.0 / ratio[:, None, None] ** 2 + (accuracy * images) ** 2)
     mean = _clipped_mean(images, np.where(clean, weight, 0.0))
-    return State(samples, grid.coefficients(mean)[None], constant)
+    return State(samples, coefficients(mean)[None], constant)
 
 
 def _clipped_mean(images: Array, weight: Array) -> Array:
