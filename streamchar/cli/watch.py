@@ -25,21 +25,24 @@ def watch(
     bootstrap: Annotated[str, typer.Option(metavar="HOST:PORT", help="Kafka broker.")] = "127.0.0.1:9092",
     prefix: Annotated[str, typer.Option(help="First part of the topic names.")] = PREFIX,
     rows: Annotated[int, typer.Option(min=1, help="Rows shown, the latest ones.")] = 20,
+    hours: Annotated[float, typer.Option(min=0, help="Hours to read back at the start.")] = 24.0,
 ) -> None:
     """Show exposures as they are announced and finished; Ctrl-C ends it.
+
+    First come those of the last hours.
 
     Example: streamchar watch --bootstrap broker:9092
     """
     leave_logging_to_the_application()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_watch(bootstrap, TopicNames(prefix), rows))
+        asyncio.run(_watch(bootstrap, TopicNames(prefix), rows, 3600.0 * hours))
 
 
-async def _watch(bootstrap: str, topics: TopicNames, rows: int) -> None:
+async def _watch(bootstrap: str, topics: TopicNames, rows: int, span: float) -> None:
     night = Night(remembered=max(rows, _REMEMBERED))
     shown = True
     with Live(render(night, rows=rows), console=Console(), refresh_per_second=4) as live:
-        async for message in follow(bootstrap, topics):
+        async for message in follow(bootstrap, topics, span=span):
             if message is not None:
                 night.add(message)
                 shown = False

@@ -1,9 +1,10 @@
-"""Follows the topics an operator watches, from their beginning, repeats included."""
+"""Follows the topics an operator watches, repeats included."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,8 @@ from aiokafka import AIOKafkaConsumer
 
 from streamchar.client.partitions import check_address, find_partitions
 from streamchar.client.subscription import WAIT_FOR_TOPICS
-from streamchar.kafka.tolerant import poll
+from streamchar.kafka.moments import offsets_since
+from streamchar.kafka.tolerant import poll, rewind
 from streamchar.messages import (
     ExposureReady,
     ExposureStatus,
@@ -28,7 +30,12 @@ Watched = ExposureReady | ExposureStatus | PsfQuality
 
 
 async def follow(
-    bootstrap: str, topics: TopicNames | None = None, *, wait: float = 0.2, **options: Any
+    bootstrap: str,
+    topics: TopicNames | None = None,
+    *,
+    span: float | None = None,
+    wait: float = 0.2,
+    **options: Any,
 ) -> AsyncIterator[Watched | None]:
     """Yield announcements, quality records and statuses; ``None`` whenever a poll brought all there is for now.
 
@@ -40,6 +47,8 @@ async def follow(
         Address of a broker.
     topics
         Names of the topics.
+    span
+        Seconds to read back at the start; ``None`` for all there is.
     wait
         Seconds between two ``None`` at most.
     **options
@@ -69,6 +78,8 @@ async def follow(
     )
     try:
         await consumer.start()
+        if span is not None:
+            rewind(consumer, await offsets_since(consumer, consumer.assignment(), time.time() - span))
         while True:
             for records in (await poll(consumer, lambda: connection, wait=wait)).values():
                 for record in records:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from streamchar.dashboard.follow import read_watched
 from streamchar.dashboard.visits import Visits
 from streamchar.frozen import frozen
+from streamchar.kafka.moments import offsets_since
 from streamchar.kafka.raw_records import RecordFormatError
 from streamchar.kafka.tolerant import poll, rewind
 from streamchar.messages import TopicNames
@@ -96,7 +97,7 @@ class Subscriber:
         changed: Callable[[], None],
     ) -> None:
         self._kafka, self._topics, self._visits = kafka, topics, visits
-        self._begin_ms = int((time.time() - span) * 1000)
+        self._begin = time.time() - span
         self._changed = changed
         self._wanted = (topics.psf_quality, topics.exposure_status, topics.exposure_ready)
         self._following: dict[TopicPartition, int] = {}
@@ -169,23 +170,11 @@ class Subscriber:
         partitions = await partitions_of(self._kafka, present)
         if set(partitions) != consumer.assignment():
             new = [partition for partition in partitions if partition not in self._following]
-            begin = {**self._following, **(await self._first(consumer, new) if new else {})}
+            begin = {**self._following, **(await offsets_since(consumer, new, self._begin) if new else {})}
             consumer.assign(partitions)
             self._following = {partition: begin[partition] for partition in partitions}
             rewind(consumer, self._following)
         return not missing
-
-    async def _first(
-        self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
-    ) -> dict[TopicPartition, int]:
-        """Offsets of the first records of the night, or behind the last where there is none."""
-        wanted = list(partitions)
-        found = await consumer.offsets_for_times(dict.fromkeys(wanted, self._begin_ms))
-        end = await consumer.end_offsets(wanted)
-        return {
-            partition: end[partition] if found.get(partition) is None else found[partition].offset
-            for partition in wanted
-        }
 
     async def _take(self, consumer: AIOKafkaConsumer) -> int:
         """Read once; return how many records there were."""

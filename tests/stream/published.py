@@ -79,7 +79,7 @@ async def sender(bootstrap, topics, **options):
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, **options)
     await producer.start()
 
-    async def send(*messages, partition=0):
+    async def send(*messages, partition=0, at=None):
         for message in messages:
             await producer.send_and_wait(
                 topics.name_of(message.topic_type),
@@ -87,6 +87,7 @@ async def sender(bootstrap, topics, **options):
                 message.key,
                 partition=partition,
                 headers=message.headers,
+                timestamp_ms=None if at is None else round(1000 * at),
             )
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 import warnings
 
@@ -133,6 +134,29 @@ async def test_following_creates_no_topics_but_waits_for_them(bootstrap, monkeyp
             pass
         assert message.exposure == 1
     await admin.close()
+
+
+@pytest.mark.parametrize(
+    ("hours", "expected"), [(0, set()), (2, {3}), (10, {2, 3}), (None, {1, 2, 3, 4})], ids=str
+)
+async def test_following_reads_back_as_far_as_it_is_told(bootstrap, topics, hours, expected):
+    now, newest = time.time(), {100, 101}
+    followed = set()
+    async with sender(bootstrap, topics) as (_, send):
+        for ago, number in ((50, 1), (3, 2), (1, 3)):
+            await send(quality(number), at=now - 3600 * ago)
+        await send(quality(4), partition=1, at=now - 3600 * 50)
+        span = None if hours is None else 3600 * hours
+        async with asyncio.timeout(20), contextlib.aclosing(follow(bootstrap, topics, span=span)) as watched:
+            while (message := await anext(watched)) is not None:
+                followed.add(message.exposure)
+            for partition, number in enumerate(newest):
+                await send(quality(number), partition=partition)
+            async for message in watched:
+                followed |= set() if message is None else {message.exposure}
+                if newest <= followed:
+                    break
+    assert followed - newest == expected
 
 
 async def test_added_partitions_are_read_and_known_ones_go_on(bootstrap, topics, monkeypatch):
