@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -41,7 +44,8 @@ def verify(
     from streamchar.stream.verify import verify as compare
 
     settings = connect(config, override)
-    report = asyncio.run(compare(settings, allow_repeats=allow_repeats or None))
+    with _reading() as progress:
+        report = asyncio.run(compare(settings, allow_repeats=allow_repeats or None, progress=progress))
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(report), indent=2))
     else:
@@ -53,9 +57,23 @@ def verify(
             table.add_row(name, value)
         console.print(table)
         for finding in report.findings[:_SHOWN]:
-            told = Text.assemble((finding.kind, "bold red"), f" {finding.event}: {finding.detail}")
-            console.print(told, soft_wrap=True)
+            text = Text.assemble((finding.kind, "bold red"), f" {finding.event}: {finding.detail}")
+            console.print(text, soft_wrap=True)
         if len(report.findings) > _SHOWN:
             console.print(f"... and {len(report.findings) - _SHOWN} more (see --json)")
     if not report.is_well:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _reading() -> Iterator[Callable[[int, int], None]]:
+    """Show how much has been read, where somebody looks; gone afterwards."""
+    columns = (
+        TextColumn("reading records"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("", total=None)
+        yield lambda done, wanted: bars.update(bar, completed=done, total=wanted)

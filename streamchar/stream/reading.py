@@ -6,7 +6,7 @@ The end is that of all records: those of a transaction that is open at the start
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -20,8 +20,12 @@ from streamchar.stream.errors import ReadStalledError, TopicsMissingError
 from streamchar.stream.settings import KafkaSettings
 
 _POLL_SECONDS = 0.2
+_POLL_RECORDS = 1_000
 PATIENCE = 45.0
 """Seconds without anything new: more than an abandoned transaction may stay open."""
+
+Progress = Callable[[int, int], None]
+"""Takes how much is done, and how much there is to do."""
 
 
 async def read_all(
@@ -31,6 +35,7 @@ async def read_all(
     begin: Mapping[TopicPartition, int] | None = None,
     patience: float = PATIENCE,
     wait: bool = True,
+    progress: Progress | None = None,
 ) -> AsyncGenerator[RawRecord, None]:
     """Yield every committed record of the topics, up to what there was at the beginning.
 
@@ -48,6 +53,8 @@ async def read_all(
         Seconds to wait for records that an open transaction hides.
     wait
         Whether to wait for them at all.
+    progress
+        Is told again and again how many records have been read, and how many there are.
 
     Raises
     ------
@@ -68,7 +75,7 @@ async def read_all(
     )
     try:
         following, end = await _open(consumer, all_records if wait else consumer, kafka, topics, begin or {})
-        async for record in _read(consumer, kafka, following, end, patience):
+        async for record in _read(consumer, kafka, following, end, patience, progress or _tell_nobody):
             yield record
     finally:
         await asyncio.gather(consumer.stop(), all_records.stop())
@@ -132,14 +139,18 @@ async def _read(
     following: dict[TopicPartition, int],
     end: Mapping[TopicPartition, int],
     patience: float,
+    progress: Progress,
 ) -> AsyncGenerator[RawRecord, None]:
     loop = asyncio.get_running_loop()
     last = loop.time()
+    wanted = sum(end.values()) - sum(following.values())
     while open_ := [partition for partition in following if following[partition] < end[partition]]:
         before = dict(following)
         batches: Mapping[TopicPartition, list[Any]]
         try:
-            batches = await poll(consumer, kafka.connection, *open_, wait=_POLL_SECONDS)
+            batches = await poll(
+                consumer, kafka.connection, *open_, wait=_POLL_SECONDS, max_records=_POLL_RECORDS
+            )
             for partition in open_:  # past markers of transactions, which are no records
                 following[partition] = await consumer.position(partition)
         except KafkaError as error:
@@ -151,6 +162,7 @@ async def _read(
             for record in records:
                 if record.offset < end[partition]:
                     yield record
+        progress(wanted - sum(end[place] - offset for place, offset in following.items()), wanted)
         if following != before:
             last = loop.time()
         elif loop.time() - last > patience:
@@ -158,3 +170,7 @@ async def _read(
                 f"{place.topic}[{place.partition}] from offset {following[place]} on" for place in open_
             )
             raise ReadStalledError(partitions=", ".join(places), seconds=patience)
+
+
+def _tell_nobody(done: int, wanted: int) -> None:
+    """Take what nobody asked for."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Literal
 
 from aiokafka import TopicPartition
@@ -30,11 +31,11 @@ from streamchar.messages.base import ProductMessage
 from streamchar.messages.catalog_chunks import digest_of
 from streamchar.stream.dead_letters import Origin, read_passage
 from streamchar.stream.errors import HangingTransactionError
-from streamchar.stream.events import Identity, identity_of, utc_now
+from streamchar.stream.events import identity_of, utc_now
 from streamchar.stream.hidden import explain, hanging_transactions
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.progress import read_ledgers
-from streamchar.stream.reading import PATIENCE, read_all
+from streamchar.stream.reading import PATIENCE, Progress, read_all
 from streamchar.stream.repeats import Announcements
 from streamchar.stream.settings import ServiceSettings
 
@@ -109,7 +110,11 @@ class Report:
 
 
 async def verify(
-    settings: ServiceSettings, *, allow_repeats: bool | None = None, patience: float = PATIENCE
+    settings: ServiceSettings,
+    *,
+    allow_repeats: bool | None = None,
+    patience: float = PATIENCE,
+    progress: Progress | None = None,
 ) -> Report:
     """Read all topics and compare what is there with what is promised.
 
@@ -122,6 +127,9 @@ async def verify(
         ``delivery.mode`` says when omitted.
     patience
         Seconds to wait for records that an open transaction hides.
+    progress
+        Is told again and again how many records have been read, and how many there are: first of the inputs, then of
+        the outputs.
 
     Raises
     ------
@@ -134,15 +142,15 @@ async def verify(
         allow_repeats = settings.delivery.mode == "at_least_once"
     await _refuse_hidden(settings)
     # Progress is read first: what was finished by then must be visible afterwards.
-    progress = await read_ledgers(settings)
+    ledgers = await read_ledgers(settings)
     night = Evidence(settings.topics.names, settings.limits.duplicate_window, allow_repeats)
     # Inputs before outputs: a status of an event that came in between is known to be nobody's fault.
     names = settings.topics.names
     outputs = [names.exposure_status, names.psf_quality, names.source_catalog, names.psf_model, names.dlq]
     for topics in ([names.exposure_ready, names.retry], outputs):
-        async for record in read_all(settings.kafka, topics, patience=patience):
+        async for record in read_all(settings.kafka, topics, patience=patience, progress=progress):
             night.add(record)
-    return night.report(progress)
+    return night.report(ledgers)
 
 
 async def _refuse_hidden(settings: ServiceSettings) -> None:
@@ -152,22 +160,64 @@ async def _refuse_hidden(settings: ServiceSettings) -> None:
         raise HangingTransactionError(explanation=explain(hanging, settings.kafka.bootstrap))
 
 
-@dataclass
-class _Announced:
-    """A record of the input topic."""
+@frozen
+class _Status:
+    """What counts of a status: of whole messages, a long night would not fit into memory.
+
+    Attributes
+    ----------
+    products
+        Kind and number of messages of each product in a topic.
+    """
 
     event_id: str
-    identity: Identity | None
+    config_digest: str
+    message_id: str
+    outcome: str
+    products: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, message: ExposureStatus) -> _Status:
+        return cls(
+            intern(message.event_id),
+            intern(message.config_digest),
+            message.message_id,
+            message.outcome,
+            tuple(
+                (intern(described.product), described.messages or 1)
+                for described in message.products
+                if described.topic is not None  # otherwise a stored file
+            ),
+        )
+
+    @property
+    def attempt(self) -> tuple[str, str]:
+        """What its products have in common."""
+        return self.event_id, self.config_digest
 
 
-@dataclass
+@dataclass(slots=True)
 class _Products:
-    """What was published for one event with one configuration."""
+    """What was published for one event with one configuration.
 
-    counts: Counter[str] = field(default_factory=Counter)
-    messages: Counter[tuple[str, str]] = field(default_factory=Counter)
-    chunks: set[str] = field(default_factory=set)
-    manifest: CatalogManifest | None = None
+    Attributes
+    ----------
+    messages
+        Topic type and identifier of each message.
+    chunks
+        Digests of the parts of the catalogue that are there.
+    manifest
+        Number and digest of each part it should have; ``None`` when nothing says so.
+    """
+
+    messages: list[tuple[str, str]] = field(default_factory=list)
+    chunks: list[str] = field(default_factory=list)
+    manifest: tuple[tuple[int, str], ...] | None = None
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Number of different messages by topic type."""
+        return Counter(topic for topic, _ in set(self.messages))
 
 
 class Evidence:
@@ -188,10 +238,10 @@ class Evidence:
         self._allow_repeats = allow_repeats
         self._window = window
         self._latest: dict[int, Announcements] = {}
-        self._announced: dict[Position, _Announced] = {}
+        self._announced: dict[Position, str] = {}
         self._repeated: set[Position] = set()
         self._waiting: dict[Position, list[Position]] = defaultdict(list)
-        self._statuses: dict[Position, list[ExposureStatus]] = defaultdict(list)
+        self._statuses: dict[Position, list[_Status]] = defaultdict(list)
         self._products: dict[tuple[str, str], _Products] = defaultdict(_Products)
         self._letters: Counter[Position] = Counter()
         self._messages: Counter[str] = Counter()
@@ -219,14 +269,14 @@ class Evidence:
         try:
             event = decode_exposure_ready(record.value or b"", record.headers)
         except MessageError:
-            self._announced[position] = _Announced(position_id(*position), None)
+            self._announced[position] = position_id(*position)
             return
         identity = identity_of(event, tuple(record.headers))
         latest = self._latest.setdefault(record.partition, Announcements(self._window))
         if latest.note(identity, record.offset) is not None:
             self._repeated.add(position)
         else:
-            self._announced[position] = _Announced(event.event_id, identity)
+            self._announced[position] = intern(event.event_id)
 
     def _add_output(self, record: RawRecord, position: Position) -> None:
         try:
@@ -237,20 +287,17 @@ class Evidence:
             return
         if isinstance(message, ExposureStatus):
             source = message.source
-            self._statuses[source.topic, source.partition, source.offset].append(message)
+            self._statuses[intern(source.topic), source.partition, source.offset].append(_Status.of(message))
         elif isinstance(message, ProductMessage):
             self._add_product(message, record.value or b"")
 
     def _add_product(self, message: ProductMessage, value: bytes) -> None:
-        products = self._products[message.event_id, message.config_digest]
-        identifier = (message.topic_type, message.message_id)
-        products.messages[identifier] += 1
-        if products.messages[identifier] == 1:
-            products.counts[message.topic_type] += 1
+        products = self._products[intern(message.event_id), intern(message.config_digest)]
+        products.messages.append((message.topic_type, message.message_id))
         if isinstance(message, CatalogChunk):
-            products.chunks.add(digest_of(value))
+            products.chunks.append(digest_of(value))
         elif isinstance(message, CatalogManifest):
-            products.manifest = message
+            products.manifest = tuple((chunk.chunk, chunk.digest) for chunk in message.chunks)
 
     def report(self, progress: Mapping[TopicPartition, OffsetLedger]) -> Report:
         """Judge what was collected.
@@ -282,10 +329,10 @@ class Evidence:
         )
 
     def _judge_statuses(self, pending: set[Position]) -> None:
-        for position, announced in self._announced.items():
+        for position, event_id in self._announced.items():
             if position not in self._statuses and position not in pending:
                 where = "{}[{}]@{}".format(*position)
-                self._find("lost", announced.event_id, f"{where} is finished and has no status")
+                self._find("lost", event_id, f"{where} is finished and has no status")
         for position, statuses in self._statuses.items():
             status = statuses[0]
             where = "{}[{}]@{}".format(*position)
@@ -305,11 +352,11 @@ class Evidence:
             where = "{}[{}]@{}".format(*position)
             self._find("unexpected", where, f"{where} has a dead letter and no status")
 
-    def _ends(self, statuses: list[ExposureStatus]) -> set[str]:
+    def _ends(self, statuses: list[_Status]) -> set[str]:
         """Outcomes that may have left something behind: with at-least-once delivery those of all attempts."""
         return {status.outcome for status in (statuses if self._allow_repeats else statuses[:1])}
 
-    def _judge_repeats(self, event: str, what: str, messages: list[ExposureStatus]) -> None:
+    def _judge_repeats(self, event: str, what: str, messages: list[_Status]) -> None:
         """Judge messages of which there should be one."""
         different = len({message.message_id for message in messages})
         if different > 1 or (len(messages) > 1 and not self._allow_repeats):
@@ -318,15 +365,15 @@ class Evidence:
         self._repeats += len(messages) - different
 
     def _judge_products(self) -> None:
-        successes: dict[tuple[str, str], ExposureStatus] = {}
+        successes: dict[tuple[str, str], _Status] = {}
         rounds: Counter[tuple[str, str]] = Counter()
         failures: set[str] = set()
         for statuses in self._statuses.values():
             ends = self._ends(statuses)
             status = next((each for each in statuses if each.outcome in ends.intersection(_SUCCESSES)), None)
             if status is not None:
-                successes[status.event_id, status.config_digest] = status
-                rounds[status.event_id, status.config_digest] += 1
+                successes[status.attempt] = status
+                rounds[status.attempt] += 1
             elif self._allow_repeats:
                 failures.add(statuses[0].event_id)  # a crash may have left products of an earlier attempt
         for key, status in successes.items():
@@ -336,19 +383,16 @@ class Evidence:
                 topics = ", ".join(sorted(products.counts))
                 self._find("unexpected", key[0], f"products without a success: {topics}")
 
-    def _judge_success(self, status: ExposureStatus, products: _Products, rounds: int) -> None:
+    def _judge_success(self, status: _Status, products: _Products, rounds: int) -> None:
         """Compare what a status describes with what is there; each replay may have published it once more."""
-        event = status.event_id
-        for described in status.products:
-            if described.topic is None:
-                continue  # a stored file
-            found = products.counts[described.product]
-            if found < (described.messages or 1):
-                text = f"{found} of {described.messages} messages of {described.product} are there"
+        event, counts = status.event_id, products.counts
+        for product, wanted in status.products:
+            if counts[product] < wanted:
+                text = f"{counts[product]} of {wanted} messages of {product} are there"
                 self._find("incomplete", event, text)
-        if products.counts["source-catalog"] and (text := _missing_parts(products)):
+        if counts["source-catalog"] and (text := _missing_parts(products)):
             self._find("incomplete", event, text)
-        for (topic, message_id), count in products.messages.items():
+        for (topic, message_id), count in Counter(products.messages).items():
             self._repeats += max(0, count - rounds)
             if count > rounds and not self._allow_repeats:
                 self._find("duplicated", event, f"{topic} {message_id}: {count} times")
@@ -367,8 +411,8 @@ def _missing_parts(products: _Products) -> str:
     """Say which parts of a catalogue are missing; nothing when it is whole."""
     if products.manifest is None:
         return "the manifest of the catalogue is missing"
-    missing = [chunk.chunk for chunk in products.manifest.chunks if chunk.digest not in products.chunks]
-    return f"chunks {', '.join(map(str, missing))} of the catalogue are missing" if missing else ""
+    missing = [str(chunk) for chunk, digest in products.manifest if digest not in products.chunks]
+    return f"chunks {', '.join(missing)} of the catalogue are missing" if missing else ""
 
 
 def summarize(report: Report) -> Iterator[tuple[str, str]]:

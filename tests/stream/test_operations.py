@@ -128,9 +128,14 @@ async def test_verification_finds_what_is_wrong(night: Night) -> None:
     await night.announce((stub_event(n, **order) for n, order in enumerate(orders)), partition=0)
     async with running(Service(night.settings(CATALOGUING, "workers.count=1"))):
         await night.wait_for_statuses(6)
-    report = await verify(night.settings())
+    told: list[tuple[int, int]] = []
+    report = await verify(night.settings(), progress=lambda *numbers: told.append(numbers))
     assert report.is_well, report.findings
     assert report.outcomes == {"succeeded": 5, "failed": 1}
+    ends = [done for done, wanted in told if done == wanted]
+    assert ends[0] == 6  # the input topics
+    assert ends[-1] >= sum(report.messages.values()) - 6  # the others, with the marks of transactions
+    assert all(0 <= done <= wanted for done, wanted in told)
 
     # The same night once more, copied into other topics, with something wrong.
     bad = Night(night.bootstrap, f"{night.prefix}-bad")
