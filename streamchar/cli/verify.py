@@ -68,12 +68,8 @@ def verify(
 @contextmanager
 def _reading() -> Iterator[Callable[[int, int], None]]:
     """Show how much has been read, where somebody looks; gone afterwards."""
-    columns = (
-        TextColumn("reading records"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    columns = (TextColumn("reading records"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task("", total=None)
         yield lambda done, wanted: bars.update(bar, completed=done, total=wanted)

@@ -27,7 +27,7 @@ async def offsets_since(
         The brokers refuse or do not answer.
     """
     wanted = list(partitions)
-    found = await consumer.offsets_for_times(dict.fromkeys(wanted, int(1000 * moment)))
+    found = await consumer.offsets_for_times(dict.fromkeys(wanted, int(1000 * max(0.0, moment))))
     end = await consumer.end_offsets(wanted)
     return {
         partition: end[partition] if found.get(partition) is None else found[partition].offset

@@ -314,7 +314,7 @@ class Evidence:
             announced=len(self._announced),
             repeated=len(self._repeated),
             pending=len(pending),
-            outcomes=Counter(status[0].outcome for status in self._statuses.values()),
+            outcomes=dict(Counter(status[0].outcome for status in self._statuses.values())),
             messages=dict(self._messages),
             repeats=self._repeats,
             findings=tuple(self._findings),

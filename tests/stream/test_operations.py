@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from pathlib import Path
 
@@ -136,6 +137,9 @@ async def test_verification_finds_what_is_wrong(night: Night) -> None:
     assert ends[0] == 6  # the input topics
     assert ends[-1] >= sum(report.messages.values()) - 6  # the others, with the marks of transactions
     assert all(0 <= done <= wanted for done, wanted in told)
+    printed = json.loads((await command(night, "verify", "--json")).output)
+    assert printed == json.loads(json.dumps(dataclasses.asdict(report)))
+    assert printed["outcomes"] == {"succeeded": 5, "failed": 1}
 
     # The same night once more, copied into other topics, with something wrong.
     bad = Night(night.bootstrap, f"{night.prefix}-bad")
