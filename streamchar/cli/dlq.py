@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from streamchar.cli.connection import ConfigOption, JsonOption, OverrideOption, connect
+from streamchar.cli.lines import Column, Lines, fitted, printable
 
 if TYPE_CHECKING:
     from streamchar.stream.letters import Letter
+
+_COLUMNS: list[Column] = [
+    ("letter", 0),
+    ("time (UTC)", 0),
+    ("exposure", 0),
+    ("reason", 0),
+    ("tries", -1),
+    ("replayed", 0),
+]
 
 app = typer.Typer(
     help="Look at dead letters, the events that failed for good, and announce them again.",
@@ -54,6 +66,8 @@ def list_letters(
 
     selection = Selection(reason, instrument, exposure, detector)
     letters = asyncio.run(read_letters(connect(config, override), selection))
+    if not letters and not as_json:
+        typer.echo("no dead letters")
     _print(letters, as_json=as_json)
 
 
@@ -80,12 +94,12 @@ def show(
     table.add_column("header", style="bold")
     table.add_column("value", overflow="fold")
     table.add_row("letter", found[0].name)
-    table.add_row("exposure", found[0].exposure_name)
+    table.add_row("exposure", printable(found[0].exposure_name))
     table.add_row("replayed", "yes" if found[0].replayed else "no")
     for name, value in found[0].headers:
-        table.add_row(name, value.decode("utf-8", "backslashreplace"))
+        table.add_row(name, printable(value.decode("utf-8", "backslashreplace")))
     console.print(table)
-    console.print(_readable(found[0].value), highlight=False)
+    console.print(printable(_readable(found[0].value)), highlight=False)
 
 
 @app.command()
@@ -140,20 +154,25 @@ def _print(letters: list[Letter], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([_describe(letter) for letter in letters], indent=2))
         return
-    table = Table(header_style="bold")
-    for heading in ("letter", "time (UTC)", "exposure", "reason", "attempts", "replayed", "message"):
-        table.add_column(heading, overflow="fold")
-    for letter in letters:
-        table.add_row(
-            letter.name,
-            f"{letter.time:%Y-%m-%d %H:%M:%S}",
-            letter.exposure_name,
-            letter.told("sc-error-code"),
-            letter.told("sc-retry-attempts"),
-            "yes" if letter.replayed else "",
-            letter.told("sc-error-text"),
-        )
-    Console(markup=False).print(table)
+    rows = [_cells(letter) for letter in letters]
+    columns = fitted(_COLUMNS, rows)
+    console = Console(markup=False, highlight=False)
+    lines = Lines(console, columns)
+    for letter, row in zip(letters, rows, strict=True):
+        lines.show(map(Text, row))
+        indented = indent(printable(letter.told("sc-error-text")), " " * (columns[0][1] + 2))
+        console.print(indented, style="dim", soft_wrap=True)
+
+
+def _cells(letter: Letter) -> list[str]:
+    return [
+        letter.name,
+        f"{letter.time:%Y-%m-%d %H:%M:%S}",
+        printable(letter.exposure_name),
+        printable(letter.told("sc-error-code")),
+        printable(letter.told("sc-retry-attempts")),
+        "yes" if letter.replayed else "",
+    ]
 
 
 def _describe(letter: Letter) -> dict[str, object]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from streamchar.cli.connection import ConfigOption, JsonOption, OverrideOption, connect
+from streamchar.cli.lines import Column, Lines, fitted
 
 if TYPE_CHECKING:
     from streamchar.stream.hidden import OpenTransaction
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
     from streamchar.stream.settings import ServiceSettings
 
 
+_COLUMNS: list[Column] = [
+    ("topic", 0),
+    ("partition", -1),
+    ("committed", -1),
+    ("finished above", -1),
+    ("end", -1),
+    ("lag", -1),
+]
+
+
 def lag(config: ConfigOption = None, override: OverrideOption = None, as_json: JsonOption = False) -> None:
     """Show how many events of each input partition are not finished.
 
     Unlike the lag that Kafka's own tools print, this counts what was finished out of order as finished: the service
-    keeps it in the metadata of its commits. A lag that grows needs more workers; a lag that stands still with idle
+    keeps it in the metadata of its commits. In the retry topic the marks of transactions count as well. A lag that grows needs more workers; a lag that stands still with idle
     workers is a slow exposure or a stopped service.
 
     A transaction that hangs hides what was written after it from every reader: it is told on standard error, with the
@@ -40,23 +51,22 @@ def lag(config: ConfigOption = None, override: OverrideOption = None, as_json: J
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(partition) for partition in found], indent=2))
         return
-    table = Table(header_style="bold")
-    table.add_column("topic", overflow="fold")
-    for heading in ("partition", "committed", "finished above", "end", "lag"):
-        table.add_column(heading, justify="right")
-    for partition in found:
-        committed = "never" if partition.committed is None else str(partition.committed)
-        table.add_row(
-            partition.topic,
-            str(partition.partition),
-            committed,
-            str(partition.finished_above),
-            str(partition.end),
-            str(partition.lag),
-        )
-    table.add_section()
-    table.add_row("all", "", "", "", "", str(sum(partition.lag for partition in found)))
-    Console().print(table)
+    rows = [_cells(partition) for partition in found]
+    rows.append(["all", "", "", "", "", str(sum(partition.lag for partition in found))])
+    lines = Lines(Console(markup=False, highlight=False), fitted(_COLUMNS, rows))
+    for row in rows:
+        lines.show(map(Text, row))
+
+
+def _cells(partition: PartitionProgress) -> list[str]:
+    return [
+        partition.topic,
+        str(partition.partition),
+        "never" if partition.committed is None else str(partition.committed),
+        str(partition.finished_above),
+        str(partition.end),
+        str(partition.lag),
+    ]
 
 
 async def _look(settings: ServiceSettings) -> tuple[list[PartitionProgress], list[OpenTransaction]]:

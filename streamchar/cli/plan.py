@@ -165,7 +165,11 @@ def _table(plan: Plan) -> Table:
         ("a worker's time", f"{seconds:.2f} s", f"scatter {plan.profile.scatter:.0%}; {plan.profile.origin}"),
         None,
         ("workers", str(fleet.replicas * fleet.workers), f"busy {plan.utilisation:.0%} of the time"),
-        ("replicas", str(fleet.replicas), f"{fleet.workers} workers each"),
+        (
+            "replicas",
+            str(fleet.replicas),
+            f"with {fleet.workers} {'worker' if fleet.workers == 1 else 'workers'} each",
+        ),
         ("partitions", str(fleet.partitions), "of the input topic"),
         ("cores", str(plan.cores), "one for each worker and coordinator"),
         ("memory", f"{plan.memory / 1e9:.1f} GB", f"{plan.memory / fleet.replicas / 1e9:.1f} GB a replica"),

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from streamchar.cli.connection import ConfigOption, OverrideOption
+from streamchar.cli.lines import Column, Lines
 from streamchar.cli.subscriber import (
     BandsOption,
     BootstrapOption,
@@ -198,28 +199,16 @@ class _Rows:
     """Prints one row for each product, below headings."""
 
     def __init__(self, product: ProductChoice) -> None:
-        self._columns, self._cells = _LAYOUTS[product]
+        columns, self._cells = _LAYOUTS[product]
         self._console = Console(file=sys.stdout, highlight=False)
-        self._begun = False
+        self._lines = Lines(self._console, columns)
 
     def show(self, item: Any) -> None:
         """Print a product."""
-        if not self._begun:
-            self._print([Text(name, "bold") for name, _ in self._columns])
-            self._begun = True
-        self._print([Text.from_markup(cell) for cell in self._cells(item)])
-        sys.stdout.flush()
-
-    def _print(self, cells: Iterable[Text]) -> None:
-        """Print cells in columns; the last one may be of any length, and nothing is ever cut off."""
-        line = Text()
-        for cell, (_, width) in zip(cells, self._columns, strict=True):
-            padding = " " * (abs(width) - cell.cell_len)
-            line.append_text(Text(padding) + cell if width < 0 else cell + Text(padding)).append("  ")
-        line.rstrip()
         with self._console.capture() as captured:
-            self._console.print(line, soft_wrap=True)
+            self._lines.show(Text.from_markup(cell) for cell in self._cells(item))
         sys.stdout.write(captured.get())
+        sys.stdout.flush()
 
 
 def _who(message: Any) -> list[str]:
@@ -295,7 +284,7 @@ def _psf_cells(psf: PublishedPsf) -> list[str]:
 
 
 _IDENTITY = [("instrument", 12), ("exposure", -15), ("det", -4), ("band", 4), ("outcome", 9)]
-_LAYOUTS: dict[ProductChoice, tuple[list[tuple[str, int]], Callable[[Any], list[str]]]] = {
+_LAYOUTS: dict[ProductChoice, tuple[list[Column], Callable[[Any], list[str]]]] = {
     ProductChoice.QUALITY: (
         [
             *_IDENTITY,

@@ -8,9 +8,12 @@ import json
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from streamchar.cli.connection import ConfigOption, JsonOption, OverrideOption, connect
+from streamchar.cli.lines import Column, Lines, fitted
+
+_COLUMNS: list[Column] = [("topic", 0), ("option", 0), ("is", 0), ("recommended", 0)]
 
 app = typer.Typer(help="Create the topics, or check how they are configured.", no_args_is_help=True)
 
@@ -57,12 +60,10 @@ def check(config: ConfigOption = None, override: OverrideOption = None, as_json:
     elif not found:
         typer.echo("all topics are as recommended")
     else:
-        table = Table(header_style="bold")
-        for heading in ("topic", "option", "is", "recommended", ""):
-            table.add_column(heading, overflow="fold")
-        for item in found:
-            mark = "[bold red]harmful[/]" if item.harmful else ""
-            table.add_row(item.topic, item.option, item.actual, item.recommended, mark)
-        Console().print(table)
+        rows = [[item.topic, item.option, item.actual, item.recommended] for item in found]
+        lines = Lines(Console(markup=False, highlight=False), [*fitted(_COLUMNS, rows), ("", 0)])
+        for item, row in zip(found, rows, strict=True):
+            mark = Text("harmful", "bold red") if item.harmful else Text()
+            lines.show([*map(Text, row), mark])
     if any(difference.harmful for difference in found):
         raise typer.Exit(1)

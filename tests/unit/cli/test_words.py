@@ -40,12 +40,12 @@ def test_an_error_is_told_as_it_is(
 def test_a_dead_letter_is_listed_with_the_text_it_carries(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    headers = (("sc-error-text", f"{ODD}: no such file".encode()),)
+    monkeypatch.setenv("COLUMNS", "20")
+    headers = (("sc-error-text", f"{ODD}: no such file\x1b[2J".encode()),)
     letter = Letter("dlq", 0, 1, NOW, b"[/key]", b"", headers, Origin("ready", 0, 1, NOW))
     _print([letter], as_json=False)
     printed = capsys.readouterr().out
-    assert f"{ODD}: no such file" in printed
+    assert f"{ODD}: no such file\\x1b[2J\n" in printed
     assert "[/key]" in printed
 
 
