@@ -53,7 +53,7 @@ def find_inputs(names: Sequence[str], access: Access) -> list[Input]:
     Raises
     ------
     ConfigurationError
-        A pattern matches no file, or cannot be listed.
+        A pattern matches no file or cannot be listed, or a folder is named.
     """
     sources = list(dict.fromkeys(source for name in names for source in _expanded(name, access)))
     return [Input(source, stem) for source, stem in zip(sources, _stems(sources), strict=True)]
@@ -61,6 +61,10 @@ def find_inputs(names: Sequence[str], access: Access) -> list[Input]:
 
 def _expanded(name: str, access: Access) -> Iterator[str]:
     remote = name.startswith(_REMOTE)
+    if not remote and Path(name).is_dir():
+        raise ConfigurationError.at(
+            name, f"is a folder; name its files, for example '{Path(name) / '*.fits'}'"
+        )
     if not _PATTERN.search(name) or (not remote and Path(name).exists()) or name.startswith(_REMOTE[:2]):
         yield name
         return

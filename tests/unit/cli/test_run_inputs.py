@@ -36,6 +36,14 @@ def test_a_name_with_brackets_is_a_name_when_it_exists(night):
     assert [chosen.source for chosen in find_inputs(["b/odd[1].fits"], Access())] == ["b/odd[1].fits"]
 
 
+def test_a_folder_is_refused_with_what_to_say_instead(night):
+    for name in ("a", "a/"):
+        with pytest.raises(
+            ConfigurationError, match=rf"^{name}: is a folder; name its files, .* 'a/\*\.fits'"
+        ):
+            find_inputs(["b/1.fits", name], Access())
+
+
 def test_a_pattern_without_match_is_refused(night):
     with pytest.raises(ConfigurationError, match=r"^c/\*.fits: matches no file"):
         find_inputs(["a/1.fits", "c/*.fits"], Access())
@@ -56,7 +64,7 @@ def test_a_file_is_taken_once(night):
         ("s3://night/2026-11-22/x.fits.fz#2", "x-2"),
         ("file:///data/y.fits", "y"),
         ("strange", "strange"),
-        ("..", "exposure"),
+        ("none/....fits", "exposure"),
         ("<script>.fits", "_script_"),
         ("Größe 1.fits", "Größe_1"),
     ],
