@@ -31,14 +31,14 @@ class ServiceProfile:
         Where the figures come from.
     """
 
-    fixed: float = 0.06
-    per_megapixel: float = 0.11
+    fixed: float = 0.02
+    per_megapixel: float = 0.05
     scatter: float = 0.25
     overhead: float = 0.03
-    memory_fixed: float = 125e6
-    memory_per_megapixel: float = 25e6
-    bytes_fixed: float = 250e3
-    bytes_per_megapixel: float = 30e3
+    memory_fixed: float = 80e6
+    memory_per_megapixel: float = 15.5e6
+    bytes_fixed: float = 280e3
+    bytes_per_megapixel: float = 28e3
     origin: str = "built in: a 2-core cloud machine, 2026-11"
 
     def seconds(self, megapixels: float) -> float:
