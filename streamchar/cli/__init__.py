@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from streamchar.errors import StreamcharError
+from streamchar.printable import printable
 from streamchar.stream.heap import made_to_stay
 
 _COMMANDS = {
@@ -136,7 +137,7 @@ def main() -> None:
 
 
 def _end_with(sentence: str) -> NoReturn:
-    told = Text.assemble(("error:", "bold red"), f" {sentence}")
+    told = Text.assemble(("error:", "bold red"), f" {printable(sentence)}")
     Console(stderr=True).print(told, soft_wrap=True)
     sys.exit(2)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.status import Status
 
 from streamchar.cli.connection import ConfigOption, OverrideOption
@@ -24,6 +23,7 @@ from streamchar.cli.subscriber import (
     settings_for,
     warnings_as_lines,
 )
+from streamchar.printable import as_markup, printable
 
 if TYPE_CHECKING:
     from streamchar.archive import Archive
@@ -74,7 +74,7 @@ def archive(
 
     def tell(problem: MessageError) -> None:
         problems.append(problem)
-        print(f"warning: {problem}", file=sys.stderr, flush=True)
+        print(f"warning: {printable(str(problem))}", file=sys.stderr, flush=True)
 
     subscription = subscribe(
         settings.kafka.bootstrap,
@@ -95,9 +95,9 @@ def archive(
         async with subscription:
             async for catalog in subscription:
                 name = await asyncio.to_thread(archived.add, catalog)
-                status.update(escape(f"{summary(archived)}; last {name} at {time.strftime('%H:%M:%S')}"))
+                status.update(as_markup(f"{summary(archived)}; last {name} at {time.strftime('%H:%M:%S')}"))
 
-    with warnings_as_lines(), console.status(f"archiving to {escape(output)}") as status:
+    with warnings_as_lines(), console.status(f"archiving to {as_markup(output)}") as status:
         run_until_told(run(status))
     console.print(f"{summary(archived)} written to {output}", markup=False)
     if once and problems:

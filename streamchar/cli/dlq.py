@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from streamchar.cli.connection import ConfigOption, JsonOption, OverrideOption, connect
-from streamchar.cli.lines import Column, Lines, fitted, printable
+from streamchar.cli.lines import Column, Lines, fitted
+from streamchar.printable import printable
 
 if TYPE_CHECKING:
     from streamchar.stream.letters import Letter

@@ -9,11 +9,11 @@ import typer
 from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from streamchar.configuration import description_of
 from streamchar.errors import StreamcharError
+from streamchar.printable import as_markup
 
 if TYPE_CHECKING:
     from streamchar.image import Exposure
@@ -39,7 +39,7 @@ def list_profiles(profiles: Directories = None) -> None:
     table.add_column("profile", no_wrap=True)
     table.add_column("for")
     for profile in sorted(_known(profiles).values(), key=lambda profile: (-profile.priority, profile.name)):
-        table.add_row(profile.name, escape(profile.title))
+        table.add_row(profile.name, as_markup(profile.title))
     Console().print(table)
 
 
@@ -96,12 +96,12 @@ def check(
     try:
         inspected = inspect_file(file, known, profile, options)
         for line in inspected.lines:
-            console.print(escape(line))
+            console.print(as_markup(line))
         exposure = read_exposure(file, options, profile=inspected.profile, profiles=known)
         console.print(_findings(inspected.profile, exposure))
         exposure.check()
     except StreamcharError as error:
-        errors.print(f"[bold red]cannot be characterized:[/] {escape(str(error))}", soft_wrap=True)
+        errors.print(f"[bold red]cannot be characterized:[/] {as_markup(str(error))}", soft_wrap=True)
         raise typer.Exit(code=1) from error
     console.print("[green]can be characterized[/]")
 
@@ -183,7 +183,7 @@ def _findings(profile: InstrumentProfile, exposure: Exposure) -> Table:
     for name in ("quantity", "value", "from"):
         table.add_column(name, overflow="fold")
     for name, value, source in rows:
-        table.add_row(name, escape(str(value)), escape(source))
+        table.add_row(name, as_markup(str(value)), as_markup(source))
     return table
 
 

@@ -51,11 +51,3 @@ def fitted(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> list[Col
         (name, (-1 if width < 0 else 1) * max(abs(width), *map(cell_len, those)))
         for (name, width), those in zip(columns, cells, strict=True)
     ]
-
-
-def printable(text: str) -> str:
-    """Show characters that would command the terminal as escapes; line ends and tabs stay."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1]
-        for character in text
-    )

@@ -15,7 +15,6 @@ import typer
 from pydantic import Field
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -30,6 +29,7 @@ from streamchar.characterize.config import CharacterizeImageConfig, Preset
 from streamchar.configuration import Configuration, merge, parse_override, read_toml, validate
 from streamchar.errors import ConfigurationError
 from streamchar.monitor.grades import GradeLimits
+from streamchar.printable import as_markup
 from streamchar.stream.heap import made_to_stay, prepare_heap
 from streamchar.tables import DescribedTable, FileFormat
 
@@ -234,7 +234,7 @@ def _characterize(
             with closing(_attempts(plan, inputs, workers)) as made:
                 for attempt in made:
                     attempts[attempt.input] = attempt
-                    progress.update(bar, advance=1, description=escape(attempt.input.stem[-40:]))
+                    progress.update(bar, advance=1, description=as_markup(attempt.input.stem[-40:]))
         except KeyboardInterrupt:
             interrupted = True
     return [attempts[chosen] for chosen in inputs if chosen in attempts], interrupted
@@ -276,7 +276,7 @@ def _table(attempts: Sequence[Attempt]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for attempt in attempts:
         summary, seconds = attempt.summary, f"{attempt.seconds:.1f}"
-        name, outcome = escape(attempt.input.stem), f"[{_STYLES[attempt.outcome]}]{attempt.outcome}[/]"
+        name, outcome = as_markup(attempt.input.stem), f"[{_STYLES[attempt.outcome]}]{attempt.outcome}[/]"
         if summary is None:
             table.add_row(name, outcome, *["–"] * 7, seconds)
             continue
@@ -313,10 +313,10 @@ def _explain(attempt: Attempt, console: Console) -> None:
     if attempt.error is not None:
         text = str(attempt.error)
         prefix = "" if source.rpartition("/")[2] in text else f"{source}: "
-        console.print(f"[bold red]failed:[/] {escape(prefix + text)}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]failed:[/] {as_markup(prefix + text)}", highlight=False, soft_wrap=True)
     for reason in attempt.reasons:
-        words = escape(f"{reason.code}: {reason.detail}")
-        console.print(f"[yellow]{escape(attempt.input.stem)}:[/] {words}", highlight=False, soft_wrap=True)
+        words = as_markup(f"{reason.code}: {reason.detail}")
+        console.print(f"[yellow]{as_markup(attempt.input.stem)}:[/] {words}", highlight=False, soft_wrap=True)
 
 
 def _conclude(
@@ -335,4 +335,4 @@ def _conclude(
     if entries and outputs.directory is not None:
         name = "index.html" if len(inputs) > 1 else entries[0].href
         line += f", report: {outputs.directory / name}"
-    console.print(escape(line), highlight=False, soft_wrap=True)
+    console.print(as_markup(line), highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from streamchar.printable import printable
 from streamchar.stream.settings import ServiceSettings, load_settings
 
 BootstrapOption = Annotated[
@@ -64,7 +65,7 @@ def warnings_as_lines() -> Iterator[None]:
     """Write warnings as single lines to standard error, and leave the Kafka client's log out: errors say it better."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"warning: {message}", file=sys.stderr, flush=True)
+        print(f"warning: {printable(str(message))}", file=sys.stderr, flush=True)
 
     logger = logging.getLogger("aiokafka")
     before = logger.level

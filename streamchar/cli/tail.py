@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
 from streamchar.cli.connection import ConfigOption, OverrideOption
@@ -29,6 +28,7 @@ from streamchar.cli.subscriber import (
     settings_for,
     warnings_as_lines,
 )
+from streamchar.printable import as_markup
 
 if TYPE_CHECKING:
     from streamchar.client import Catalog, ExposureStatus, PsfQuality, PublishedPsf
@@ -213,7 +213,7 @@ class _Rows:
 
 def _who(message: Any) -> list[str]:
     known = message.instrument, message.exposure, message.detector, message.band
-    instrument, exposure, detector, band = ("" if value is None else escape(str(value)) for value in known)
+    instrument, exposure, detector, band = ("" if value is None else as_markup(str(value)) for value in known)
     return [instrument, exposure, detector, band, _colored(getattr(message, "outcome", None), _STYLES)]
 
 
@@ -226,7 +226,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _codes(reasons: Iterable[Any]) -> str:
-    return escape(", ".join(dict.fromkeys(reason.code for reason in reasons)))
+    return as_markup(", ".join(dict.fromkeys(reason.code for reason in reasons)))
 
 
 def _quality_cells(quality: PsfQuality) -> list[str]:
@@ -274,7 +274,7 @@ def _psf_cells(psf: PublishedPsf) -> list[str]:
     height, width = psf.size
     return [
         *_who(model),
-        escape(model.kind),
+        as_markup(model.kind),
         f"{width} x {height}",
         str(max(model.x_powers, default=0)),
         _number(model.n_stars, 0),

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamchar.cli.connection import ConfigOption, JsonOption, OverrideOption, connect
+from streamchar.printable import printable
 
 _SHOWN = 50
 
@@ -57,7 +58,7 @@ def verify(
             table.add_row(name, value)
         console.print(table)
         for finding in report.findings[:_SHOWN]:
-            text = Text.assemble((finding.kind, "bold red"), f" {finding.event}: {finding.detail}")
+            text = Text.assemble((finding.kind, "bold red"), printable(f" {finding.event}: {finding.detail}"))
             console.print(text, soft_wrap=True)
         if len(report.findings) > _SHOWN:
             console.print(f"... and {len(report.findings) - _SHOWN} more (see --json)")

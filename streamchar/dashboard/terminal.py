@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from streamchar.dashboard.night import Night, Row, middle
+from streamchar.printable import as_markup
 
 STYLES = {"succeeded": "green", "degraded": "yellow", "failed": "red", "expired": "magenta"}
 
@@ -32,12 +32,12 @@ def _cells(row: Row) -> list[str]:
     if row.outcome is None:
         outcome = "[dim]waiting[/]"
     else:
-        codes = escape(", ".join(row.reasons))
+        codes = as_markup(", ".join(row.reasons))
         outcome = f"[{STYLES[row.outcome]}]{row.outcome}[/]" + (f" [dim]{codes}[/]" if codes else "")
     return [
         exposure,
         detector,
-        escape(row.band or ""),
+        as_markup(row.band or ""),
         figure(quality.seeing, 2),
         figure(quality.ellipticity, 3),
         figure(quality.n_psf_used, 0),

@@ -16,10 +16,11 @@ IMAGE = KERNELS | {"image"}
 CHARACTERIZE = IMAGE | {"characterize", "tables"}
 CONTRACT = CHARACTERIZE | {"messages", "monitor", "products", "regions", "report"}
 SERVICE = CONTRACT | {"stored", "stream", "client", "kafka", "archive"}
-TOP = SERVICE | {"dashboard", "telescope"}
+TOP = SERVICE | {"dashboard", "telescope", "printable"}
 ALLOWED = {
     "errors": set(),
     "frozen": set(),
+    "printable": set(),
     "robust": set(),
     "configuration": {"errors"},
     "kernels": KERNELS,

@@ -2,11 +2,10 @@
 
 from io import StringIO
 
-import pytest
 from rich.console import Console
 from rich.text import Text
 
-from streamchar.cli.lines import Lines, fitted, printable
+from streamchar.cli.lines import Lines, fitted
 
 
 def test_columns_fit_their_widest_cells_and_nothing_is_cut_off() -> None:
@@ -27,11 +26,3 @@ def test_columns_fit_their_widest_cells_and_nothing_is_cut_off() -> None:
 
 def test_without_rows_headings_are_as_wide_as_they_are() -> None:
     assert fitted([("name", 0), ("n", -3)], []) == [("name", 4), ("n", -3)]
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [("plain\n\tü 星", "plain\n\tü 星"), ("\x1b[2J\x07\r", "\\x1b[2J\\x07\\r"), ("\u202eabc", "\\u202eabc")],
-)
-def test_nothing_commands_the_terminal(text: str, shown: str) -> None:
-    assert printable(text) == shown

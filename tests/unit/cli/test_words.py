@@ -57,7 +57,7 @@ def status() -> ExposureStatus:
         "instrument": "Cam[bold]",
         "exposure": 1,
         "detector": 2,
-        "band": "[/r]",
+        "band": "[/r]\x1b[2J",
         "outcome": "failed",
         "config_digest": "sha256:" + "0" * 64,
         "attempts": 1,
@@ -75,21 +75,27 @@ def status() -> ExposureStatus:
 def test_rows_show_names_as_they_are(status: ExposureStatus, capsys: pytest.CaptureFixture[str]) -> None:
     _Rows(ProductChoice.STATUS).show(status)
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("Cam[bold]", "[/r]", "[/code]"))
+    assert all(word in printed for word in ("Cam[bold]", r"[/r]\x1b[2J", "[/code]"))
 
 
 def test_the_live_table_shows_names_as_they_are(status: ExposureStatus) -> None:
     night = Night()
     night.add(
         ExposureReady(
-            event_id="e", instrument="Cam[bold]", exposure=1, detector=2, uri="x", band="[/r]", created_at=NOW
+            event_id="e",
+            instrument="Cam[bold]",
+            exposure=1,
+            detector=2,
+            uri="x",
+            band="[/r]\x1b[2J",
+            created_at=NOW,
         )
     )
     night.add(status)
     console = Console(width=120)
     with console.capture() as captured:
         console.print(render(night))
-    assert "[/r]" in captured.get()
+    assert r"[/r]\x1b[2J" in captured.get()
     assert "[/code]" in captured.get()
 
 
