@@ -1,1 +1,1 @@
-"""What the Kafka client leaves to those who use it: why no broker answers, and records that it cannot read."""
+"""What the Kafka client leaves to those who use it: no broker that answers, unreadable records, moments in the past."""
