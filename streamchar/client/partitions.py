@@ -20,6 +20,7 @@ from streamchar.client.errors import (
     SubscriptionError,
     UnreachableError,
 )
+from streamchar.kafka import partitions
 from streamchar.kafka.addresses import problem_of
 from streamchar.kafka.contact import CONNECTION_OPTIONS, try_brokers
 
@@ -47,18 +48,11 @@ async def find_partitions(
     try:
         try:
             await admin.start()
-            present = sorted(set(topics) & set(await admin.list_topics()))
-            described = await admin.describe_topics(present) if present else []
+            return await partitions.find_partitions(admin, topics)
         finally:
             await admin.close()
     except (KafkaError, TimeoutError, OSError) as error:
         raise await explain(error, settings, topics) from error
-    return {
-        topic["topic"]: sorted(
-            TopicPartition(topic["topic"], partition["partition"]) for partition in topic["partitions"]
-        )
-        for topic in described
-    }
 
 
 def connection(settings: Mapping[str, Any]) -> dict[str, Any]:

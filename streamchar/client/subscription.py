@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterator, Mapping
@@ -16,6 +17,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from streamchar.client.blocking import LoopThread
 from streamchar.client.errors import SubscriptionError, TopicsMissingError
 from streamchar.client.partitions import check_address, connection, explain, find_partitions
+from streamchar.kafka.committed import committed_offsets
 from streamchar.kafka.contact import leave_logging_to_the_application
 from streamchar.kafka.tolerant import poll
 from streamchar.messages.assembly import CatalogAssembler, Memory, Partition, PsfAssembler, Record
@@ -358,6 +360,8 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._committed: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._lost = False
+        self._placed = asyncio.Event()
+        self._refusal: KafkaError | None = None
         self._last_commit = self._last_look = time.monotonic()
 
     async def start(self, partitions: list[TopicPartition], *, back: int | None) -> None:
@@ -372,12 +376,21 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def poll(self) -> Mapping[TopicPartition, list[Record]]:
         """Wait a moment for records; a header name that is no UTF-8 is escaped."""
+        if self._refusal is not None:
+            raise await explain(self._refusal, self._settings, self._topics) from self._refusal
+        if not self._placed.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._placed.wait()
+            return {}
         return await poll(
             self.consumer, partial(connection, self._settings), wait=POLL_SECONDS, max_records=MAX_RECORDS
         )
 
     async def is_at_end(self) -> bool:
         """Whether all partitions we have were read to where they ended at the start."""
+        if not self._placed.is_set():
+            return False
         for partition in self.consumer.assignment():
             if await self.consumer.position(partition) < self._ends.get(partition, 0):
                 return False
@@ -417,6 +430,7 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._next.update(begin)
         for partition in partitions:
             self.consumer.seek(partition, self._next[partition])
+        self._placed.set()
 
     def advance(self, partition: TopicPartition, offset: int) -> None:
         """Note that everything before ``offset`` has been delivered."""
@@ -464,6 +478,7 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Commit while the partitions are still ours, and forget what was read of them."""
         await self.commit()
+        self._placed.clear()
         self.epoch += 1
         for partition in revoked:
             if partition.topic in self._assemblers:
@@ -472,7 +487,19 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._committed.clear()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Nothing to do: reading begins at the committed positions."""
+        """Go to the committed positions; where there are none, the client goes to the beginning or the end."""
+        self.consumer.pause(*assigned)
+        try:
+            committed = await committed_offsets(
+                partial(connection, self._settings), self._settings["group_id"], assigned
+            )
+        except KafkaError as error:  # the client would swallow it, and nothing would ever come
+            self._refusal = error
+            return
+        for partition, position in committed.items():
+            self.consumer.seek(partition, position.offset)
+        self.consumer.resume(*assigned)
+        self._placed.set()
 
 
 def _texts(value: str | Collection[str] | None) -> frozenset[str] | None:

@@ -1,1 +1,1 @@
-"""What the Kafka client leaves to those who use it: no broker that answers, unreadable records, moments in the past."""
+"""What the Kafka client leaves to those who use it: brokers, topics, positions and records that it gets wrong."""

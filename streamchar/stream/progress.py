@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from aiokafka.structs import OffsetAndMetadata
 
 from streamchar.frozen import frozen
+from streamchar.kafka.committed import committed_offsets
 from streamchar.stream.contact import cause_of
 from streamchar.stream.ledger import OffsetLedger
 from streamchar.stream.reading import partitions_of
 from streamchar.stream.settings import ServiceSettings
-
-_RETRY_SECONDS = 0.2
 
 
 @frozen
@@ -54,33 +50,16 @@ async def read_ledgers(settings: ServiceSettings) -> dict[TopicPartition, Offset
         No broker answers in time.
     """
     kafka = settings.kafka
-    admin = AIOKafkaAdminClient(**kafka.connection())
     try:
         async with asyncio.timeout(kafka.start_timeout):
-            await admin.start()
-            committed = await _read_offsets(admin, kafka.group)
+            committed = await committed_offsets(kafka.connection, kafka.group, wait=False)
     except (TimeoutError, KafkaError) as error:
         raise await cause_of(error, kafka) from error
-    finally:
-        await admin.close()
     return {
         partition: OffsetLedger.restore(found.offset, found.metadata)
         for partition, found in committed.items()
-        if partition.topic in settings.topics.inputs() and found.offset >= 0
+        if partition.topic in settings.topics.inputs()
     }
-
-
-async def _read_offsets(admin: AIOKafkaAdminClient, group: str) -> Mapping[TopicPartition, OffsetAndMetadata]:
-    """Read a group's offsets, again and again while its coordinator is not there: a fresh cluster makes it first."""
-    while True:
-        try:
-            found: Mapping[TopicPartition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(group)
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            await asyncio.sleep(_RETRY_SECONDS)
-        else:
-            return found
 
 
 async def read_progress(settings: ServiceSettings) -> list[PartitionProgress]:

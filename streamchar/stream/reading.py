@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from itertools import chain
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from streamchar.kafka.partitions import find_partitions
 from streamchar.kafka.raw_records import RawRecord
 from streamchar.kafka.tolerant import poll
 from streamchar.stream.contact import cause_of
@@ -92,17 +94,12 @@ async def partitions_of(kafka: KafkaSettings, topics: Collection[str]) -> list[T
     admin = AIOKafkaAdminClient(**kafka.connection())
     try:
         await admin.start()
-        missing = sorted(set(topics) - set(await admin.list_topics()))
-        if missing:
-            raise TopicsMissingError(topics=", ".join(missing))
-        described = await admin.describe_topics(list(topics))
+        found = await find_partitions(admin, topics)
     finally:
         await admin.close()
-    return sorted(
-        TopicPartition(topic["topic"], partition["partition"])
-        for topic in described
-        for partition in topic["partitions"]
-    )
+    if missing := sorted(set(topics) - set(found)):
+        raise TopicsMissingError(topics=", ".join(missing))
+    return sorted(chain.from_iterable(found.values()))
 
 
 async def _open(

@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     ConsumerStoppedError,
     GroupAuthorizationFailedError,
@@ -30,6 +29,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
+from streamchar.kafka.committed import committed_offsets
 from streamchar.kafka.raw_records import RawRecord
 from streamchar.kafka.tolerant import fetch_leniently, rewind
 from streamchar.monitor.metrics import Metrics
@@ -366,14 +366,15 @@ class Source:
     async def _restore(
         self, partitions: list[TopicPartition]
     ) -> tuple[dict[TopicPartition, OffsetLedger], dict[TopicPartition, int]]:
-        """Read the committed offsets with their metadata, which the consumer's own call drops.
+        """Read the committed offsets with their metadata.
 
         Returns the ledgers, and the first offset there is of each partition.
         """
         if not partitions:
             return {}, {}
         async with asyncio.timeout(self._settings.kafka.start_timeout):
-            committed = await self._committed(partitions)
+            kafka = self._settings.kafka
+            committed = await committed_offsets(kafka.connection, kafka.group, partitions)
             first = await self._consumer.beginning_offsets(partitions)
             end = await self._consumer.end_offsets(partitions)
         ledgers = {}
@@ -387,25 +388,6 @@ class Source:
                 self._note_skipped(partition, offset, first[partition])
                 ledgers[partition] = OffsetLedger(first[partition])
         return ledgers, first
-
-    async def _committed(
-        self, partitions: list[TopicPartition]
-    ) -> Mapping[TopicPartition, OffsetAndMetadata]:
-        while True:
-            admin = AIOKafkaAdminClient(**self._settings.kafka.connection())
-            try:
-                await admin.start()
-                found: Mapping[TopicPartition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(
-                    self._settings.kafka.group, partitions=partitions
-                )
-            except KafkaError as error:
-                if not error.retriable:
-                    raise
-                await asyncio.sleep(_POLL_SECONDS)
-            else:
-                return found
-            finally:
-                await admin.close()
 
     async def _return_to_beginning(self, error: OffsetOutOfRangeError) -> None:
         """Continue at the first offset there is when the one wanted is gone."""

@@ -11,6 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from streamchar.frozen import frozen
+from streamchar.kafka.partitions import describe_partitions
 from streamchar.stream.contact import cause_of, diagnose
 from streamchar.stream.errors import (
     AccessRefusedError,
@@ -152,22 +153,22 @@ async def check_topics(settings: ServiceSettings) -> list[Difference]:
     try:
         async with asyncio.timeout(kafka.start_timeout):
             await _connect(admin, kafka)
-            missing = await missing_topics(admin, settings.topics)
-            present = [name for name in recommended if name not in missing]
-            described = await admin.describe_topics(present) if present else []
+            described = await describe_partitions(admin, recommended)
             replicas = settings.topics.replication or await _usual_replication(admin)
     except (TimeoutError, KafkaError) as error:
         raise await cause_of(error, kafka) from error
     finally:
         await _close(admin, kafka)
-    differences = [Difference(name, "topic", "missing", "present", harmful=True) for name in missing]
-    for topic in described:
-        fewest = min(len(partition["replicas"]) for partition in topic["partitions"])
+    differences = [
+        Difference(name, "topic", "missing", "present", harmful=True)
+        for name in recommended
+        if name not in described
+    ]
+    for name, partitions in described.items():
+        fewest = min(len(partition["replicas"]) for partition in partitions)
         if fewest < replicas:
-            differences.append(
-                Difference(topic["topic"], "replicas", str(fewest), str(replicas), harmful=False)
-            )
-    actual = await topic_settings(kafka, present) if present else {}
+            differences.append(Difference(name, "replicas", str(fewest), str(replicas), harmful=False))
+    actual = await topic_settings(kafka, list(described)) if described else {}
     for name, options in actual.items():
         differences += _compare(name, options, recommended[name].settings(), settings)
     return differences
