@@ -6,13 +6,22 @@ import asyncio
 import contextlib
 import time
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Generator,
+    Iterator,
+    Mapping,
+)
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypedDict, TypeVar, Union, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, KafkaTimeoutError
 
 from streamchar.client.blocking import LoopThread
 from streamchar.client.errors import SubscriptionError, TopicsMissingError
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
 Product: TypeAlias = Union[PsfQuality, ExposureStatus, Catalog, PublishedPsf, "QTable"]
 ProductName = Literal["quality", "catalog", "table", "psf", "status"]
 P_co = TypeVar("P_co", covariant=True)
+_Offsets = Callable[[Collection[TopicPartition]], Awaitable[dict[TopicPartition, int]]]
 
 QUALITY: tuple[ProductName, ...] = ("quality",)
 POLL_SECONDS = 0.2
@@ -275,18 +285,19 @@ class Subscription(Generic[P_co]):
             await asyncio.sleep(WAIT_FOR_TOPICS)
             partitions = await find_partitions(self._settings, self._topics)
         at_end = not self._from_beginning and not missing
-        # Without a group the position is set by ourselves; what expired before it was read is skipped, no more.
-        reset = "latest" if at_end and self._settings["group_id"] is not None else "earliest"
-        consumer = AIOKafkaConsumer(**{"auto_offset_reset": reset, **self._settings})
+        # Positions are set by ourselves; what expired before it was read is skipped, no more.
+        consumer = AIOKafkaConsumer(**{"auto_offset_reset": "earliest", **self._settings})
         reader = _Reader(consumer, self._settings, self._assemblers, self._commit_interval)
         try:
             await reader.start(
                 [partition for topic in self._topics for partition in partitions[topic]],
                 back=self._from_end if at_end else None,
             )
-        except (KafkaError, TimeoutError, OSError) as error:
+        except BaseException as error:  # also when the wait is cancelled: nobody else would leave the group
             await consumer.stop()
-            raise await explain(error, self._settings, self._topics) from error
+            if isinstance(error, KafkaError | TimeoutError | OSError):
+                raise await explain(error, self._settings, self._topics) from error
+            raise
         self._reads_all = reader.reads_all
         return reader
 
@@ -356,6 +367,7 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._keeps = settings["group_id"] is not None
         self._interval = interval
         self._topics: tuple[str, ...] = ()
+        self._from_end: frozenset[TopicPartition] = frozenset()
         self._next: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
@@ -365,9 +377,14 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._last_commit = self._last_look = time.monotonic()
 
     async def start(self, partitions: list[TopicPartition], *, back: int | None) -> None:
-        """Join the group, or take all partitions: from ``back`` offsets before their ends, or from the beginning."""
+        """Join the group, or take all partitions: from ``back`` offsets before their ends, or from the beginning.
+
+        A group goes on where it was; where it has no position yet, it begins at the end or, without ``back``, at the
+        beginning.
+        """
         self._topics = tuple(dict.fromkeys(partition.topic for partition in partitions))
         if self._keeps:
+            self._from_end = frozenset(partitions if back is not None else ())
             self.consumer.subscribe(list(self._topics), listener=self)
         await self.consumer.start()
         if not self._keeps:
@@ -487,19 +504,38 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
         self._committed.clear()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Go to the committed positions; where there are none, the client goes to the beginning or the end."""
+        """Go to the committed positions, and begin where there are none."""
         self.consumer.pause(*assigned)
         try:
-            committed = await committed_offsets(
-                partial(connection, self._settings), self._settings["group_id"], assigned
-            )
+            await self._place(assigned)
         except KafkaError as error:  # the client would swallow it, and nothing would ever come
             self._refusal = error
             return
-        for partition, position in committed.items():
-            self.consumer.seek(partition, position.offset)
         self.consumer.resume(*assigned)
         self._placed.set()
+
+    async def _place(self, partitions: Collection[TopicPartition]) -> None:
+        """Seek; a position that the group did not have is kept from now on, even if nothing is read there."""
+        found = await committed_offsets(
+            partial(connection, self._settings), self._settings["group_id"], partitions
+        )
+        fresh = set(partitions) - set(found)
+        begin = await self._patiently(self.consumer.beginning_offsets, fresh - self._from_end)
+        begin.update(await self._patiently(self.consumer.end_offsets, fresh & self._from_end))
+        self._committed = {partition: position.offset for partition, position in found.items()}
+        self._next = begin | self._committed
+        for partition, offset in self._next.items():
+            self.consumer.seek(partition, offset)
+
+    async def _patiently(
+        self, ask: _Offsets, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        """Ask for offsets until a broker answers; while none does, :meth:`look_around` says so."""
+        while True:
+            try:
+                return await ask(partitions)
+            except KafkaTimeoutError:
+                continue
 
 
 def _texts(value: str | Collection[str] | None) -> frozenset[str] | None:

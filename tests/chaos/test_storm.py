@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from streamchar.client import Product, ProductName, Subscription, subscribe
-from streamchar.messages import MessageError, PsfQuality
-from streamchar.messages.catalog import Catalog
+from streamchar.client import Product, Subscription, subscribe
+from streamchar.messages import MessageError
 from streamchar.stream.topics import ensure_topics
 from streamchar.stream.verify import Report, summarize, verify
+from tests.chaos.audience import PRODUCTS, Audience, identity_of
 from tests.chaos.conftest import Arena
 from tests.chaos.monkeys import Plan, Storm
 from tests.stream.services import Night
@@ -28,14 +28,24 @@ async def rage(arena: Arena, folder: Path, plan: Plan, mode: str, seed: int) -> 
     night = arena.night
     await ensure_topics(night.settings(f"topics.replication={arena.replication}"))
     storm = Storm(night, folder, plan, mode, seed, arena.strike)
-    seconds = await storm.rage()
+    audience = Audience(night, seed)
+    async with audience.listening():
+        seconds = await storm.rage()
+        late = await audience.wait_for(expected(storm), 60)
     report = await verify(night.settings(f"delivery.mode={mode}"))
     print(f"\n{mode} on {arena.kind}, seed {seed}, {seconds:.0f} s")
     for name, value in (*storm.done.items(), *sorted(storm.announced.items()), *summarize(report)):
         print(f"  {name:<40}{value:>8}")
+    print(f"  a group of subscribers had everything {late:.1f} s later")
     for finding in report.findings[:20]:
         print(f"  {finding.kind}: {finding.event}: {finding.detail}")
     return storm, report
+
+
+def expected(storm: Storm) -> Counter[str]:
+    """How many of each kind subscribers get."""
+    good = storm.announced["good"]
+    return Counter({"ExposureStatus": storm.announced.total(), "PsfQuality": good, "Catalog": good})
 
 
 async def check(storm: Storm, report: Report, night: Night) -> None:
@@ -45,38 +55,29 @@ async def check(storm: Storm, report: Report, night: Night) -> None:
     assert report.pending == 0
     assert report.announced == storm.announced.total()
     assert report.outcomes == {"succeeded": good, "failed": report.announced - good}
-    await check_subscriber(night, report)
+    await check_subscriber(night, expected(storm))
 
 
-async def check_subscriber(night: Night, report: Report) -> None:
+async def check_subscriber(night: Night, wanted: Counter[str]) -> None:
     """Whatever the delivery, a subscriber gets everything once and whole."""
     problems: list[MessageError] = []
-    products: tuple[ProductName, ...] = ("status", "quality", "catalog")
     subscription = subscribe(
         night.bootstrap,
-        products=products,
+        products=PRODUCTS,
         from_beginning=True,
         topics=night.topics,
         on_problem=problems.append,
     )
-    good = report.outcomes["succeeded"]
     got: Counter[str] = Counter()
     seen: Counter[tuple[str, str]] = Counter()
-    async with contextlib.aclosing(everything(subscription, report.announced + 2 * good)) as records:
+    async with contextlib.aclosing(everything(subscription, wanted.total())) as records:
         async for record in records:
             kind = type(record).__name__
             got[kind] += 1
             seen[kind, identity_of(record)] += 1
     assert not problems
-    assert got == {"ExposureStatus": report.announced, "PsfQuality": good, "Catalog": good}
+    assert got == wanted
     assert set(seen.values()) == {1}
-
-
-def identity_of(product: Product) -> str:
-    """What makes a delivered product one of its kind: the event, or the position of an unreadable one."""
-    if isinstance(product, Catalog):
-        return product.manifest.event_id
-    return product.event_id if isinstance(product, PsfQuality) else str(product.source)
 
 
 async def everything(subscription: Subscription[Product], count: int) -> AsyncIterator[Product]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import signal
 import uuid
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import NewPartitions, RecordsToDelete
 
 import streamchar
 from streamchar.client import (
@@ -16,7 +20,9 @@ from streamchar.messages import (
     TopicNames,
 )
 from tests.stream.brokers import SHORTEST_SESSION, BrokerProcess
+from tests.stream.conformance.clients import admin
 from tests.stream.published import (
+    begin,
     catalog,
     nothing_more,
     open_at,
@@ -84,6 +90,68 @@ async def test_a_group_shares_the_partitions(bootstrap, topics):
         await asyncio.gather(*tasks, return_exceptions=True)
     # A rebalance may give a record to both, never to neither.
     assert found == set(range(30))
+
+
+async def test_a_group_keeps_its_place_before_the_first_record(bootstrap, topics):
+    """What is published while a subscriber is started again is its, also when it never got anything before."""
+    group = f"group-{uuid.uuid4().hex}"
+    async with sender(bootstrap, topics) as (_, send):
+        await send(quality(1))
+        async with streamchar.subscribe(bootstrap, topics=topics, group=group) as subscription:
+            await nothing_more(subscription)
+        await send(quality(2))
+        await send(quality(3), partition=1)
+        async with streamchar.subscribe(bootstrap, topics=topics, group=group) as subscription:
+            assert {record.exposure for record in await take(subscription, 2)} == {2, 3}
+            await nothing_more(subscription)
+
+
+async def test_a_subscriber_cancelled_while_it_joins_is_no_member(bootstrap, topics):
+    """It would hold partitions for as long as its process lives, and nobody would read them."""
+    group = f"group-{uuid.uuid4().hex}"
+    async with sender(bootstrap, topics) as (_, send):
+        await send(quality(1))
+        await send(quality(2), partition=1)
+    for milliseconds in range(0, 100, 5):
+        async with open_at(bootstrap, topics, group=group) as impatient:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(milliseconds / 1000):
+                    await anext(aiter(impatient))
+    gc.collect()
+    async with open_at(bootstrap, topics, group=group) as subscription:
+        assert {record.exposure for record in await take(subscription, 2)} == {1, 2}
+
+
+async def test_a_group_gets_what_is_left_when_its_place_has_expired(bootstrap, topics):
+    group = f"group-{uuid.uuid4().hex}"
+    async with sender(bootstrap, topics) as (_, send):
+        async with streamchar.subscribe(bootstrap, topics=topics, group=group) as subscription:
+            await nothing_more(subscription)
+        await send(*(quality(number) for number in range(1, 6)))
+    async with admin(bootstrap) as client:
+        partition = TopicPartition(topics.psf_quality, 0)
+        await client.delete_records({partition: RecordsToDelete(3)})
+    async with streamchar.subscribe(bootstrap, topics=topics, group=group) as subscription:
+        assert [record.exposure for record in await take(subscription, 2)] == [4, 5]
+        await nothing_more(subscription)
+
+
+async def test_a_group_reads_added_partitions_from_their_beginning(bootstrap, topics):
+    group = f"group-{uuid.uuid4().hex}"
+    quickly = {"metadata_max_age_ms": 300}
+    async with (
+        sender(bootstrap, topics) as (_, send),
+        streamchar.subscribe(bootstrap, topics=topics, group=group, consumer_options=quickly) as subscription,
+    ):
+        waiting = await begin(subscription)
+        await send(quality(1))
+        assert [record.exposure for record in await waiting] == [1]
+        async with admin(bootstrap) as client:
+            await client.create_partitions({topics.psf_quality: NewPartitions(3)})
+        async with sender(bootstrap, topics) as (_, late):
+            await late(quality(2), partition=2)
+        assert [record.exposure for record in await take(subscription, 1)] == [2]
+        await nothing_more(subscription, 0.5)
 
 
 async def test_from_near_the_end(bootstrap, topics):
