@@ -101,8 +101,8 @@ class Subscription(Generic[P_co]):
     products
         What to deliver.
     group
-        Name under which the position is kept and the partitions are shared. Without it all partitions are read and
-        nothing is kept.
+        Name under which the position is kept, before the first record too, and the partitions are shared. Without it
+        all partitions are read and nothing is kept.
     instrument, band, detector, outcome
         Deliver only records of this one, or of one of these. What a record does not tell does not match; catalogues
         and PSF models tell their outcome since version 1.1 of the contract.
