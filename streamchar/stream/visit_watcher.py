@@ -14,13 +14,14 @@ import time
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
+from streamchar.kafka.moments import offsets_since
 from streamchar.kafka.raw_records import RawRecord
 from streamchar.kafka.tolerant import poll
 from streamchar.messages import MessageError, decode_exposure_ready
 from streamchar.monitor.metrics import Metrics
 from streamchar.stream.errors import TopicsMissingError
 from streamchar.stream.reading import partitions_of
-from streamchar.stream.settings import ServiceSettings, milliseconds
+from streamchar.stream.settings import ServiceSettings
 from streamchar.stream.visits import VisitWatch
 
 log = logging.getLogger(__name__)
@@ -85,12 +86,9 @@ class VisitWatcher:
             await consumer.start()
             partitions = await partitions_of(kafka, [self._settings.topics.names.exposure_ready])
             consumer.assign(partitions)
-            past = milliseconds(time.time() - 2 * visits.after)
-            found = await consumer.offsets_for_times(dict.fromkeys(partitions, past))
-            end = await consumer.end_offsets(partitions)
-            for partition in partitions:
-                first = found[partition]
-                consumer.seek(partition, end[partition] if first is None else first.offset)
+            past = await offsets_since(consumer, partitions, time.time() - 2 * visits.after)
+            for partition, offset in past.items():
+                consumer.seek(partition, offset)
             looked = time.monotonic()
             while True:
                 for records in (await poll(consumer, kafka.connection, wait=_POLL_SECONDS)).values():
