@@ -16,6 +16,7 @@ import streamchar
 from streamchar.client import (
     SubscriptionWarning,
 )
+from streamchar.kafka.committed import committed_offsets
 from streamchar.messages import (
     TopicNames,
 )
@@ -92,18 +93,29 @@ async def test_a_group_shares_the_partitions(bootstrap, topics):
     assert found == set(range(30))
 
 
+async def join_and_leave(bootstrap, topics, group):
+    """Let a group begin at the end without getting anything: be there until it has its positions."""
+    async with streamchar.subscribe(
+        bootstrap, topics=topics, group=group, commit_interval=0.0
+    ) as subscription:
+        waiting = asyncio.ensure_future(anext(aiter(subscription)))
+        while len(await committed_offsets(lambda: {"bootstrap_servers": bootstrap}, group)) < 2:
+            await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+
 async def test_a_group_keeps_its_place_before_the_first_record(bootstrap, topics):
     """What is published while a subscriber is started again is its, also when it never got anything before."""
     group = f"group-{uuid.uuid4().hex}"
     async with sender(bootstrap, topics) as (_, send):
         await send(quality(1))
-        async with streamchar.subscribe(bootstrap, topics=topics, group=group) as subscription:
-            await nothing_more(subscription)
+        await join_and_leave(bootstrap, topics, group)
         await send(quality(2))
         await send(quality(3), partition=1)
         async with streamchar.subscribe(bootstrap, topics=topics, group=group) as subscription:
             assert {record.exposure for record in await take(subscription, 2)} == {2, 3}
-            await nothing_more(subscription)
+            await nothing_more(subscription, 0.5)
 
 
 async def test_a_subscriber_cancelled_while_it_joins_is_no_member(bootstrap, topics):
@@ -125,15 +137,14 @@ async def test_a_subscriber_cancelled_while_it_joins_is_no_member(bootstrap, top
 async def test_a_group_gets_what_is_left_when_its_place_has_expired(bootstrap, topics):
     group = f"group-{uuid.uuid4().hex}"
     async with sender(bootstrap, topics) as (_, send):
-        async with streamchar.subscribe(bootstrap, topics=topics, group=group) as subscription:
-            await nothing_more(subscription)
+        await join_and_leave(bootstrap, topics, group)
         await send(*(quality(number) for number in range(1, 6)))
     async with admin(bootstrap) as client:
         partition = TopicPartition(topics.psf_quality, 0)
         await client.delete_records({partition: RecordsToDelete(3)})
     async with streamchar.subscribe(bootstrap, topics=topics, group=group) as subscription:
         assert [record.exposure for record in await take(subscription, 2)] == [4, 5]
-        await nothing_more(subscription)
+        await nothing_more(subscription, 0.5)
 
 
 async def test_a_group_reads_added_partitions_from_their_beginning(bootstrap, topics):

@@ -49,7 +49,7 @@ class Trouble:
         self._usual = GroupCoordinator.fetch_offsets
         monkeypatch.setattr(GroupCoordinator, "fetch_offsets", lambda *request: self._answer(*request))
 
-    def begin(self, *errors: int, seconds: float = 1.0) -> None:
+    def begin(self, *errors: int, seconds: float = 0.5) -> None:
         self.met = 0
         self._errors = itertools.cycle(errors)
         self._end = time.monotonic() + seconds
@@ -140,12 +140,12 @@ async def test_a_subscriber_goes_on_where_its_group_was(
         options = {"topics": night.topics, "group": "observers"}
         async with streamchar.subscribe(broker, from_beginning=True, **options) as first:
             await take(first, 3)
-            await nothing_more(first)
+            await nothing_more(first, 0.3)
         await send(*(quality(number) for number in range(3, 6)))
         trouble.begin(MOVED, LOADING)
         async with streamchar.subscribe(broker, from_beginning=from_beginning, **options) as second:
             assert [record.exposure for record in await take(second, 3)] == [3, 4, 5]
-            await nothing_more(second)
+            await nothing_more(second, 0.3)
         await send(quality(6))
         trouble.begin(MOVED, LOADING)
         async with streamchar.subscribe(broker, stop_at_end=True, **options) as third:
