@@ -143,7 +143,7 @@ class GroupForbiddenError(GroupError):
 
 
 class GroupSilentError(GroupError):
-    """The brokers did not answer in time while partitions were taken over."""
+    """While partitions were taken over the brokers did not answer in time, or did not know us any more."""
 
     code = "group_silent"
     mending: ClassVar[Mending] = "always"

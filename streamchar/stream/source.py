@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import (
     ConsumerStoppedError,
     GroupAuthorizationFailedError,
+    IllegalGenerationError,
     IllegalStateError,
     InconsistentGroupProtocolError,
     InvalidGroupIdError,
@@ -26,10 +27,11 @@ from aiokafka.errors import (
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
+    UnknownMemberIdError,
 )
 from aiokafka.structs import OffsetAndMetadata
 
-from streamchar.kafka.committed import committed_offsets
+from streamchar.kafka.committed import Member, committed_offsets
 from streamchar.kafka.raw_records import RawRecord
 from streamchar.kafka.tolerant import fetch_leniently, rewind
 from streamchar.monitor.metrics import Metrics
@@ -57,6 +59,7 @@ _FORBIDDEN = (
     InvalidSessionTimeoutError,
     TopicAuthorizationFailedError,
 )
+_PASSING = (TimeoutError, KafkaTimeoutError, IllegalGenerationError, UnknownMemberIdError)
 
 
 class Source:
@@ -359,7 +362,7 @@ class Source:
         kind = GroupError
         if isinstance(error, _FORBIDDEN):
             kind = GroupForbiddenError
-        elif isinstance(error, (TimeoutError, KafkaTimeoutError)) or getattr(error, "retriable", False):
+        elif isinstance(error, _PASSING) or getattr(error, "retriable", False):
             kind = GroupSilentError
         self._report(kind(group=self._settings.kafka.group, detail=detail))
 
@@ -374,7 +377,9 @@ class Source:
             return {}, {}
         async with asyncio.timeout(self._settings.kafka.start_timeout):
             kafka = self._settings.kafka
-            committed = await committed_offsets(kafka.connection, kafka.group, partitions)
+            committed = await committed_offsets(
+                kafka.connection, kafka.group, partitions, member=self._member()
+            )
             first = await self._consumer.beginning_offsets(partitions)
             end = await self._consumer.end_offsets(partitions)
         ledgers = {}
@@ -388,6 +393,10 @@ class Source:
                 self._note_skipped(partition, offset, first[partition])
                 ledgers[partition] = OffsetLedger(first[partition])
         return ledgers, first
+
+    def _member(self) -> Member:
+        coordinator = self._consumer._coordinator
+        return Member(coordinator.generation, coordinator.member_id)
 
     async def _return_to_beginning(self, error: OffsetOutOfRangeError) -> None:
         """Continue at the first offset there is when the one wanted is gone."""

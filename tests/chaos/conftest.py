@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +72,15 @@ async def arena(request: pytest.FixtureRequest, stubs: None, tmp_path: Path) -> 
         await cluster.settled()
 
         async def strike(choice: int) -> None:
-            victim = choice % len(cluster.brokers)
-            await asyncio.to_thread(cluster.kill, victim)
-            await asyncio.sleep(0.5)
-            await asyncio.to_thread(cluster.restart, victim)
+            freeze, victim = choice % 2 == 1, choice // 2 % len(cluster.brokers)
+            if freeze:  # until another has taken its place; it wakes up and does not know
+                cluster.brokers[victim].send(signal.SIGSTOP)
+                await asyncio.sleep(4.0)
+                cluster.brokers[victim].send(signal.SIGCONT)
+            else:
+                await asyncio.to_thread(cluster.kill, victim)
+                await asyncio.sleep(0.5)
+                await asyncio.to_thread(cluster.restart, victim)
             await cluster.settled()
 
         yield Arena(Night(cluster.bootstrap, fresh("chaos")), strike, "3 brokers of Apache Kafka", 3)

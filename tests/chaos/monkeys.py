@@ -47,7 +47,7 @@ class Plan:
     ----------
     events
         Least number of events; they come as long as something goes wrong.
-    worker_kills, service_kills, freezes, broker_kills, joins
+    worker_kills, service_kills, freezes, broker_strikes, joins
         How often.
     poison
         Fraction of the events that cannot be processed.
@@ -57,7 +57,7 @@ class Plan:
     worker_kills: int = 50
     service_kills: int = 10
     freezes: int = 5
-    broker_kills: int = 5
+    broker_strikes: int = 5
     joins: int = 10
     poison: float = 0.05
 
@@ -82,7 +82,7 @@ class Storm:
     seed
         Of everything random.
     strike_broker
-        Kills a broker, brings it back and returns when all is in sync.
+        Kills or freezes a broker, brings it back and returns when all is in sync.
     done
         What has gone wrong so far.
     """
@@ -197,11 +197,11 @@ class Storm:
                 self.done["freezes"] += 1
 
     async def _brokers(self, dice: random.Random) -> None:
-        """Kill brokers and bring them back."""
-        for _ in range(self.plan.broker_kills):
+        """Kill or freeze brokers and bring them back."""
+        for _ in range(self.plan.broker_strikes):
             await asyncio.sleep(dice.uniform(0.5, 4.0))
             await self.strike_broker(dice.randrange(1 << 16))
-            self.done["broker kills"] += 1
+            self.done["broker strikes"] += 1
 
     async def _visitors(self, dice: random.Random) -> None:
         """Let a third service join and leave, in good order."""

@@ -19,7 +19,7 @@ from tests.chaos.conftest import Arena
 from tests.chaos.monkeys import Plan, Storm
 from tests.stream.services import Night
 
-SHORT = Plan(events=60, worker_kills=8, service_kills=2, freezes=1, broker_kills=1, joins=1)
+SHORT = Plan(events=60, worker_kills=8, service_kills=2, freezes=1, broker_strikes=1, joins=1)
 MODES = ["exactly_once", "at_least_once"]
 
 

@@ -1,7 +1,8 @@
 """A group whose coordinator has just moved: "it is not me" must not be taken for "nothing was ever committed".
 
 From version 2 on an OffsetFetch answer carries such an error at its end, with no partitions at all; the client looks
-for errors only at the partitions. A broker of a cluster answers so for a moment after another one was killed.
+for errors only at the partitions. A broker of a cluster answers so for a moment after another one was killed. One that
+was frozen meanwhile answers for a moment what it knew before.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from streamchar.broker.groups import GroupCoordinator
 from streamchar.broker.messages_groups import (
     CommittedPartition,
     CommittedTopic,
+    ErrorResponse,
+    HeartbeatRequest,
     OffsetFetchRequest,
     OffsetFetchResponse,
 )
@@ -35,7 +38,7 @@ from tests.stream.conformance.clients import consumer, fresh, make_topic
 from tests.stream.published import nothing_more, quality, sender, take
 from tests.stream.services import HERE, Night, assert_once, running, stub_event
 
-LOADING, UNAVAILABLE, MOVED, FORBIDDEN = 14, 15, 16, 30
+LOADING, UNAVAILABLE, MOVED, UNKNOWN_MEMBER, FORBIDDEN = 14, 15, 16, 25, 30
 
 
 class Trouble:
@@ -126,6 +129,56 @@ async def test_a_service_goes_on_where_the_group_was(
     assert (report.announced, report.pending) == (10, 0)
     trouble.begin(MOVED, LOADING)
     assert {one.lag for one in await read_progress(settings)} == {0}
+
+
+class Frozen:
+    """Lets the broker forget what it learned lately, for a while: members, and what was committed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked = 0
+        self._end = 0.0
+        heartbeat, fetch = GroupCoordinator.heartbeat, GroupCoordinator.fetch_offsets
+
+        def old_heartbeat(coordinator: GroupCoordinator, request: HeartbeatRequest) -> ErrorResponse:
+            self.asked += 1
+            wakes = time.monotonic() < self._end
+            return ErrorResponse(0, UNKNOWN_MEMBER) if wakes else heartbeat(coordinator, request)
+
+        def old_offsets(coordinator: GroupCoordinator, request: OffsetFetchRequest) -> OffsetFetchResponse:
+            if time.monotonic() > self._end:
+                return fetch(coordinator, request)
+            topics = [
+                CommittedTopic(topic.name, [CommittedPartition(one, 0, "") for one in topic.partitions])
+                for topic in request.topics or []
+            ]
+            return OffsetFetchResponse(0, topics, 0)
+
+        monkeypatch.setattr(GroupCoordinator, "heartbeat", old_heartbeat)
+        monkeypatch.setattr(GroupCoordinator, "fetch_offsets", old_offsets)
+
+    def wake(self, seconds: float) -> None:
+        self.asked = 0
+        self._end = time.monotonic() + seconds
+
+
+@pytest.mark.parametrize("seconds", [0.5, 4.0])
+async def test_a_coordinator_that_does_not_know_the_member_is_not_believed(
+    broker: str, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """For a moment it is asked again; for long, the service takes itself for thrown out, and joins anew."""
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    frozen, night = Frozen(monkeypatch), Night(broker, fresh("night"))
+    settings = night.settings("workers.job=stub_jobs:cataloguing", "lifecycle.recoveries=0")
+    await ensure_topics(settings)
+    await night.announce(stub_event(number) for number in range(6))
+    async with running(Service(settings)):
+        await night.wait_for_statuses(6)
+    await night.announce(stub_event(number) for number in range(6, 10))
+    frozen.wake(seconds)
+    async with running(Service(settings)):
+        assert_once(await night.wait_for_statuses(10), range(10))
+    assert frozen.asked > 0
+    assert (await verify(settings)).is_well
 
 
 @pytest.mark.parametrize("from_beginning", [True, False])

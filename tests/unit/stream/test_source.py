@@ -9,9 +9,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import (
     CoordinatorNotAvailableError,
     GroupAuthorizationFailedError,
+    IllegalGenerationError,
     InvalidSessionTimeoutError,
     KafkaError,
     KafkaTimeoutError,
+    UnknownMemberIdError,
 )
 
 from streamchar.monitor.metrics import Metrics
@@ -77,6 +79,8 @@ async def test_rebalances_of_a_replaced_client_are_none_of_ours() -> None:
         (TimeoutError(), GroupSilentError),
         (KafkaTimeoutError(), GroupSilentError),
         (CoordinatorNotAvailableError(), GroupSilentError),
+        (IllegalGenerationError("night"), GroupSilentError),
+        (UnknownMemberIdError("night"), GroupSilentError),
         (KafkaError("Unexpected error during coordination"), GroupError),
         (ValueError("a defect"), GroupError),
     ],
