@@ -96,7 +96,7 @@ async def committed_offsets(
     aiokafka.errors.KafkaConnectionError
         No broker answers, and nobody wants to wait for one.
     """
-    refusals, stable, topics = 0, True, _by_topic(partitions)
+    refusals, topics = 0, _by_topic(partitions)
     while True:
         client = AIOKafkaClient(**connection())
         try:
@@ -106,14 +106,14 @@ async def committed_offsets(
                 raise
         else:
             try:
+                stable = refusals < _REFUSALS  # a transaction that hangs must not hold up everything else
                 return await _ask(client, group, member, OffsetFetch(group, topics, stable=stable))
             except (IllegalGenerationError, UnknownMemberIdError):
                 refusals += 1
-                if refusals == _REFUSALS:
+                if refusals >= _REFUSALS:
                     raise
             except _UnstableError:
                 refusals += 1
-                stable = refusals < _REFUSALS  # then one hangs, which must not hold up everything else
             except KafkaError as error:
                 if not error.retriable:
                     raise

@@ -1,9 +1,10 @@
 """Requests for committed offsets: the bytes of version 7 by the protocol's rules, and how long an answer is waited for."""
 
+import asyncio
 import io
 
 import pytest
-from aiokafka.errors import IncompatibleBrokerVersion
+from aiokafka.errors import IncompatibleBrokerVersion, UnknownMemberIdError
 from aiokafka.protocol.commit import OffsetFetchRequest_v1, OffsetFetchRequest_v3
 
 from streamchar.kafka import committed
@@ -36,17 +37,28 @@ def test_the_newest_version_that_both_sides_speak_is_taken():
         OffsetFetch("g", None, stable=True).prepare({9: (0, 1)})
 
 
+class Client:
+    """A client that is always connected."""
+
+    def __init__(self, **options):
+        pass
+
+    async def bootstrap(self):
+        pass
+
+    async def close(self):
+        pass
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Ask nobody, and without pauses."""
+    monkeypatch.setattr(committed, "AIOKafkaClient", Client)
+    monkeypatch.setattr(committed, "_PAUSE_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("at_once")
 async def test_a_transaction_that_hangs_holds_nothing_up_for_long(monkeypatch):
-    class Client:
-        def __init__(self, **options):
-            pass
-
-        async def bootstrap(self):
-            pass
-
-        async def close(self):
-            pass
-
     asked = []
 
     async def ask(client, group, member, request):
@@ -55,8 +67,23 @@ async def test_a_transaction_that_hangs_holds_nothing_up_for_long(monkeypatch):
             raise committed._UnstableError("t[5]")
         return {}
 
-    monkeypatch.setattr(committed, "AIOKafkaClient", Client)
     monkeypatch.setattr(committed, "_ask", ask)
-    monkeypatch.setattr(committed, "_PAUSE_SECONDS", 0.0)
     assert await committed.committed_offsets(dict, "g") == {}
+    assert asked == [True] * committed._REFUSALS + [False]
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_member_that_is_none_any_more_is_told_after_a_hanging_transaction_too(monkeypatch):
+    asked = []
+
+    async def ask(client, group, member, request):
+        asked.append(request.stable)
+        if request.stable:
+            raise committed._UnstableError("t[5]")
+        raise UnknownMemberIdError("g")
+
+    monkeypatch.setattr(committed, "_ask", ask)
+    async with asyncio.timeout(5):
+        with pytest.raises(UnknownMemberIdError):
+            await committed.committed_offsets(dict, "g", member=committed.Member(1, "m"))
     assert asked == [True] * committed._REFUSALS + [False]
